@@ -1,0 +1,43 @@
+# Each target is enough alone on a machine with Python >= 3.11, its venv module, and make.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+ifneq ($(wildcard ../shared/data/.),)
+SEGAN_PL_TEST_DATA ?= $(abspath ../shared/data)
+endif
+ifdef SEGAN_PL_TEST_DATA
+export SEGAN_PL_TEST_DATA
+endif
+
+.PHONY: install demo test test-marked test-all lint bench
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("segan_pl needs Python >= 3.11, this is " + \
+	  sys.version.split()[0] + "; name another one: make PYTHON=python3.11")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/segan_pl demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow and not real_data"
+
+# What `make test` leaves out.
+test-marked: $(INSTALLED)
+	$(BIN)/python -m pytest -m "slow or real_data"
+
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done

@@ -1,0 +1,44 @@
+"""Per-case scores and the split as files of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from segan_pl.evaluation.cases import write_csv
+
+
+class CaseScores(Callback):
+    """Writes the split once, and one CSV row a case and region after every validation.
+
+    Args:
+        directory: The run's folder; scores go to scores/val_epoch_0007.csv, or to `name` after `test` or `validate`.
+        name: File for a single scoring.
+    """
+
+    def __init__(self, directory: Path, name: str | None = None) -> None:
+        self.directory = directory
+        self.name = name
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the split beside the scores."""
+        if trainer.is_global_zero:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            self.directory.mkdir(parents=True, exist_ok=True)
+            data.split.save(self.directory / "split.json")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After the module has gathered its counts."""
+        if not trainer.sanity_checking:
+            self._write(trainer, pl_module, f"val_epoch_{trainer.current_epoch:04d}.csv")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The same for the test cases."""
+        self._write(trainer, pl_module, "test.csv")
+
+    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule, name: str) -> None:
+        if trainer.is_global_zero:
+            write_csv(self.directory / "scores" / (self.name or name), pl_module.case_scores)  # type: ignore[arg-type]

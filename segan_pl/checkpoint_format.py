@@ -1,0 +1,107 @@
+"""What a checkpoint of ours holds beyond Lightning's: format version, data preparation, random state, settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from segan_pl import __version__
+
+if TYPE_CHECKING:
+    from segan_pl.system import AdversarialSegmentation
+
+FORMAT = 1
+KEY = "segan_pl"
+
+
+class CheckpointMismatchError(ValueError):
+    """A checkpoint that does not fit this model; the message names the differing keys."""
+
+
+def pack(system: AdversarialSegmentation, checkpoint: dict[str, Any]) -> None:
+    """Add our part: only tensors, numbers, strings, lists and dictionaries, so that it loads with weights only."""
+    data = getattr(system.trainer, "datamodule", None)
+    checkpoint[KEY] = {
+        "format": FORMAT,
+        "version": __version__,
+        "data": data.describe() if data is not None else {},
+        "batches_seen": system.batches_seen,
+        "settings": [optimizer_settings(optimizer) for optimizer in system.trainer.optimizers],
+        "random": {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        },
+        "config": getattr(system, "config_text", ""),
+    }
+
+
+def unpack(system: AdversarialSegmentation, checkpoint: dict[str, Any]) -> None:
+    """Check and restore our part, before Lightning loads weights and optimisers.
+
+    Raises:
+        CheckpointMismatchError: Another format, another label scheme or other modalities, or weights that do not fit.
+    """
+    ours = checkpoint.get(KEY)
+    if ours is None or ours.get("format") != FORMAT:
+        found = "no segan_pl part" if ours is None else f"format {ours.get('format')}"
+        raise CheckpointMismatchError(f"the checkpoint has {found}, this version reads format {FORMAT}; train anew")
+    data = getattr(system._trainer, "datamodule", None)
+    if data is not None:
+        for key, now in (("modalities", list(data.modalities)), ("labels", data.scheme.name)):
+            if ours["data"].get(key, now) != now:
+                raise CheckpointMismatchError(
+                    f"the checkpoint was trained with {key} {ours['data'][key]}, the configuration says {now}; "
+                    f"set --data.{key} alike"
+                )
+    require_same_weights(system, checkpoint["state_dict"])
+    system.batches_seen = ours["batches_seen"]
+    if system._trainer is not None and system.trainer.state.fn == "fit":
+        torch.set_rng_state(ours["random"]["cpu"])
+        if torch.cuda.is_available() and len(ours["random"]["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(ours["random"]["cuda"])
+        let_settings_win(system.trainer.optimizers, checkpoint, ours["settings"])
+
+
+def optimizer_settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The settings an optimiser was built with (learning rate, decay, ...), of its first group."""
+    group = optimizer.param_groups[0]
+    settings = {key: group[key] for key in optimizer.defaults if key in group}
+    if "initial_lr" in group:
+        settings["lr"] = group["initial_lr"]
+    return {key: value for key, value in settings.items() if isinstance(value, (int, float, bool, tuple, str))}
+
+
+def let_settings_win(optimizers: Any, checkpoint: dict[str, Any], saved: list[dict[str, Any]]) -> None:
+    """Where a setting was changed since the checkpoint was written, the new value wins over the restored one.
+
+    A learning rate under a schedule keeps the schedule's progress: it is scaled by new / old.
+    """
+    for number, (optimizer, before) in enumerate(zip(optimizers, saved, strict=True)):
+        now = optimizer_settings(optimizer)
+        changed = {key: value for key, value in now.items() if before.get(key, value) != value}
+        for group in checkpoint["optimizer_states"][number]["param_groups"]:
+            for key, value in changed.items():
+                if key == "lr" and "initial_lr" in group:
+                    group["lr"] *= value / group["initial_lr"]
+                    group["initial_lr"] = value
+                else:
+                    group[key] = value
+        if "lr" in changed and number < len(checkpoint.get("lr_schedulers", [])):
+            state = checkpoint["lr_schedulers"][number]
+            state["base_lrs"] = [changed["lr"] for _ in state["base_lrs"]]
+
+
+def require_same_weights(module: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Raise CheckpointMismatchError with the differing keys unless names and shapes agree."""
+    here = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    there = {name: tuple(value.shape) for name, value in weights.items()}
+    differing = [
+        f"{name} (checkpoint {there.get(name, 'lacks it')}, model {here.get(name, 'lacks it')})"
+        for name in sorted(here.keys() | there.keys())
+        if here.get(name) != there.get(name)
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise CheckpointMismatchError(f"the checkpoint is for another network: {'; '.join(differing[:3])}{more}")

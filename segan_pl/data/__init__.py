@@ -1,0 +1,1 @@
+"""Files to batches: layouts, reading, preparation, cache, splits, sampling."""

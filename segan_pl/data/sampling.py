@@ -1,0 +1,280 @@
+"""Slices of prepared cases as batches, and whole cases for validation.
+
+All random numbers of a batch are a function of (seed, epoch, batch) and drawn in the main process as a `Plan`; a
+worker only carries it out. So order and crops do not depend on the number of workers, and a resumed run repeats
+exactly what the uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+
+from segan_pl.batch import Batch
+from segan_pl.data.augmentation import Augmentation, Draws, shade, warp, window
+from segan_pl.data.labels import LabelScheme
+from segan_pl.data.volume import PreparedCase
+
+Empty = Literal["keep", "drop", "balance"]
+OPEN_FILES = 128  # memory maps a process keeps; each holds a file descriptor
+
+
+class Plan(NamedTuple):
+    """One batch before any voxel is read: rows of the slice table and the random numbers for them."""
+
+    rows: NDArray[np.int64]
+    draws: Draws
+
+
+class SliceTable(NamedTuple):
+    """Every slice that training may draw, all arrays (N,).
+
+    Attributes:
+        case: Row of the case.
+        z: Slice in the prepared volume; padding is never in the table.
+        empty: Whether no voxel of the slice is labelled.
+    """
+
+    case: NDArray[np.int32]
+    z: NDArray[np.int32]
+    empty: NDArray[np.bool_]
+
+
+def slice_table(cases: Sequence[PreparedCase], *, need_empty: bool) -> SliceTable:
+    """All real slices of the cases; masks are read only when `need_empty`."""
+    rows, slices, empty = [], [], []
+    for row, case in enumerate(cases):
+        z = np.arange(case.geometry.shape[0], dtype=np.int32)[case.geometry.real_box[0]]
+        rows.append(np.full(len(z), row, np.int32))
+        slices.append(z)
+        filled = case.label[z].any((1, 2)) if need_empty and case.label is not None else np.ones(len(z), bool)
+        empty.append(~filled)
+    return SliceTable(np.concatenate(rows), np.concatenate(slices), np.concatenate(empty))
+
+
+class PlanSampler(Sampler[Plan]):
+    """Plans of one epoch's batches: a full shuffle, split over ranks so that all ranks make the same number.
+
+    Args:
+        table: Slices to draw from.
+        batch_size: Slices a batch and rank.
+        augmentation: What to draw beside the patch's place.
+        modalities: M.
+        empty: "keep" (the papers'), "drop", or "balance": as many empty slices as others, drawn anew every epoch.
+        seed: Of the run.
+        rank: This process.
+        world_size: Number of processes; one joined batch is `batch_size * world_size` slices.
+    """
+
+    def __init__(
+        self,
+        table: SliceTable,
+        batch_size: int,
+        *,
+        augmentation: Augmentation,
+        modalities: int,
+        empty: Empty = "keep",
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.table = table
+        self.joined = batch_size * world_size
+        self.augmentation = augmentation
+        self.modalities = modalities
+        self.empty = empty
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self._filled = np.flatnonzero(~table.empty)
+        self._empty = np.flatnonzero(table.empty)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls it with the number of epochs done, also after a resume."""
+        self.epoch = epoch
+
+    @property
+    def slices(self) -> int:
+        """Slices an epoch."""
+        if self.empty == "keep":
+            return len(self.table.z)
+        drawn = 0 if self.empty == "drop" else min(len(self._empty), len(self._filled))
+        return len(self._filled) + drawn
+
+    def __len__(self) -> int:
+        """Batches an epoch; a tail with fewer slices than ranks is left out."""
+        full, tail = divmod(self.slices, self.joined)
+        return full + (tail >= self.world_size and tail > 0)
+
+    def _order(self) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self.empty == "keep":
+            return rng.permutation(len(self.table.z))
+        drawn = rng.permutation(self._empty)[: self.slices - len(self._filled)]
+        return rng.permutation(np.concatenate([self._filled, drawn]))
+
+    def __iter__(self) -> Iterator[Plan]:
+        order = self._order()
+        for number in range(len(self)):
+            joined = order[number * self.joined : (number + 1) * self.joined]
+            rng = np.random.default_rng([self.seed, self.epoch, number])
+            draws = self.augmentation.draw(rng, len(joined), self.modalities)
+            mine = np.array_split(np.arange(len(joined)), self.world_size)[self.rank]
+            yield Plan(joined[mine], draws.take(mine))
+
+
+class SliceDataset(Dataset[Batch]):
+    """Carries out plans: whole batches of 2-D patches, cropped before anything is copied.
+
+    Args:
+        cases: Prepared cases; only their places on disk are kept, so memory does not grow with their number.
+        table: Their slices.
+        scheme: Native labels to channels.
+        patch: (H, W) of a training patch.
+        augmentation: What the plans' numbers mean.
+        first: Row of the first case in the data module's case table.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        table: SliceTable,
+        *,
+        scheme: LabelScheme,
+        patch: tuple[int, int],
+        augmentation: Augmentation,
+        rows: Sequence[int],
+    ) -> None:
+        self.places = [_place(case) for case in cases]
+        self.table = table
+        self.lookup = scheme.table()
+        self.patch = patch
+        self.augmentation = augmentation
+        self.rows = np.asarray(rows, np.int64)
+
+    def __len__(self) -> int:
+        """Slices in the table."""
+        return len(self.table.z)
+
+    def __getitem__(self, plan: Plan) -> Batch:
+        """One batch: image (B, M, *patch) float16, or float32 when intensities vary; target (B, C, *patch) uint8."""
+        cases, slices = self.table.case[plan.rows], self.table.z[plan.rows]
+        size, modalities = len(plan.rows), len(self.places[0].channels)
+        image = np.zeros((size, modalities, *self.patch), np.float32 if self.augmentation.warps else np.float16)
+        label = np.zeros((size, *self.patch), np.uint8)
+        origin = np.zeros((size, 3), np.int64)
+        for b, (case, z) in enumerate(zip(cases, slices, strict=True)):
+            origin[b] = z, *self._fill(self.places[case], int(z), b, plan.draws, image[b], label[b])
+        pixels = torch.from_numpy(image)
+        if self.augmentation.shades:
+            pixels = shade(pixels.float(), plan.draws)
+        target = torch.from_numpy(self.lookup[:, label]).movedim(0, 1)  # (B, C, H, W)
+        return Batch(
+            image=pixels,
+            target=target,
+            labelled=torch.ones(size, dtype=torch.bool),
+            present=torch.ones(size, modalities, dtype=torch.bool),
+            case=torch.from_numpy(self.rows[cases]),
+            origin=torch.from_numpy(origin),
+        )
+
+    def _fill(self, place: Place, z: int, b: int, draws: Draws, image: NDArray, label: NDArray) -> tuple[int, int]:
+        """Write sample b's patch into `image` (M, h, w) and `label` (h, w); returns its first voxel (y, x)."""
+        volume, mask = _arrays(place.image), _arrays(place.label)
+        start = window(volume.shape[2:], self.patch, draws.corner[b])
+        if self.augmentation.warps:
+            turn = (start, self.patch, float(draws.rotation[b]), float(draws.scale[b]))
+            planes = np.stack([volume[m, z] for m in place.channels]).astype(np.float32)
+            image[:] = warp(torch.from_numpy(planes), *turn, "bilinear").numpy()
+            label[:] = warp(torch.from_numpy(mask[z].astype(np.float32))[None], *turn, "nearest")[0].numpy()
+        else:
+            _copy_window([volume[m, z] for m in place.channels], start, image)
+            _copy_window([mask[z]], start, label[None])
+        for axis in np.flatnonzero(draws.flip[b]).tolist():
+            image[:] = np.flip(image, axis + 1).copy()
+            label[:] = np.flip(label, axis).copy()
+        return start
+
+
+class Place(NamedTuple):
+    """Where a prepared case lies on disk."""
+
+    image: Path
+    label: Path
+    channels: tuple[int, ...]
+
+
+def _place(case: PreparedCase) -> Place:
+    if case.label is None:
+        raise ValueError(f"{case.name}: no mask; a case without one cannot be trained on or scored")
+    return Place(Path(case.image.filename), Path(case.label.filename), tuple(case.channels))  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=OPEN_FILES)
+def _arrays(path: Path) -> NDArray:
+    return np.load(path, mmap_mode="r")
+
+
+def _copy_window(planes: Sequence[NDArray], start: tuple[int, int], out: NDArray) -> None:
+    """Copy the patch that begins at `start` (it may reach outside, where `out` stays as it is)."""
+    size, patch = planes[0].shape, out.shape[-2:]
+    y, x = (slice(max(s, 0), min(s + p, n)) for s, p, n in zip(start, patch, size, strict=True))
+    to = tuple(slice(axis.start - s, axis.stop - s) for axis, s in zip((y, x), start, strict=True))
+    for plane, target in zip(planes, out, strict=True):
+        target[to] = plane[y, x]
+
+
+class CaseDataset(Dataset[Batch]):
+    """Whole prepared cases, one an item: image (1, M, D, H, W) float16, target (1, C, D, H, W) uint8.
+
+    Args:
+        cases: Number to prepared case; called in the worker, so nothing is held open.
+        rows: Their rows in the data module's case table.
+        scheme: Native labels to channels.
+    """
+
+    def __init__(self, cases: Callable[[int], PreparedCase], rows: Sequence[int], *, scheme: LabelScheme) -> None:
+        self.cases = cases
+        self.rows = list(rows)
+        self.lookup = scheme.table()
+
+    def __len__(self) -> int:
+        """Cases."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        """The case, padding and all."""
+        case = self.cases(self.rows[index])
+        image = torch.from_numpy(np.stack([case.image[m] for m in case.channels]))
+        if case.label is None:
+            raise ValueError(f"{case.name}: no mask; a case without one cannot be scored")
+        return Batch(
+            image=image[None],
+            target=torch.from_numpy(self.lookup[:, case.label])[None],
+            labelled=torch.ones(1, dtype=torch.bool),
+            present=torch.ones(1, len(image), dtype=torch.bool),
+            case=torch.tensor([self.rows[index]]),
+            origin=torch.zeros(1, 3, dtype=torch.int64),
+        )
+
+
+class RankSampler(Sampler[int]):
+    """Every item on exactly one rank: no padding, so ranks may have different numbers of items."""
+
+    def __init__(self, size: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self.items = range(rank, size, world_size)
+
+    def __len__(self) -> int:
+        """Items of this rank."""
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.items)

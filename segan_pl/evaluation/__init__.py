@@ -1,0 +1,1 @@
+"""Scores of whole volumes; knows no model."""

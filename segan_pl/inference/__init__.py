@@ -1,0 +1,1 @@
+"""Whole volumes from networks: slices now, windows later."""

@@ -1,0 +1,42 @@
+"""A whole volume through a 2-D network, slice batch by slice batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def pad_to_multiple(image: Tensor, divisor: int) -> Tensor:
+    """Zero-pad (..., H, W) at the end of both axes to the next multiple of `divisor`."""
+    height, width = image.shape[-2:]
+    return functional.pad(image, (0, -width % divisor, 0, -height % divisor))
+
+
+def predict_slices(
+    network: Callable[[Tensor], Tensor],
+    image: Tensor,
+    *,
+    divisor: int,
+    batch: int = 32,
+    channels_last: bool = False,
+) -> Tensor:
+    """Logits of a volume from a network of axial slices.
+
+    Args:
+        network: (B, M, H, W) to (B, C, H, W).
+        image: (M, D, H, W) prepared volume.
+        divisor: What H and W must be divisible by; the volume is zero-padded for it and cropped back.
+        batch: Slices a forward pass.
+        channels_last: Memory format of the network's input.
+
+    Returns:
+        (C, D, H, W) logits in the network's dtype.
+    """
+    height, width = image.shape[-2:]
+    slices = pad_to_multiple(image.movedim(1, 0), divisor)  # (D, M, H', W')
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    parts = [network(part.float().contiguous(memory_format=memory)) for part in slices.split(batch)]
+    return torch.cat(parts)[..., :height, :width].movedim(0, 1)

@@ -1,0 +1,69 @@
+"""What the adversarial networks share: initialisation, size check, and the strided and the upsampling block."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from math import prod, sqrt
+
+from torch import Tensor, nn
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+"""Every layer with a convolution kernel."""
+
+
+def initialise(network: nn.Module) -> None:
+    """He initialisation by fan-out, in place: kernels from N(0, sqrt(2 / (k * k * out_channels))), biases 0.
+
+    The SegAN code and the SegAN-CAT code agree on it. Batch norm keeps PyTorch's weight 1 and bias 0.
+    """
+    for module in network.modules():
+        if isinstance(module, CONVOLUTIONS):
+            nn.init.normal_(module.weight, 0.0, sqrt(2.0 / (prod(module.kernel_size) * module.out_channels)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def require_divisible(image: Tensor, divisor: int, owner: str, *, minimum: int = 1) -> None:
+    """Check the spatial size of (B, C, *spatial).
+
+    Raises:
+        ValueError: A side is not divisible by `divisor` or smaller than `minimum`, in voxels.
+    """
+    size = tuple(image.shape[2:])
+    if any(side % divisor or side < minimum for side in size):
+        least = f" and at least {minimum}" if minimum > divisor else ""
+        raise ValueError(
+            f"{owner}: the image is {size} voxels, each side must be divisible by {divisor}{least}; crop or pad it"
+        )
+
+
+def stage(conv: nn.Module, norm: nn.Module | None, activation: nn.Module) -> nn.Sequential:
+    """Convolution, normalisation (None for without) and activation, under these names."""
+    layers = OrderedDict(conv=conv, norm=norm, activation=activation)
+    return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if layer is not None))
+
+
+def halve(
+    in_channels: int, out_channels: int, *, normalise: bool, leaky_slope: float, bn_momentum: float, bn_eps: float
+) -> nn.Sequential:
+    """SegAN-CAT's encoder block, (B, in, H, W) to (B, out, H / 2, W / 2): strided 4x4 convolution and LeakyReLU.
+
+    With batch norm there is no bias, without (first layer) there is one.
+    """
+    return stage(
+        nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=not normalise),
+        nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum) if normalise else None,
+        nn.LeakyReLU(leaky_slope, inplace=True),
+    )
+
+
+def double(in_channels: int, out_channels: int, *, bn_momentum: float, bn_eps: float) -> nn.Sequential:
+    """SegAN-CAT's decoder block, (B, in, H, W) to (B, out, 2H, 2W): bilinear, 3x3 convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        OrderedDict(
+            upsample=nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+            conv=nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            norm=nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum),
+            activation=nn.ReLU(inplace=True),
+        )
+    )

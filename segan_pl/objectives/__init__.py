@@ -1,0 +1,1 @@
+"""Objectives: who plays, in what order and for what."""

@@ -1,0 +1,57 @@
+"""What is done to a player as a whole: resting, ascending, averaging, compiling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+
+@contextmanager
+def only(movers: Sequence[str], players: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Inside, only the movers' parameters receive gradients; frozen ones stay frozen."""
+    resting = [
+        parameter
+        for name, player in players.items()
+        if name not in movers
+        for parameter in player.parameters()
+        if parameter.requires_grad
+    ]
+    for parameter in resting:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in resting:
+            parameter.requires_grad_(True)
+
+
+def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a network's weights; its first steps weigh more, (1 + n) / (10 + n)."""
+
+    def average(mean: Any, new: Any, number: Any) -> None:
+        keep = min(decay, (1 + int(number)) / (10 + int(number)))
+        torch._foreach_lerp_(mean, new, 1 - keep)
+
+    copy = AveragedModel(network, multi_avg_fn=average)
+    return copy.requires_grad_(False)
+
+
+def negate_gradients(player: nn.Module) -> None:
+    """Turn descent into ascent."""
+    gradients = [parameter.grad for parameter in player.parameters() if parameter.grad is not None]
+    if gradients:
+        torch._foreach_neg_(gradients)
+
+
+def compile_or_stay_eager(networks: Iterable[nn.Module]) -> None:
+    """torch.compile in place (state-dict keys stay); a failing graph runs eagerly, which dynamo then logs."""
+    import torch._dynamo
+
+    torch._dynamo.config.suppress_errors = True
+    for network in networks:
+        network.compile()

@@ -1,0 +1,317 @@
+"""The only LightningModule: it loops over an objective's turns, and scores whole volumes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from segan_pl.batch import Batch
+from segan_pl.checkpoint_format import pack, unpack
+from segan_pl.data.labels import SCHEMES
+from segan_pl.evaluation.cases import CaseScore, require_each_once, score_case, summarise, summary_names
+from segan_pl.evaluation.counts import POLICIES, confusion
+from segan_pl.evaluation.preview import PreviewSlice
+from segan_pl.evaluation.volumes import centre, gather, threshold
+from segan_pl.inference.slices import predict_slices
+from segan_pl.objectives.base import LossTerms, Objective, Play, Turn
+from segan_pl.players import averaged_copy, compile_or_stay_eager, negate_gradients, only
+
+log = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite; the message names the player and the batch's cases."""
+
+
+def rmsprop(params: Iterable[nn.Parameter]) -> Optimizer:
+    """RMSprop as SegAN-CAT ran it: lr 2e-5 (paper, section V), alpha 0.9 and eps 1e-7 (the authors' code)."""
+    return torch.optim.RMSprop(params, lr=2e-5, alpha=0.9, eps=1e-7)
+
+
+class AdversarialSegmentation(L.LightningModule):
+    """A segmentor, whoever plays against it, and the game between them.
+
+    Args:
+        segmentor: Built with (in_channels, out_channels), which follow from modalities and labels.
+        objective: The game.
+        critic: Built with (in_channels), which the objective derives; leave it out where the objective has no critic.
+        modalities: From the data module.
+        labels: Name of the label scheme, from the data module.
+        segmentor_optimizer: Takes the segmentor's parameters.
+        critic_optimizer: Takes the critic's parameters.
+        schedule: Learning-rate scheduler of both players, stepped once an epoch; default constant (the papers').
+        averaging: Decay of an exponential moving average of the segmentor's weights, used for scoring; default none.
+        accumulate: Batches a step.
+        clip_gradient: Largest gradient norm a player; default unlimited.
+        score_on: "volume": the whole prepared region is predicted and scored on the original grid, so tumour outside
+            the region counts as missed; "crop": the central `crop` of it is (the paper's way).
+        crop: (D, H, W) of the scored part with score_on "crop".
+        empty_policy: What empty masks score: "segan_cat", "nnunet" or "brats2018".
+        channels_last: Memory format of images and weights.
+        compile: torch.compile the networks; falls back to eager with a notice.
+        slices: Slices a forward pass in validation.
+        previews: Cases of which one slice is kept at each validation.
+    """
+
+    def __init__(
+        self,
+        segmentor: Callable[[int, int], nn.Module],
+        objective: Objective,
+        critic: Callable[[int], nn.Module] | None = None,
+        *,
+        modalities: list[str],
+        labels: str,
+        segmentor_optimizer: OptimizerCallable = rmsprop,
+        critic_optimizer: OptimizerCallable = rmsprop,
+        schedule: LRSchedulerCallable | None = None,
+        averaging: float | None = None,
+        accumulate: int = 1,
+        clip_gradient: float | None = None,
+        score_on: Literal["volume", "crop"] = "volume",
+        crop: tuple[int, int, int] = (128, 160, 160),
+        empty_policy: Literal["segan_cat", "nnunet", "brats2018"] = "segan_cat",
+        channels_last: bool = False,
+        compile: bool = False,
+        slices: int = 32,
+        previews: int = 3,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.scheme = SCHEMES[labels]
+        self.modalities = list(modalities)
+        self.objective = objective
+        channels = len(self.scheme.channels)
+        players: dict[str, nn.Module] = {"segmentor": segmentor(len(modalities), channels)}
+        if critic is not None:
+            players["critic"] = critic(objective.critic_channels(len(modalities), channels))
+        if set(players) != set(objective.players):
+            raise ValueError(
+                f"objective {type(objective).__name__} is played by {sorted(objective.players)}, "
+                f"the configuration gives {sorted(players)}"
+            )
+        self.players = nn.ModuleDict(players)
+        self.averaged = averaged_copy(self.segmentor, averaging) if averaging else None
+        self.makers = {"segmentor": segmentor_optimizer, "critic": critic_optimizer}
+        self.schedule = schedule
+        self.accumulate = accumulate
+        self.clip_gradient = clip_gradient
+        self.score_on = score_on
+        self.crop = crop
+        self.policy = POLICIES[empty_policy]
+        self.channels_last = channels_last
+        self.slices = slices
+        self.preview_cases = previews
+        self.previews: list[PreviewSlice] = []
+        self.batches_seen = 0
+        self.case_scores: list[CaseScore] = []
+        self._counts: dict[int, list[list[int]]] = {}
+        if channels_last:
+            self.players.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compile:
+            compile_or_stay_eager(self.players.values())
+
+    @property
+    def segmentor(self) -> nn.Module:
+        """The network that is kept: image to logits."""
+        return self.players["segmentor"]
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network that validation scores: the averaged segmentor where there is one."""
+        return self.averaged if self.averaged is not None else self.segmentor
+
+    def metric_names(self, stage: str = "val") -> list[str]:
+        """Everything that validation logs, known before the first epoch."""
+        return [f"{stage}/{name}" for name in summary_names(self.scheme.foreground)]
+
+    # -- the game ----------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser a player, in the objective's order, and a scheduler each where one is asked for."""
+        optimizers = [self.makers[name](self.players[name].parameters()) for name in self.objective.players]
+        if self.schedule is None:
+            return optimizers
+        return optimizers, [self.schedule(optimizer) for optimizer in optimizers]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Every player's turn on one batch, after one forward pass of the segmentor."""
+        batch = batch._replace(image=self._format(batch.image), target=batch.target.float())
+        play = Play(self.players_by_name, batch, self.scheme.activation)
+        step = (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
+        for turn in self.objective.turns():
+            if self.batches_seen % turn.every == 0:
+                self._move(play, turn, step=step)
+        self.batches_seen += 1
+
+    @property
+    def players_by_name(self) -> dict[str, nn.Module]:
+        """The players as a plain dictionary."""
+        return dict(self.players.items())
+
+    def _format(self, image: Tensor) -> Tensor:
+        memory = torch.channels_last if self.channels_last and image.ndim == 4 else torch.contiguous_format
+        return image.to(next(self.segmentor.parameters()).dtype, memory_format=memory)
+
+    def _move(self, play: Play, turn: Turn, *, step: bool) -> None:
+        """One turn: the player's loss, backward, step; opponents move up the same gradient."""
+        movers = (turn.player, *turn.opponents)
+        with only(movers, play.players):
+            terms = turn.loss(play)
+            self._require_finite(terms, turn.player, play.batch)
+            if terms.total.requires_grad:  # not so when every mover is frozen
+                self.manual_backward(terms.total / self.accumulate)
+        size = len(play.batch.image)
+        self.log_dict(
+            {f"train/{turn.player}_{name}": value for name, value in terms.parts.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+        )
+        if step:
+            for name in turn.opponents:
+                negate_gradients(play.players[name])
+            for name in movers:
+                self._step(name)
+            if turn.after is not None:
+                turn.after(play)
+
+    def _step(self, player: str) -> None:
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        optimizer = optimizers[self.objective.players.index(player)]
+        optimizer.step()
+        optimizer.zero_grad()
+        if player == "segmentor" and self.averaged is not None:
+            self.averaged.update_parameters(self.segmentor)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip here: gradients are complete and no longer scaled."""
+        if self.clip_gradient is not None:
+            for group in optimizer.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], self.clip_gradient)
+
+    def _require_finite(self, terms: LossTerms, player: str, batch: Batch) -> None:
+        if not torch.isfinite(terms.total):
+            parts = ", ".join(f"{name} {float(value):g}" for name, value in terms.parts.items())
+            cases = ", ".join(self.trainer.datamodule.names(batch.case))  # type: ignore[attr-defined]
+            raise NonFiniteLossError(
+                f"epoch {self.current_epoch}, batch {self.batches_seen}: the {player}'s loss is not finite ({parts}); "
+                f"cases: {cases}; the last good checkpoint is kept; lower the learning rate or look at these cases"
+            )
+
+    def on_train_epoch_end(self) -> None:
+        """Step the schedulers by hand."""
+        self.log("step", float(self.batches_seen))  # the loggers' axis
+        schedulers = self.lr_schedulers()
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers] if schedulers else []:
+            scheduler.step()  # type: ignore[call-arg]
+
+    # -- whole volumes -----------------------------------------------------------------------------------------------
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (C, D, H, W) of one prepared volume (M, D, H, W)."""
+        return predict_slices(
+            self.scored,
+            image,
+            divisor=int(getattr(self.segmentor, "divisor", 1)),
+            batch=self.slices,
+            channels_last=self.channels_last,
+        )
+
+    def on_validation_start(self) -> None:
+        """All ranks score with rank 0's normalisation statistics, so scores do not depend on who scores a case."""
+        self._counts = {}
+        if dist.is_available() and dist.is_initialized():
+            for buffer in self.buffers():
+                dist.broadcast(buffer, 0)
+
+    on_test_start = on_validation_start
+
+    def on_fit_start(self) -> None:
+        """Buffers are broadcast at validation (above), not at every forward: ranks may score different numbers."""
+        if isinstance(self.trainer.model, nn.parallel.DistributedDataParallel):
+            self.trainer.model.broadcast_buffers = False
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count one case's voxels."""
+        image, target, row = batch.image[0], batch.target[0], int(batch.case)
+        if self.score_on == "crop":
+            image, target = centre(image, self.crop), centre(target, self.crop)
+        logits = self.forward(image)
+        mask = threshold(logits, self.scheme.activation)
+        counts = confusion(mask, target)
+        if self.score_on == "volume":
+            outside = torch.as_tensor(self.trainer.datamodule.outside(row))  # type: ignore[attr-defined]
+            counts[:, 2:] += outside.to(counts.device)
+        self._counts[row] = counts.tolist()
+        self._keep_preview(batch_idx, row, image, target, logits)
+
+    test_step = validation_step
+
+    def _keep_preview(self, number: int, row: int, image: Tensor, target: Tensor, logits: Tensor) -> None:
+        if not self.trainer.is_global_zero or number >= self.preview_cases or self.trainer.sanity_checking:
+            return
+        z = int(target.any(0).sum((1, 2)).argmax())  # the slice with most of the reference
+        channel = self.scheme.channels.index(self.scheme.foreground[0])
+        probability = logits[:, z].float()
+        probability = probability.softmax(0) if self.scheme.activation == "softmax" else probability.sigmoid()
+        shown = self.modalities.index("flair") if "flair" in self.modalities else 0
+        name = self.trainer.datamodule.cases[row].name  # type: ignore[attr-defined]
+        self.previews.append(
+            PreviewSlice(
+                name,
+                z,
+                image[shown, z].float().cpu().numpy(),
+                target[channel, z].cpu().numpy().astype("uint8"),
+                probability[channel].cpu().numpy(),
+            )
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Gather every rank's counts, check that each case is there once, and log the means."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """The same for the test cases."""
+        self._finish("test")
+
+    def _finish(self, stage: Literal["val", "test"]) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        counts = gather(self._counts)
+        if not self.trainer.sanity_checking:
+            part = "val" if stage == "val" else data.test_part
+            require_each_once(data.names([row for row, _ in counts]), getattr(data.split, part))
+        scored = [self.scheme.channels.index(region) for region in self.scheme.foreground]
+        self.case_scores = []
+        for row, numbers in sorted(counts):
+            case = data.cases[row]
+            self.case_scores += score_case(
+                case.name,
+                [numbers[c] for c in scored],
+                self.scheme.foreground,
+                self.policy,
+                grade=case.grade,
+                institution=case.institution,
+            )
+        summary = summarise(self.case_scores, self.scheme.foreground)
+        self.log_dict(
+            {**{f"{stage}/{name}": value for name, value in summary.items()}, "step": float(self.batches_seen)}
+        )
+
+    # -- checkpoints -------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning leaves out: random state, batches seen, data preparation, a format version."""
+        pack(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another format, network or label scheme; let explicit settings win."""
+        unpack(self, checkpoint)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from segan_pl.callbacks.pace import Pace
+from segan_pl.callbacks.readings import duration, improves
+
+
+def test_the_rest_of_an_epoch_and_of_a_run_follow_from_the_batches_done() -> None:
+    pace = Pace()
+    pace.start_run(100.0, epoch=0, epochs=3, batches=10)
+    pace.done = 5
+    assert pace.epoch_left(110.0) == pytest.approx(10.0)  # 2 s a batch, 5 left
+    assert pace.run_left(110.0) == pytest.approx(50.0)  # 25 left
+
+
+def test_validation_counts_for_the_run_once_it_was_seen() -> None:
+    pace = Pace()
+    pace.start_run(0.0, epoch=0, epochs=2, batches=10)
+    pace.start_epoch(30.0, epoch=1, batches=10)  # 20 s of training, 10 s of validation
+    pace.done = 5
+    assert pace.epoch_left(40.0) == pytest.approx(10.0)
+    assert pace.run_left(40.0) == pytest.approx(40.0 / 15 * 5)
+
+
+def test_a_resumed_run_is_judged_by_its_own_epochs() -> None:
+    pace = Pace()
+    pace.start_run(0.0, epoch=8, epochs=10, batches=10)
+    pace.done = 5
+    assert pace.run_left(5.0) == pytest.approx(15.0)
+
+
+def test_a_time_limit_ends_a_run_sooner_or_alone() -> None:
+    pace = Pace()
+    pace.start_run(0.0, epoch=0, epochs=3, batches=10)
+    pace.done = 5
+    assert pace.run_left(10.0, limit=7.0) == 7.0
+    assert pace.run_left(10.0, limit=1e9) == pytest.approx(50.0)
+    pace.epochs = None
+    assert pace.run_left(10.0, limit=7.0) == 7.0
+    assert pace.run_left(10.0) is None
+
+
+def test_nothing_is_promised_before_the_first_batch_or_without_an_end() -> None:
+    pace = Pace()
+    pace.start_run(0.0, epoch=0, epochs=3, batches=math.inf)
+    assert pace.epoch_left(1.0) is None
+    pace.done = 1
+    assert pace.epoch_left(1.0) is None
+    assert pace.run_left(1.0, limit=4.0) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min"), (None, "?"), (math.inf, "?")],
+)
+def test_durations_read_as_words(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_nan_improves_on_nothing() -> None:
+    assert not improves(math.nan, None, "max")
+    assert improves(0.0, None, "max")
+    assert not improves(0.5, 0.5, "max")

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import lightning as L
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from rich.console import Console
+
+from segan_pl.callbacks.progress import Progress
+from tests.callbacks.toy import QUIET, Toy, loader, trainer
+
+pytestmark = QUIET
+
+
+def recorded(*, terminal: bool) -> tuple[io.StringIO, Console]:
+    text = io.StringIO()
+    return text, Console(file=text, force_terminal=terminal, width=200, soft_wrap=True, highlight=False)
+
+
+def test_without_a_terminal_an_epoch_ends_with_one_line_that_says_it_all(tmp_path: Path) -> None:
+    text, console = recorded(terminal=False)
+    trainer(tmp_path, Progress(console=console), epochs=2).fit(Toy([0.3, 0.2]), loader(), loader(2))
+    first, second = text.getvalue().splitlines()
+    assert re.fullmatch(
+        r"epoch 0 of 0-1 done, 4 batches seen: val/dice_wt 0\.3000, train/loss 0\.\d{4}; "
+        r"best val/dice_wt 0\.3000 at epoch 0; \d+ s elapsed, \d+ s left",
+        first,
+    )
+    assert second.startswith("epoch 1 of 0-1 done, 8 batches seen: val/dice_wt 0.2000")
+    assert "best val/dice_wt 0.3000 at epoch 0" in second
+    assert second.endswith("0 s left")
+
+
+def test_plain_lines_come_only_so_often(tmp_path: Path) -> None:
+    text, console = recorded(terminal=False)
+    trainer(tmp_path, Progress(console=console, plain_every=0.0), epochs=1).fit(Toy(), loader(), loader(2))
+    lines = text.getvalue().splitlines()
+    assert sum(line.startswith("epoch 0 of 0-0, batch ") for line in lines) == 4
+    assert "first look at validation: 1 of 1 cases" in lines
+    assert "validation: 2 of 2 cases" in lines
+
+
+def test_on_a_terminal_bars_show_the_time_left_and_the_best(tmp_path: Path) -> None:
+    text, console = recorded(terminal=True)
+    trainer(tmp_path, Progress(console=console), epochs=3).fit(Toy([0.3, 0.2, 0.1]), loader(), loader(2))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue())
+    assert re.search(r"epoch 2 of 0-2 .*4/4 +\d+ s left", shown)
+    assert re.search(r"run .*12/12 +0 s left, best val/dice_wt 0\.3000 at epoch 0", shown)
+    assert "epoch 2 of 0-2 done, 12 batches seen" in shown
+    assert text.getvalue().count("\x1b[?25l") == text.getvalue().count("\x1b[?25h"), "the cursor stays hidden"
+
+
+def test_a_run_that_only_time_ends_has_no_number_of_epochs(tmp_path: Path) -> None:
+    text, console = recorded(terminal=False)
+    progress = Progress(console=console, plain_every=0.0)
+    trainer(tmp_path, progress, epochs=-1, max_time={"seconds": 1}).fit(Toy([0.3] * 100_000), loader(), loader(1))
+    line = next(line for line in text.getvalue().splitlines() if line.startswith("epoch 0, batch 2 of 4"))
+    assert re.search(r"run [01] s left", line)
+
+
+def test_a_short_test_ends_with_a_line_however_seldom_lines_are(tmp_path: Path) -> None:
+    text, console = recorded(terminal=False)
+    trainer(tmp_path, Progress(console=console)).test(Toy(), loader(3), verbose=False)
+    assert text.getvalue() == "test: 3 of 3 cases\n"
+
+
+def test_test_and_validate_count_cases(tmp_path: Path) -> None:
+    text, console = recorded(terminal=False)
+    run = trainer(tmp_path, Progress(console=console, plain_every=0.0))
+    run.test(Toy(), loader(3), verbose=False)
+    run.validate(Toy(), loader(2), verbose=False)
+    assert text.getvalue().splitlines()[2:] == [
+        "test: 3 of 3 cases",
+        "validation: 1 of 2 cases",
+        "validation: 2 of 2 cases",
+    ]
+
+
+def test_other_ranks_are_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, console = recorded(terminal=True)
+    monkeypatch.setattr(L.Trainer, "is_global_zero", False)
+    trainer(tmp_path, Progress(console=console, plain_every=0.0), epochs=1).fit(Toy(), loader(), loader(2))
+    assert text.getvalue() == ""
+
+
+def test_it_is_the_only_progress_bar(tmp_path: Path) -> None:
+    progress = Progress()
+    run = trainer(tmp_path, progress, enable_progress_bar=True)
+    assert [callback for callback in run.callbacks if isinstance(callback, ProgressBar)] == [progress]  # type: ignore[attr-defined]
+
+
+def test_a_resumed_run_knows_the_best_of_before(tmp_path: Path) -> None:
+    kept = ModelCheckpoint(tmp_path, save_last=True, save_on_train_epoch_end=True)
+    silent = recorded(terminal=False)[1]
+    first = trainer(tmp_path, Progress(console=silent), kept, epochs=1, enable_checkpointing=True)
+    first.fit(Toy([0.8, 0.1]), loader(), loader(1))
+    text, console = recorded(terminal=False)
+    again = trainer(tmp_path, Progress(console=console), kept, epochs=2, enable_checkpointing=True)
+    again.fit(Toy([0.8, 0.1]), loader(), loader(1), ckpt_path=tmp_path / "last.ckpt")
+    assert text.getvalue().startswith("epoch 1 of 0-1 done, 8 batches seen: val/dice_wt 0.1000")
+    assert "best val/dice_wt 0.8000 at epoch 0" in text.getvalue()
+
+
+def test_an_error_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    class Breaking(Toy):
+        def training_step(self, batch, index: int) -> None:  # type: ignore[no-untyped-def]
+            raise ArithmeticError("broken")
+
+    text, console = recorded(terminal=True)
+    with pytest.raises(ArithmeticError, match="broken"):
+        trainer(tmp_path, Progress(console=console)).fit(Breaking(), loader(), loader(1))
+    assert text.getvalue().count("\x1b[?25l") == text.getvalue().count("\x1b[?25h") > 0

@@ -1,0 +1,121 @@
+"""A tiny generated cohort, made once a session, and the data module, system and trainer that the tests put on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+
+from segan_pl.callbacks.checkpoint import AtomicCheckpointIO
+from segan_pl.data.module import MRIDataModule
+from segan_pl.data.preparation import Preparation
+from segan_pl.data.synthetic import make_cohort
+from segan_pl.nets.segan import Critic, Segmentor
+from segan_pl.objectives.base import Objective
+from segan_pl.objectives.segan import SegAN
+from segan_pl.objectives.supervised import Supervised
+from segan_pl.system import AdversarialSegmentation
+
+CASES = 8
+SHAPE = (8, 48, 48)
+CROP = Preparation(crop=(6, 40, 64))  # cuts z and y, pads x
+
+QUIET = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),  # Lightning's use of a deprecated name in torch
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),  # a resumed run's
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
+    pytest.mark.filterwarnings("ignore:.*barrier.. using the device under current context.*"),
+]
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the generated cases."""
+    root = tmp_path_factory.mktemp("cohort")
+    make_cohort(root, cases=CASES, shape=SHAPE)
+    return root
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of all tests on the cohort."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture(scope="session")
+def make_data(cohort: Path, prepared: Path) -> Callable[..., MRIDataModule]:
+    """Build the data module, with settings that suit the cohort."""
+    return partial(build_data, cohort, prepared)
+
+
+def build_data(root: Path, cache: Path, **settings: Any) -> MRIDataModule:
+    """Four batches of 12 slices an epoch with the default split: 6 cases to train, 2 to validate."""
+    defaults: dict[str, Any] = {
+        "preparation": Preparation(crop=None),
+        "cache_dir": str(cache),
+        "patch": (32, 32),
+        "batch_size": 12,
+        "val_fraction": 0.25,
+        "stratify_by": (),
+        "prepare_workers": 1,
+    }
+    return MRIDataModule(str(root), **{**defaults, **settings})
+
+
+class PlainSegmentor(nn.Module):
+    """Two convolutions without normalisation, so that a sum over slices is a sum over batches."""
+
+    divisor = 1
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, 3, 3, padding=1), nn.Tanh(), nn.Conv2d(3, out_channels, 3, padding=1)
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, M, H, W) to logits (B, C, H, W)."""
+        return self.layers(image)
+
+
+def build_system(
+    objective: Objective | None = None,
+    *,
+    seed: int = 0,
+    modalities: tuple[str, ...] = ("t1", "t1ce", "t2", "flair"),
+    labels: str = "whole_tumour",
+    plain: bool = False,
+    **settings: Any,
+) -> AdversarialSegmentation:
+    """The system with the smallest networks: SegAN's of width 2 unless `plain`."""
+    objective = objective or SegAN()
+    torch.manual_seed(seed)
+    segmentor = PlainSegmentor if plain else partial(Segmentor, width=2)
+    critic = None if isinstance(objective, Supervised) else partial(Critic, width=2)
+    return AdversarialSegmentation(
+        segmentor, objective, critic, modalities=list(modalities), labels=labels, **settings
+    )
+
+
+def build_trainer(folder: Path, *callbacks: L.Callback, epochs: int = 1, **settings: Any) -> L.Trainer:
+    """A quiet trainer on the CPU."""
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_model_summary": False,
+        "enable_progress_bar": False,
+        "enable_checkpointing": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "plugins": [AtomicCheckpointIO()],
+        "default_root_dir": folder,
+    }
+    return L.Trainer(max_epochs=epochs, callbacks=list(callbacks), **{**defaults, **settings})

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+
+import pytest
+
+import segan_pl
+from segan_pl.__main__ import COMMANDS, main
+from segan_pl.data.volume import CaseError
+from segan_pl.shipped import find_config
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[list[str]], int]], None]:
+    """Put a function in the place of the command line behind `main`."""
+
+    def put(run: Callable[[list[str]], int]) -> None:
+        stub = types.ModuleType("segan_pl.cli")
+        stub.main = run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "segan_pl.cli", stub)
+        monkeypatch.setattr(segan_pl, "cli", stub, raising=False)
+
+    return put
+
+
+def seconds(*arguments: str) -> float:
+    """Best of three runs of the interpreter."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
+def test_help_and_version_import_neither_torch_nor_lightning(arguments: list[str]) -> None:
+    code = (
+        f"import sys; from segan_pl.__main__ import main; code = main({arguments!r});"
+        "print(code, sorted({'torch', 'lightning', 'numpy', 'yaml', 'segan_pl.cli'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_version_takes_at_most_0_3_s_more_than_a_bare_interpreter() -> None:
+    assert seconds("-m", "segan_pl", "--version") - seconds("-c", "pass") <= 0.3
+
+
+def test_help_is_short_and_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in COMMANDS)
+    assert len(text.splitlines()) <= 30
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"segan_pl {segan_pl.__version__}\n"
+
+
+def test_an_unknown_command_exits_2_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vaildate"]) == 2
+    assert "unknown command 'vaildate'; did you mean 'validate'?" in capsys.readouterr().err
+
+
+def test_the_rest_of_the_line_reaches_the_command_without_debug(command) -> None:  # type: ignore[no-untyped-def]
+    seen: list[list[str]] = []
+    command(lambda arguments: seen.append(arguments) or 7)  # type: ignore[func-returns-value]
+    assert main(["fit", "--debug", "-h", "--x=1"]) == 7
+    assert seen == [["fit", "-h", "--x=1"]]
+
+
+def refuse_case(arguments: list[str]) -> int:
+    raise CaseError("case_1: seg is missing;\n  drop the case")
+
+
+def test_an_error_of_ours_is_one_line_and_exit_1(command, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    command(refuse_case)
+    assert main(["fit"]) == 1
+    assert capsys.readouterr().err == "segan_pl: error: case_1: seg is missing; drop the case\n"
+
+
+def test_debug_shows_the_traceback_too(command, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    command(refuse_case)
+    assert main(["fit", "--debug"]) == 1
+    text = capsys.readouterr().err
+    assert "Traceback" in text
+    assert "in refuse_case" in text
+
+
+def test_what_was_typed_wrongly_exits_2(command, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    command(lambda arguments: len(str(find_config("no_such_configuration"))))
+    assert main(["fit"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_unforeseen_error_keeps_its_traceback_and_exits_1(command, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    command(lambda arguments: {}["lost"])
+    assert main(["fit"]) == 1
+    text = capsys.readouterr().err
+    assert "Traceback" in text
+    assert text.endswith("segan_pl: error: unforeseen KeyError: 'lost'\n")
+
+
+def interrupt(arguments: list[str]) -> int:
+    raise KeyboardInterrupt
+
+
+def interrupt_as_lightning_does(arguments: list[str]) -> int:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+@pytest.mark.parametrize("run", [interrupt, interrupt_as_lightning_does])
+def test_ctrl_c_exits_130(command, run: Callable[[list[str]], int]) -> None:  # type: ignore[no-untyped-def]
+    command(run)
+    assert main(["fit"]) == 130
+
+
+def test_an_exit_of_the_parser_passes_through(command) -> None:  # type: ignore[no-untyped-def]
+    command(lambda arguments: sys.exit(2))
+    with pytest.raises(SystemExit) as end:
+        main(["fit"])
+    assert end.value.code == 2
