@@ -40,7 +40,9 @@ def prepare_all(cases: Sequence[Case], preparation: Preparation) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", required=True)
+    parser.add_argument(
+        "--root", default=os.path.join(os.environ.get("SEGAN_PL_TEST_DATA", "../shared/data"), "brats2021")
+    )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     cases = find_cases(options.root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,7 +62,7 @@ def unpack(system: AdversarialSegmentation, checkpoint: dict[str, Any]) -> None:
         torch.set_rng_state(ours["random"]["cpu"])
         if torch.cuda.is_available() and len(ours["random"]["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(ours["random"]["cuda"])
-        let_settings_win(system.trainer.optimizers, checkpoint, ours["settings"])
+        let_settings_win(system.configure_optimizers(), checkpoint, ours["settings"])  # Lightning's come later
 
 
 def optimizer_settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -73,11 +74,17 @@ def optimizer_settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if isinstance(value, (int, float, bool, tuple, str))}
 
 
-def let_settings_win(optimizers: Any, checkpoint: dict[str, Any], saved: list[dict[str, Any]]) -> None:
+def let_settings_win(configured: Any, checkpoint: dict[str, Any], saved: list[dict[str, Any]]) -> None:
     """Where a setting was changed since the checkpoint was written, the new value wins over the restored one.
 
-    A learning rate under a schedule keeps the schedule's progress: it is scaled by new / old.
+    A learning rate under a schedule keeps the schedule's progress: it is scaled by new / old. What a schedule is built
+    with (its length, say) is always the present configuration's; where it stands is the checkpoint's.
     """
+    optimizers, schedulers = configured if isinstance(configured, tuple) else (configured, [])
+    states = checkpoint.get("lr_schedulers", [])
+    for state, scheduler in zip(states, schedulers, strict=False):
+        built_with = inspect.signature(type(scheduler)).parameters.keys() - {"optimizer", "last_epoch"}
+        state.update({key: value for key, value in scheduler.state_dict().items() if key in built_with})
     for number, (optimizer, before) in enumerate(zip(optimizers, saved, strict=True)):
         now = optimizer_settings(optimizer)
         changed = {key: value for key, value in now.items() if before.get(key, value) != value}
@@ -88,9 +95,8 @@ def let_settings_win(optimizers: Any, checkpoint: dict[str, Any], saved: list[di
                     group["initial_lr"] = value
                 else:
                     group[key] = value
-        if "lr" in changed and number < len(checkpoint.get("lr_schedulers", [])):
-            state = checkpoint["lr_schedulers"][number]
-            state["base_lrs"] = [changed["lr"] for _ in state["base_lrs"]]
+        if "lr" in changed and number < len(states):
+            states[number]["base_lrs"] = [changed["lr"] for _ in states[number]["base_lrs"]]
 
 
 def require_same_weights(module: nn.Module, weights: dict[str, torch.Tensor]) -> None:

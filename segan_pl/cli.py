@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
-import re
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from segan_pl.callbacks.checkpoint import AtomicCheckpointIO
 from segan_pl.callbacks.early_stopping import VolumeDiceStopping
-from segan_pl.callbacks.preview import Preview
-from segan_pl.callbacks.progress import Progress
-from segan_pl.callbacks.record import RunRecord
-from segan_pl.callbacks.scores import CaseScores
 from segan_pl.checkpoint_format import KEY
 from segan_pl.data.module import MRIDataModule
-from segan_pl.data.volume import MODALITIES
-from segan_pl.loggers import loggers
-from segan_pl.run import RunOptions, continue_from, run_directory
+from segan_pl.lightning_cli import Parser, SeganCLI
 from segan_pl.shipped import config_paths, refuse_two_models, resolve_config_arguments
 from segan_pl.system import AdversarialSegmentation
 
@@ -38,148 +26,22 @@ ALLOWED_IMPORTS = ["segan_pl", "torch.optim", "torch.nn", "lightning.pytorch", "
 """What a configuration may name in a class_path; a user's own packages are added by SEGAN_PL_ALLOW_IMPORTS."""
 
 
-class Parser(LightningArgumentParser):
-    """A parser whose errors are one line, with the nearest match for an unknown key."""
+def config_from_checkpoint(arguments: list[str], folder: Path) -> list[str]:
+    """`validate` and `test` without --config take the configuration that the checkpoint holds, written to `folder`.
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with code 2."""
-        print(f"segan_pl: error: {explain(message, known_keys(self))}", file=sys.stderr)
-        raise SystemExit(2) from ex
-
-
-def known_keys(parser: ArgumentParser) -> list[str]:
-    """Every dotted key that a parser takes."""
-    return [action.dest for action in parser._actions if action.dest != "help"]
-
-
-def explain(message: str, known: Sequence[str]) -> str:
-    """One line of a parser's message, with the nearest known key where one was not known."""
-    line = " ".join(message.split())
-    match = re.search(r"(?:Key|Option|key) '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", line)
-    if match:
-        key = match[1] or match[2]
-        near = difflib.get_close_matches(key, known, 1, 0.6) or difflib.get_close_matches(
-            key.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], 1, 0.6
-        )
-        line += f" Did you mean '{near[0]}'?" if near else ""
-    return line
-
-
-class SeganCLI(LightningCLI):
-    """fit, validate and test of `AdversarialSegmentation` on `MRIDataModule`."""
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Lightning's, without its predict: predicting files is a command of its own."""
-        skip = {"model", "dataloaders", "datamodule"}
-        return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"}, "validate": skip, "test": skip}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The run's options, and what the model learns from the data."""
-        parser.add_class_arguments(RunOptions, "run")
-        parser.link_arguments("data.modalities", "model.modalities", compute_fn=modalities)
-        parser.link_arguments("data.labels", "model.labels")
-
-    def _parse_ckpt_path(self) -> None:
-        """Nothing of a checkpoint overrides what was asked for (Lightning would let it)."""
-
-    def before_instantiate_classes(self) -> None:
-        """Settle the run's folder, and whether it is continued."""
-        settings = self.config[self.subcommand]
-        self.settings = yaml.safe_load(self._parser(self.subcommand).dump(settings, skip_none=False))
-        options = RunOptions(**settings.run.as_dict())
-        checkpoint = settings.get("ckpt_path")
-        if self.subcommand == "fit":
-            self.directory = run_directory(options)
-            found = continue_from(self.directory, self.settings)
-            if found is not None and not checkpoint:
-                settings.ckpt_path = str(found)
-                rank_zero_info(f"continuing {self.directory} from {found.name}")
-        else:
-            self.directory = scored_directory(options, checkpoint)
-        self.options = options
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer with our callbacks and atomic checkpoints."""
-        self.model.config_text = self.config_text
-        trainer_settings = self._get(self.config_init, "trainer")
-        plugins = [*(trainer_settings.get("plugins") or []), AtomicCheckpointIO()]
-        found = (
-            loggers(self.options, self.directory)
-            if os.environ.get("LOCAL_RANK", "0") == "0" and self.subcommand == "fit"
-            else []
-        )
-        return super().instantiate_trainer(
-            plugins=plugins,
-            logger=found or False,
-            callbacks=[*(trainer_settings.get("callbacks") or []), *self._callbacks(trainer_settings)],
-        )
-
-    @property
-    def config_text(self) -> str:
-        """The configuration that makes this model again."""
-        return yaml.safe_dump(
-            {k: v for k, v in self.settings.items() if k not in ("ckpt_path", "weights_only", "verbose")},
-            sort_keys=False,
-        )
-
-    def _callbacks(self, trainer: Any) -> list[Callback]:
-        options = self.options
-        silent = trainer.get("enable_progress_bar") is False
-        common: list[Callback] = [] if silent else [Progress(monitor=options.monitor, plain_every=options.plain_every)]
-        if self.subcommand != "fit":
-            checkpoint = self.config[self.subcommand].get("ckpt_path")
-            name = f"{self.subcommand}_{Path(checkpoint).stem if checkpoint else 'untrained'}.csv"
-            return [*common, CaseScores(self.directory, name)]
-        every = trainer.get("check_val_every_n_epoch") or 1
-        best = ModelCheckpoint(
-            dirpath=self.directory / "checkpoints",
-            filename="epoch{epoch:04d}_dice{" + options.monitor + ":.4f}",
-            auto_insert_metric_name=False,
-            monitor=options.monitor,
-            mode="max",
-            save_top_k=options.keep_best,
-            save_last=True,
-            every_n_epochs=every,
-            save_on_train_epoch_end=True,
-        )
-        stop = VolumeDiceStopping(monitor=options.monitor, patience=options.patience)
-        pictures = [Preview(self.directory, every=options.preview_every)] if options.preview_every else []
-        return [*common, stop, *pictures, CaseScores(self.directory), RunRecord(self.directory, self.config_text), best]
-
-    def after_instantiate_classes(self) -> None:
-        """Say what will happen."""
-        for name, player in self.model.players.items():
-            rank_zero_info(f"{name}: {sum(p.numel() for p in player.parameters()):,} parameters")
-        if self.subcommand == "fit":
-            rank_zero_info(f"run directory: {self.directory}")
-
-
-def modalities(names: list[str] | None) -> list[str]:
-    """The modalities that the data module will serve."""
-    return list(names or MODALITIES)
-
-
-def scored_directory(options: RunOptions, checkpoint: str | None) -> Path:
-    """Where `validate` and `test` write: the run that the checkpoint came from, or a new one."""
-    if options.directory is None and checkpoint:
-        home = Path(checkpoint).resolve().parent
-        if home.name == "checkpoints":
-            return home.parent
-    return run_directory(options)
-
-
-def config_from_checkpoint(arguments: list[str]) -> list[str]:
-    """`validate` and `test` without --config take the configuration that the checkpoint holds."""
+    But for the run's directory, which the checkpoint may have left since.
+    """
     checkpoint = option_value(arguments, "--ckpt_path")
     if checkpoint is None or option_value(arguments, "--config") or option_value(arguments, "-c"):
         return arguments
     text = AtomicCheckpointIO().load_checkpoint(checkpoint, map_location="cpu").get(KEY, {}).get("config")
     if not text:
         return arguments
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as file:
-        file.write(text)
-    return [arguments[0], "--config", file.name, *arguments[1:]]
+    settings = yaml.safe_load(text)
+    settings.get("run", {}).pop("directory", None)
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    return [arguments[0], "--config", str(file), *arguments[1:]]
 
 
 def option_value(arguments: Sequence[str], name: str) -> str | None:
@@ -195,9 +57,14 @@ def option_value(arguments: Sequence[str], name: str) -> str | None:
 def run_lightning(arguments: list[str]) -> int:
     """fit, validate, test."""
     refuse_two_models(config_paths(arguments))
-    if arguments[0] != "fit":
-        arguments = config_from_checkpoint(arguments)
-    cli = SeganCLI(
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments[0] != "fit":
+            arguments = config_from_checkpoint(arguments, Path(folder))
+        return finish(_run(arguments))
+
+
+def _run(arguments: list[str]) -> SeganCLI:
+    return SeganCLI(
         AdversarialSegmentation,
         MRIDataModule,
         args=arguments,
@@ -208,7 +75,6 @@ def run_lightning(arguments: list[str]) -> int:
         parser_class=Parser,
         trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False, "num_sanity_val_steps": 1},
     )
-    return finish(cli)
 
 
 def finish(cli: SeganCLI) -> int:
@@ -225,16 +91,25 @@ def finish(cli: SeganCLI) -> int:
 
 
 def run_prepare(arguments: list[str]) -> int:
-    """Prepare every case of a data set into the cache."""
+    """Prepare every case of a data set into the cache; of a configuration file only `data` matters."""
     parser = Parser(prog="segan_pl prepare", description="Prepare cases once, into a cache of memory-mapped arrays.")
-    parser.add_argument("-c", "--config", action="config", help="A data file, e.g. lgg")
+    parser.add_argument("-c", "--config", action="config", help="a system or data file, e.g. segan_cat or lgg")
     parser.add_lightning_class_args(MRIDataModule, "data")
-    settings = parser.parse_args(arguments[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        settings = parser.parse_args(only_data(arguments[1:], Path(folder)))
     data = parser.instantiate_classes(settings).data
     report = data.prepare()
-    print("\n".join(report.lines()))
-    print(f"cache: {data.cache.folder}")
+    print("\n".join([f"cache: {data.cache.folder}", *report.lines()]))
     return 1 if report.refused else 0
+
+
+def only_data(arguments: list[str], folder: Path) -> list[str]:
+    """The arguments with each configuration file replaced by its `data` part."""
+    for number, path in enumerate(config_paths(arguments)):
+        part = folder / f"{number}.yaml"
+        part.write_text(yaml.safe_dump({"data": (yaml.safe_load(path.read_text()) or {}).get("data", {})}))
+        arguments = [str(part) if argument == str(path) else argument for argument in arguments]
+    return arguments
 
 
 def run_demo(arguments: list[str]) -> int:
@@ -265,7 +140,9 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a continued run
+    warnings.filterwarnings("ignore", message=r".*self.log\('(val|test|step).*sync_dist.*")  # all ranks hold the same
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # between Lightning 2.6 and torch 2.13
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter is intended.*")
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(no_advertisement)
     return COMMANDS[arguments[0]](resolve_config_arguments(arguments))

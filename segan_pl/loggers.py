@@ -36,7 +36,9 @@ def _wandb(options: RunOptions, directory: Path) -> Logger:
         "id": os.environ.get("WANDB_RUN_ID"),
         "name": directory.name,
     }
-    if options.wandb == "online" and os.environ.get("WANDB_MODE") not in ("offline", "disabled"):
+    if options.wandb == "online" and not logged_in():
+        log.warning("W&B is asked for online, but there is no login (`wandb login`, or WANDB_API_KEY); logging offline")
+    elif options.wandb == "online" and os.environ.get("WANDB_MODE") not in ("offline", "disabled"):
         try:
             logger = WandbLogger(**settings)
             _ = logger.experiment  # connects; without a network or a login it raises
@@ -47,3 +49,10 @@ def _wandb(options: RunOptions, directory: Path) -> Logger:
                 str(error).splitlines()[0] if str(error) else type(error).__name__,
             )
     return WandbLogger(**settings, offline=True)
+
+
+def logged_in() -> bool:
+    """Whether W&B has a key, so that it will not stop to ask for one."""
+    import wandb
+
+    return bool(wandb.api.api_key)

@@ -41,6 +41,25 @@ def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
     return copy.requires_grad_(False)
 
 
+@contextmanager
+def one_scale(scaler: Any) -> Iterator[None]:
+    """Inside, float16's gradient scaler keeps its scale: players that share a backward pass share it to the last step.
+
+    Lightning updates the scale after every optimiser's step, which would unscale the second player by another number
+    than its gradients were scaled by.
+    """
+    if scaler is None:
+        yield
+        return
+    update = scaler.update
+    scaler.update = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        scaler.update = update
+    scaler.update()
+
+
 def negate_gradients(player: nn.Module) -> None:
     """Turn descent into ascent."""
     gradients = [parameter.grad for parameter in player.parameters() if parameter.grad is not None]

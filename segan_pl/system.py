@@ -15,14 +15,14 @@ from torch.optim import Optimizer
 
 from segan_pl.batch import Batch
 from segan_pl.checkpoint_format import pack, unpack
-from segan_pl.data.labels import SCHEMES
+from segan_pl.data.module import label_scheme
 from segan_pl.evaluation.cases import CaseScore, require_each_once, score_case, summarise, summary_names
 from segan_pl.evaluation.counts import POLICIES, confusion
 from segan_pl.evaluation.preview import PreviewSlice
 from segan_pl.evaluation.volumes import centre, gather, threshold
 from segan_pl.inference.slices import predict_slices
 from segan_pl.objectives.base import LossTerms, Objective, Play, Turn
-from segan_pl.players import averaged_copy, compile_or_stay_eager, negate_gradients, only
+from segan_pl.players import averaged_copy, compile_or_stay_eager, negate_gradients, one_scale, only
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class AdversarialSegmentation(L.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.scheme = SCHEMES[labels]
+        self.scheme = label_scheme(labels)
         self.modalities = list(modalities)
         self.objective = objective
         channels = len(self.scheme.channels)
@@ -147,7 +147,7 @@ class AdversarialSegmentation(L.LightningModule):
         play = Play(self.players_by_name, batch, self.scheme.activation)
         step = (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
         for turn in self.objective.turns():
-            if self.batches_seen % turn.every == 0:
+            if self.batches_seen // self.accumulate % turn.every == 0:
                 self._move(play, turn, step=step)
         self.batches_seen += 1
 
@@ -156,9 +156,13 @@ class AdversarialSegmentation(L.LightningModule):
         """The players as a plain dictionary."""
         return dict(self.players.items())
 
+    @property
+    def _input_dtype(self) -> torch.dtype:
+        return next(self.segmentor.parameters()).dtype
+
     def _format(self, image: Tensor) -> Tensor:
         memory = torch.channels_last if self.channels_last and image.ndim == 4 else torch.contiguous_format
-        return image.to(next(self.segmentor.parameters()).dtype, memory_format=memory)
+        return image.to(self._input_dtype, memory_format=memory)
 
     def _move(self, play: Play, turn: Turn, *, step: bool) -> None:
         """One turn: the player's loss, backward, step; opponents move up the same gradient."""
@@ -174,12 +178,14 @@ class AdversarialSegmentation(L.LightningModule):
             on_step=False,
             on_epoch=True,
             batch_size=size,
+            sync_dist=True,
         )
         if step:
             for name in turn.opponents:
                 negate_gradients(play.players[name])
-            for name in movers:
-                self._step(name)
+            with one_scale(getattr(self.trainer.precision_plugin, "scaler", None)):
+                for name in movers:
+                    self._step(name)
             if turn.after is not None:
                 turn.after(play)
 
@@ -195,8 +201,8 @@ class AdversarialSegmentation(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip here: gradients are complete and no longer scaled."""
         if self.clip_gradient is not None:
-            for group in optimizer.param_groups:
-                nn.utils.clip_grad_norm_(group["params"], self.clip_gradient)
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.clip_gradient)
 
     def _require_finite(self, terms: LossTerms, player: str, batch: Batch) -> None:
         if not torch.isfinite(terms.total):
@@ -224,6 +230,7 @@ class AdversarialSegmentation(L.LightningModule):
             divisor=int(getattr(self.segmentor, "divisor", 1)),
             batch=self.slices,
             channels_last=self.channels_last,
+            dtype=self._input_dtype,
         )
 
     def on_validation_start(self) -> None:
@@ -243,14 +250,17 @@ class AdversarialSegmentation(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one case's voxels."""
         image, target, row = batch.image[0], batch.target[0], int(batch.case)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.score_on == "crop":
             image, target = centre(image, self.crop), centre(target, self.crop)
         logits = self.forward(image)
         mask = threshold(logits, self.scheme.activation)
-        counts = confusion(mask, target)
         if self.score_on == "volume":
-            outside = torch.as_tensor(self.trainer.datamodule.outside(row))  # type: ignore[attr-defined]
-            counts[:, 2:] += outside.to(counts.device)
+            box = (slice(None), *data.real_box(row))  # padding is not on the original grid
+            counts = confusion(mask[box], target[box])
+            counts[:, 2:] += torch.as_tensor(data.outside(row), device=counts.device)
+        else:
+            counts = confusion(mask, target)
         self._counts[row] = counts.tolist()
         self._keep_preview(batch_idx, row, image, target, logits)
 
@@ -259,8 +269,8 @@ class AdversarialSegmentation(L.LightningModule):
     def _keep_preview(self, number: int, row: int, image: Tensor, target: Tensor, logits: Tensor) -> None:
         if not self.trainer.is_global_zero or number >= self.preview_cases or self.trainer.sanity_checking:
             return
-        z = int(target.any(0).sum((1, 2)).argmax())  # the slice with most of the reference
         channel = self.scheme.channels.index(self.scheme.foreground[0])
+        z = int(target[channel].sum((1, 2)).argmax())  # the slice with most of the reference
         probability = logits[:, z].float()
         probability = probability.softmax(0) if self.scheme.activation == "softmax" else probability.sigmoid()
         shown = self.modalities.index("flair") if "flair" in self.modalities else 0

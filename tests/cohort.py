@@ -1,8 +1,7 @@
-"""A tiny generated cohort, made once a session, and the data module, system and trainer that the tests put on it."""
+"""The data module, system and trainer that the tests put on the tiny cohort of `cohort_fixtures`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch import nn
 from segan_pl.callbacks.checkpoint import AtomicCheckpointIO
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.preparation import Preparation
-from segan_pl.data.synthetic import make_cohort
 from segan_pl.nets.segan import Critic, Segmentor
 from segan_pl.objectives.base import Objective
 from segan_pl.objectives.segan import SegAN
@@ -31,28 +29,9 @@ QUIET = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),  # a resumed run's
     pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
+    pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path"),
     pytest.mark.filterwarnings("ignore:.*barrier.. using the device under current context.*"),
 ]
-
-
-@pytest.fixture(scope="session")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the generated cases."""
-    root = tmp_path_factory.mktemp("cohort")
-    make_cohort(root, cases=CASES, shape=SHAPE)
-    return root
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache of all tests on the cohort."""
-    return tmp_path_factory.mktemp("prepared")
-
-
-@pytest.fixture(scope="session")
-def make_data(cohort: Path, prepared: Path) -> Callable[..., MRIDataModule]:
-    """Build the data module, with settings that suit the cohort."""
-    return partial(build_data, cohort, prepared)
 
 
 def build_data(root: Path, cache: Path, **settings: Any) -> MRIDataModule:
@@ -99,9 +78,7 @@ def build_system(
     torch.manual_seed(seed)
     segmentor = PlainSegmentor if plain else partial(Segmentor, width=2)
     critic = None if isinstance(objective, Supervised) else partial(Critic, width=2)
-    return AdversarialSegmentation(
-        segmentor, objective, critic, modalities=list(modalities), labels=labels, **settings
-    )
+    return AdversarialSegmentation(segmentor, objective, critic, modalities=list(modalities), labels=labels, **settings)
 
 
 def build_trainer(folder: Path, *callbacks: L.Callback, epochs: int = 1, **settings: Any) -> L.Trainer:

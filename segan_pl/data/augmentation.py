@@ -110,7 +110,7 @@ def warp(
         planes: (M, H, W) float32.
         start: First voxel of the unturned window.
         patch: Its size.
-        rotation: Radians.
+        rotation: Radians, clockwise with y down and x to the right.
         scale: Magnification.
         mode: "bilinear" for images, "nearest" for masks.
 

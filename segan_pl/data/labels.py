@@ -54,9 +54,10 @@ class LabelScheme:
         """Raise CaseError when a mask holds a label that the scheme does not know."""
         strange = sorted(set(labels) - set(self.known))
         if strange:
+            fitting = [scheme.name for scheme in SCHEMES.values() if set(labels) <= set(scheme.known)]
             raise CaseError(
                 f"{case}: the mask holds label {strange}, scheme '{self.name}' knows {list(self.known)}; "
-                f"choose --data.labels for this data set or mend the mask"
+                f"choose --data.labels ({', '.join(fitting) or 'no scheme'} knows it) or mend the mask"
             )
 
     @property
@@ -65,19 +66,20 @@ class LabelScheme:
         return tuple(channel for channel in self.channels if channel != "background")
 
 
-BRATS = (0, 1, 2, 3, 4)
-"""BraTS 2015 to 2021: 1 necrosis, 2 oedema, 3 non-enhancing (2015 only), 4 enhancing tumour."""
+BRATS = (0, 1, 2, 4)
+"""BraTS 2017 to 2021: 1 necrosis, 2 oedema, 4 enhancing tumour. A 3 is refused where regions are told apart: it is
+non-enhancing tumour in 2015 and enhancing tumour from 2023 on."""
 
 SCHEMES: dict[str, LabelScheme] = {
     scheme.name: scheme
     for scheme in (
-        LabelScheme("whole_tumour", ("wt",), ((1, 2, 3, 4),), (1,), "sigmoid", BRATS),
+        LabelScheme("whole_tumour", ("wt",), ((1, 2, 3, 4),), (1,), "sigmoid", (0, 1, 2, 3, 4)),
         LabelScheme("binary", ("wt",), ((1,),), (1,), "sigmoid", (0, 1)),
-        LabelScheme("regions", ("wt", "tc", "et"), ((1, 2, 3, 4), (1, 3, 4), (4,)), (2, 1, 4), "sigmoid", BRATS),
+        LabelScheme("regions", ("wt", "tc", "et"), ((1, 2, 4), (1, 4), (4,)), (2, 1, 4), "sigmoid", BRATS),
         LabelScheme(
             "labels",
             ("background", "necrosis", "oedema", "enhancing"),
-            ((0,), (1, 3), (2,), (4,)),
+            ((0,), (1,), (2,), (4,)),
             (0, 1, 2, 4),
             "softmax",
             BRATS,

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -151,6 +153,8 @@ class MRIDataModule(L.LightningDataModule):
         self.find()
         assert self.split is not None
         wanted = {*self.split.train, *self.split.val, *self.split.test}
+        for note in self.notes():
+            rank_zero_info(f"note: {note}")
         report = self.prepare([case for case in self.cases if case.name in wanted])
         if report.refused:
             reasons = "; ".join(why for _, why in report.refused)
@@ -170,8 +174,7 @@ class MRIDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of 2-D patches."""
         rows = self.rows("train")
-        cases = [self.open(row) for row in rows]
-        table = slice_table(cases, need_empty=self.empty != "keep")
+        table = slice_table(map(self.open, rows), need_empty=self.empty != "keep")
         sampler = PlanSampler(
             table,
             self.batch_size,
@@ -181,10 +184,20 @@ class MRIDataModule(L.LightningDataModule):
             seed=self.seed,
             **self._ranks(),
         )
+        if self.trainer:  # Lightning sets it too, but after workers have begun on a resumed run's first batches
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         if len(sampler) == 0:
-            raise CaseError(f"{sampler.slices} training slices make no batch for {self._ranks()['world_size']} ranks")
+            raise CaseError(
+                f"{sampler.slices} training slices make no batch for {self._ranks()['world_size']} ranks; "
+                f"add cases or use fewer --trainer.devices"
+            )
         dataset = SliceDataset(
-            cases, table, scheme=self.scheme, patch=self.patch, augmentation=self.augmentation, rows=rows
+            map(self.open, rows),
+            table,
+            scheme=self.scheme,
+            patch=self.patch,
+            augmentation=self.augmentation,
+            rows=rows,
         )
         return self._loader(dataset, sampler)
 
@@ -193,7 +206,7 @@ class MRIDataModule(L.LightningDataModule):
         return self._case_loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Whole test cases; the validation cases, and a note, when the split has no test part."""
+        """Whole test cases; the validation cases when the split has no test part."""
         return self._case_loader(self.test_part)
 
     @property
@@ -218,6 +231,10 @@ class MRIDataModule(L.LightningDataModule):
         inside = table[:, labels] @ voxels if len(labels) else np.zeros(len(table), np.int64)
         return np.stack([inside, voxels.sum() - inside], 1)
 
+    def real_box(self, row: int) -> tuple[slice, ...]:
+        """The part of a prepared volume that is not padding."""
+        return self.open(row).geometry.real_box
+
     def describe(self) -> dict[str, Any]:
         """What a checkpoint must remember to prepare a new case alike."""
         return {
@@ -234,9 +251,11 @@ class MRIDataModule(L.LightningDataModule):
         )
 
     def _case_loader(self, part: Part) -> DataLoader[Batch]:
-        rows = self.rows(part)
+        rows, ranks = self.rows(part), self._ranks()
+        if len(rows) < ranks["world_size"]:
+            raise CaseError(f"{len(rows)} {part} cases for {ranks['world_size']} ranks; use fewer --trainer.devices")
         dataset = CaseDataset(self.open, rows, scheme=self.scheme)
-        return self._loader(dataset, RankSampler(len(rows), **self._ranks()))
+        return self._loader(dataset, RankSampler(len(rows), **ranks))
 
     def _loader(self, dataset: Any, sampler: Any) -> DataLoader[Batch]:
         return DataLoader(
@@ -244,6 +263,7 @@ class MRIDataModule(L.LightningDataModule):
             batch_size=None,
             sampler=sampler,
             num_workers=self.workers,
+            generator=torch.Generator(),  # its own: starting workers must not move the run's random state
             persistent_workers=self.workers > 0,
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
         )

@@ -7,7 +7,7 @@ exactly what the uninterrupted one would have drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -47,7 +47,7 @@ class SliceTable(NamedTuple):
     empty: NDArray[np.bool_]
 
 
-def slice_table(cases: Sequence[PreparedCase], *, need_empty: bool) -> SliceTable:
+def slice_table(cases: Iterable[PreparedCase], *, need_empty: bool) -> SliceTable:
     """All real slices of the cases; masks are read only when `need_empty`."""
     rows, slices, empty = [], [], []
     for row, case in enumerate(cases):
@@ -110,9 +110,9 @@ class PlanSampler(Sampler[Plan]):
         return len(self._filled) + drawn
 
     def __len__(self) -> int:
-        """Batches an epoch; a tail with fewer slices than ranks is left out."""
+        """Batches an epoch; of the last one, what the ranks cannot share equally is left out."""
         full, tail = divmod(self.slices, self.joined)
-        return full + (tail >= self.world_size and tail > 0)
+        return full + (tail >= self.world_size)
 
     def _order(self) -> NDArray[np.int64]:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -127,7 +127,8 @@ class PlanSampler(Sampler[Plan]):
             joined = order[number * self.joined : (number + 1) * self.joined]
             rng = np.random.default_rng([self.seed, self.epoch, number])
             draws = self.augmentation.draw(rng, len(joined), self.modalities)
-            mine = np.array_split(np.arange(len(joined)), self.world_size)[self.rank]
+            share = len(joined) // self.world_size  # equal, so that the mean over ranks is the mean over slices
+            mine = np.arange(self.rank * share, (self.rank + 1) * share)
             yield Plan(joined[mine], draws.take(mine))
 
 
@@ -135,17 +136,18 @@ class SliceDataset(Dataset[Batch]):
     """Carries out plans: whole batches of 2-D patches, cropped before anything is copied.
 
     Args:
-        cases: Prepared cases; only their places on disk are kept, so memory does not grow with their number.
+        cases: Prepared cases, looked at one at a time; only their places on disk are kept, so neither memory nor open
+            files grow with their number.
         table: Their slices.
         scheme: Native labels to channels.
         patch: (H, W) of a training patch.
         augmentation: What the plans' numbers mean.
-        first: Row of the first case in the data module's case table.
+        rows: The cases' rows in the data module's case table.
     """
 
     def __init__(
         self,
-        cases: Sequence[PreparedCase],
+        cases: Iterable[PreparedCase],
         table: SliceTable,
         *,
         scheme: LabelScheme,

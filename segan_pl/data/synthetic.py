@@ -74,7 +74,7 @@ CONTRASTS: Mapping[str, Contrast] = {
     "t1": Contrast(fluid=0.40, grey=0.76, white=1.00, bright=0.92, oedema=0.78, core=0.66, rim=0.84, cover=0.4),
     "t1ce": Contrast(fluid=0.40, grey=0.76, white=1.00, bright=0.92, oedema=0.70, core=0.52, rim=1.65, cover=0.8),
     "t2": Contrast(fluid=2.00, grey=0.98, white=0.66, bright=1.10, oedema=1.29, core=1.60, rim=1.20, cover=0.85),
-    "flair": Contrast(fluid=0.25, grey=0.98, white=0.76, bright=1.25, oedema=1.42, core=1.42, rim=1.38, cover=1.0),
+    "flair": Contrast(fluid=0.25, grey=0.98, white=0.76, bright=1.34, oedema=1.39, core=1.39, rim=1.36, cover=1.0),
 }
 
 

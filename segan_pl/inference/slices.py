@@ -22,6 +22,7 @@ def predict_slices(
     divisor: int,
     batch: int = 32,
     channels_last: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Logits of a volume from a network of axial slices.
 
@@ -31,6 +32,7 @@ def predict_slices(
         divisor: What H and W must be divisible by; the volume is zero-padded for it and cropped back.
         batch: Slices a forward pass.
         channels_last: Memory format of the network's input.
+        dtype: Of the network's input.
 
     Returns:
         (C, D, H, W) logits in the network's dtype.
@@ -38,5 +40,5 @@ def predict_slices(
     height, width = image.shape[-2:]
     slices = pad_to_multiple(image.movedim(1, 0), divisor)  # (D, M, H', W')
     memory = torch.channels_last if channels_last else torch.contiguous_format
-    parts = [network(part.float().contiguous(memory_format=memory)) for part in slices.split(batch)]
+    parts = [network(part.to(dtype, memory_format=memory)) for part in slices.split(batch)]
     return torch.cat(parts)[..., :height, :width].movedim(0, 1)

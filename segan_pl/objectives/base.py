@@ -57,7 +57,7 @@ class Turn(NamedTuple):
         player: Who moves; only its parameters get a gradient from `loss`.
         loss: What it minimises.
         after: Called after the optimiser's step (SegAN clips the critic here); None for nothing.
-        every: In batches.
+        every: In batches; with accumulation, in groups of them.
         opponents: Players that move on the same backward pass in the opposite direction (simultaneous updates: one
             backward, several steps); their gradients are negated. Empty when players alternate.
     """

@@ -8,10 +8,16 @@ from segan_pl.data.volume import CaseError
 
 
 def test_regions_of_brats_are_nested_as_the_challenge_defines_them():
-    wt, tc, et = SCHEMES["regions"].encode(np.array([0, 1, 2, 3, 4], np.uint8))
-    assert wt.tolist() == [0, 1, 1, 1, 1]
-    assert tc.tolist() == [0, 1, 0, 1, 1]
-    assert et.tolist() == [0, 0, 0, 0, 1]
+    wt, tc, et = SCHEMES["regions"].encode(np.array([0, 1, 2, 4], np.uint8))
+    assert wt.tolist() == [0, 1, 1, 1]
+    assert tc.tolist() == [0, 1, 0, 1]
+    assert et.tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["regions", "labels"])
+def test_a_label_that_is_enhancing_tumour_in_other_years_is_refused_and_never_silently_empty(name):
+    with pytest.raises(CaseError, match=r"a: the mask holds label \[3\].*whole_tumour knows it"):
+        SCHEMES[name].require_known([0, 1, 2, 3], "a")
 
 
 @pytest.mark.parametrize(

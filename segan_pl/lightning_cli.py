@@ -1,0 +1,183 @@
+"""Lightning's command line over our system and data: options, the run's folder, the trainer that fits both."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+
+from segan_pl.callbacks.checkpoint import AtomicCheckpointIO
+from segan_pl.callbacks.early_stopping import VolumeDiceStopping
+from segan_pl.callbacks.preview import Preview
+from segan_pl.callbacks.progress import Progress
+from segan_pl.callbacks.record import RunRecord
+from segan_pl.callbacks.scores import CaseScores
+from segan_pl.data.volume import MODALITIES
+from segan_pl.loggers import loggers
+from segan_pl.run import RunOptions, continue_from, run_directory
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are one line, with the nearest match for an unknown key; no key may be shortened."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Exit with code 2."""
+        print(f"segan_pl: error: {explain(message, known_keys(self))}", file=sys.stderr)
+        raise SystemExit(2) from ex
+
+
+def known_keys(parser: ArgumentParser) -> list[str]:
+    """Every dotted key that a parser, or one of its sub-commands, takes."""
+    commands = getattr(parser, "_subcommands_action", None)
+    parsers = [parser, *(commands._name_parser_map.values() if commands else [])]
+    return list(dict.fromkeys(action.dest for one in parsers for action in one._actions if action.dest != "help"))
+
+
+def explain(message: str, known: Sequence[str]) -> str:
+    """One line of a parser's message, with the nearest known key where one was not known."""
+    line = " ".join(message.split())
+    match = re.search(r"(?:[Kk]ey|[Oo]ption) '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", line)
+    if match:
+        key = match[1] or match[2]
+        near = difflib.get_close_matches(key, known, 1, 0.6) or difflib.get_close_matches(
+            key.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], 1, 0.6
+        )
+        line += f" Did you mean '{near[0]}'?" if near else ""
+    return line
+
+
+class SeganCLI(LightningCLI):
+    """fit, validate and test of `AdversarialSegmentation` on `MRIDataModule`."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, without its predict: predicting files is a command of its own."""
+        skip = {"model", "dataloaders", "datamodule"}
+        return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"}, "validate": skip, "test": skip}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The run's options, and what the model learns from the data."""
+        parser.add_class_arguments(RunOptions, "run")
+        parser.link_arguments("data.modalities", "model.modalities", compute_fn=modalities)
+        parser.link_arguments("data.labels", "model.labels")
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing of a checkpoint overrides what was asked for (Lightning would let it)."""
+
+    def before_instantiate_classes(self) -> None:
+        """Settle the run's folder, and whether it is continued."""
+        settings = self.config[self.subcommand]
+        self.settings = yaml.safe_load(self._parser(self.subcommand).dump(settings, skip_unset=False))
+        options = RunOptions(**settings.run.as_dict())
+        checkpoint = settings.get("ckpt_path")
+        if self.subcommand == "fit":
+            self.directory = run_directory(options)
+            found = continue_from(self.directory, self.settings)
+            if found is not None and not checkpoint:
+                settings.ckpt_path = str(found)
+                rank_zero_info(f"continuing {self.directory} from {found.name}")
+        else:
+            self.directory = scored_directory(options, checkpoint)
+        self.options = options
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer with our callbacks and atomic checkpoints."""
+        self.model.config_text = self.config_text
+        trainer_settings = self._get(self.config_init, "trainer")
+        plugins = [*(trainer_settings.get("plugins") or []), AtomicCheckpointIO()]
+        given = trainer_settings.get("logger")
+        found = given if isinstance(given, list) else [] if given in (None, True, False) else [given]
+        if self.subcommand == "fit" and getattr(rank_zero_only, "rank", 0) == 0:
+            found = [*found, *loggers(self.options, self.directory)]
+        return super().instantiate_trainer(
+            strategy=strategy(trainer_settings),
+            plugins=plugins,
+            logger=found or False,
+            callbacks=[*(trainer_settings.get("callbacks") or []), *self._callbacks(trainer_settings)],
+        )
+
+    @property
+    def config_text(self) -> str:
+        """The configuration that makes this model again."""
+        return yaml.safe_dump(
+            {k: v for k, v in self.settings.items() if k not in ("ckpt_path", "weights_only", "verbose")},
+            sort_keys=False,
+        )
+
+    def _callbacks(self, trainer: Any) -> list[Callback]:
+        options = self.options
+        silent = trainer.get("enable_progress_bar") is False
+        common: list[Callback] = [] if silent else [Progress(monitor=options.monitor, plain_every=options.plain_every)]
+        if self.subcommand != "fit":
+            checkpoint = self.config[self.subcommand].get("ckpt_path")
+            name = f"{self.subcommand}_{Path(checkpoint).stem if checkpoint else 'untrained'}.csv"
+            return [*common, CaseScores(self.directory, name)]
+        every = trainer.get("check_val_every_n_epoch") or 1
+        best = ModelCheckpoint(
+            dirpath=self.directory / "checkpoints",
+            filename="epoch{epoch:04d}_dice{" + options.monitor + ":.4f}",
+            auto_insert_metric_name=False,
+            monitor=options.monitor,
+            mode="max",
+            save_top_k=options.keep_best,
+            save_last=True,
+            every_n_epochs=every,
+            save_on_train_epoch_end=True,
+        )
+        stop = VolumeDiceStopping(monitor=options.monitor, patience=options.patience)
+        pictures = [Preview(self.directory, every=options.preview_every)] if options.preview_every else []
+        return [*common, stop, *pictures, CaseScores(self.directory), RunRecord(self.directory, self.config_text), best]
+
+    def after_instantiate_classes(self) -> None:
+        """Say what will happen."""
+        for name, player in self.model.players.items():
+            rank_zero_info(f"{name}: {sum(p.numel() for p in player.parameters()):,} parameters")
+        if self.subcommand == "fit":
+            rank_zero_info(f"run directory: {self.directory}")
+
+
+def strategy(trainer: Any) -> Any:
+    """The strategy as given, but for plain DDP: with two players, each turn leaves the other's parameters unused."""
+    given = trainer.get("strategy", "auto")
+    ranks = devices(trainer) * int(trainer.get("num_nodes") or 1)
+    if given in ("ddp", "ddp_spawn") or (given == "auto" and ranks > 1):
+        return f"{'ddp' if given == 'auto' else given}_find_unused_parameters_true"
+    return given
+
+
+def devices(trainer: Any) -> int:
+    """How many devices a node `--trainer.devices` asks for."""
+    asked = trainer.get("devices", "auto")
+    if asked in ("auto", "-1", -1):
+        return max(1, torch.cuda.device_count()) if trainer.get("accelerator") != "cpu" else 1
+    if isinstance(asked, str) and "," in asked:
+        asked = [part for part in asked.split(",") if part.strip()]
+    return len(asked) if isinstance(asked, list) else int(asked)
+
+
+def modalities(names: list[str] | None) -> list[str]:
+    """The modalities that the data module will serve."""
+    return list(names or MODALITIES)
+
+
+def scored_directory(options: RunOptions, checkpoint: str | None) -> Path:
+    """Where `validate` and `test` write: the run that the checkpoint came from, or a new one."""
+    if options.directory is None and checkpoint:
+        home = Path(checkpoint).resolve().parent
+        if home.name == "checkpoints":
+            return home.parent
+    return run_directory(options)

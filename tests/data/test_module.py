@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from segan_pl.data.labels import SCHEMES
+from segan_pl.data.module import MRIDataModule
+from segan_pl.data.preparation import Preparation
+from segan_pl.data.volume import CaseError
+from tests.cohort import CASES, CROP, build_data
+
+pytest_plugins = ["tests.cohort_fixtures"]
+
+MakeData = Callable[..., MRIDataModule]
+
+
+@pytest.fixture
+def copy(cohort: Path, tmp_path: Path) -> Path:
+    """A cohort of one's own, to damage."""
+    return Path(shutil.copytree(cohort, tmp_path / "copy"))
+
+
+def one_file(root: Path, modality: str) -> Path:
+    return next(iter(sorted(root.rglob(f"*_{modality}.nii.gz"))))
+
+
+def test_every_case_is_in_one_part_and_its_row_leads_back_to_its_name(make_data: MakeData) -> None:
+    data = make_data(test_fraction=0.25)
+    data.find()
+    parts = {part: data.rows(part) for part in ("train", "val", "test")}
+    assert {part: len(rows) for part, rows in parts.items()} == {"train": 4, "val": 2, "test": 2}
+    assert sorted(row for rows in parts.values() for row in rows) == list(range(CASES))
+    assert data.split is not None
+    assert tuple(data.names(parts["val"])) == data.split.val
+    assert data.test_part == "test"
+
+
+def test_names_are_said_once_each_in_order(make_data: MakeData) -> None:
+    data = make_data()
+    data.find()
+    assert data.names([3, 1, 3]) == [data.cases[3].name, data.cases[1].name]
+
+
+def test_the_validation_cases_are_tested_where_there_is_no_test_part(make_data: MakeData) -> None:
+    data = make_data()
+    data.prepare_data()
+    data.setup("test")
+    assert data.test_part == "val"
+    assert [int(batch.case) for batch in data.test_dataloader()] == data.rows("val")
+
+
+def test_a_split_file_is_followed_and_what_it_leaves_out_is_noted(make_data: MakeData, tmp_path: Path) -> None:
+    drawn = make_data()
+    drawn.find()
+    names = [case.name for case in drawn.cases]
+    file = tmp_path / "split.json"
+    file.write_text(json.dumps({"train": names[:3], "val": names[3:5]}))
+    data = make_data(split_file=str(file))
+    data.find()
+    assert data.rows("train") == [0, 1, 2]
+    assert data.rows("val") == [3, 4]
+    assert any("3 cases are in no part of the split" in note for note in data.notes())
+
+
+def test_only_the_cases_of_the_split_are_prepared(cohort: Path, tmp_path: Path, make_data: MakeData) -> None:
+    whole = make_data()
+    whole.find()
+    names = [case.name for case in whole.cases]
+    file = tmp_path / "split.json"
+    file.write_text(json.dumps({"train": names[:1], "val": names[1:2]}))
+    data = build_data(cohort, tmp_path / "cache", split_file=str(file))
+    data.prepare_data()
+    assert [data.cache.holds(case) for case in data.cases] == [True, True, *[False] * (CASES - 2)]
+
+
+def test_prepare_reports_given_used_and_refused(copy: Path, tmp_path: Path) -> None:
+    one_file(copy, "t2").write_bytes(b"not a volume")
+    report = build_data(copy, tmp_path / "cache").prepare()
+    assert report.summary() == f"{CASES} given, {CASES - 1} used, 1 refused"
+
+
+def test_a_case_that_cannot_be_read_stops_the_fit_with_its_name(copy: Path, tmp_path: Path) -> None:
+    broken = one_file(copy, "t2")
+    broken.write_bytes(b"not a volume")
+    with pytest.raises(
+        CaseError, match=rf"{CASES} given, {CASES - 1} used, 1 refused: {broken.parent.name}: "
+    ) as error:
+        build_data(copy, tmp_path / "cache").prepare_data()
+    assert "\n" not in str(error.value)
+
+
+def test_an_incomplete_case_is_refused_by_name(copy: Path, tmp_path: Path) -> None:
+    lost = one_file(copy, "flair")
+    lost.unlink()
+    with pytest.raises(CaseError, match=rf"{lost.parent.name} \(no flair\).*--data.missing=drop") as error:
+        build_data(copy, tmp_path / "cache").find()
+    assert "\n" not in str(error.value)
+
+
+def test_an_incomplete_case_is_dropped_on_request_and_noted(copy: Path, tmp_path: Path) -> None:
+    lost = one_file(copy, "flair")
+    lost.unlink()
+    data = build_data(copy, tmp_path / "cache", missing="drop")
+    data.find()
+    assert [case.name for case in data.dropped] == [lost.parent.name]
+    assert len(data.cases) == CASES - 1
+    assert data.notes()[0] == f"1 cases lack a modality and are left out: {lost.parent.name}"
+    complete = build_data(copy, tmp_path / "cache", modalities=["t1"])
+    complete.find()
+    assert len(complete.cases) == CASES
+
+
+def test_an_unknown_label_scheme_is_refused_with_those_known(make_data: MakeData) -> None:
+    with pytest.raises(
+        CaseError, match=r"--data.labels tumor: no such label scheme; choose one of whole_tumour, binary"
+    ):
+        make_data(labels="tumor")
+
+
+def test_labels_that_the_scheme_does_not_know_are_refused_with_the_case(make_data: MakeData) -> None:
+    data = make_data(labels="binary")
+    data.prepare_data()
+    with pytest.raises(CaseError, match=r"BraTS19_\w+: the mask holds label \[.*scheme 'binary' knows \[0, 1\]"):
+        data.train_dataloader()
+
+
+def test_a_split_without_training_cases_is_refused(make_data: MakeData) -> None:
+    with pytest.raises(CaseError, match="expected val > 0, sum below 1"):
+        make_data(val_fraction=1.0).setup("fit")
+
+
+def test_more_ranks_than_validation_cases_are_refused(make_data: MakeData, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data()
+    data.prepare_data()
+    monkeypatch.setattr(data, "_ranks", lambda: {"rank": 2, "world_size": 3})
+    with pytest.raises(CaseError, match="2 val cases for 3 ranks"):
+        data.val_dataloader()
+
+
+def test_fewer_slices_than_ranks_are_refused(make_data: MakeData, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data()
+    data.prepare_data()
+    monkeypatch.setattr(data, "_ranks", lambda: {"rank": 0, "world_size": 100})
+    with pytest.raises(CaseError, match="48 training slices make no batch for 100 ranks"):
+        data.train_dataloader()
+
+
+@pytest.mark.parametrize("labels", ["whole_tumour", "regions", "labels"])
+def test_voxels_outside_the_crop_are_those_that_a_restored_crop_loses(make_data: MakeData, labels: str) -> None:
+    data = make_data(preparation=Preparation(crop=(5, 20, 64)), labels=labels)
+    data.prepare_data()
+    lost = 0
+    for row, case in enumerate(data.cases):
+        native = SCHEMES[labels].encode(np.asarray(nib.load(case.mask).dataobj, np.uint8).T)
+        geometry = data.open(row).geometry
+        inside = geometry.restore(geometry.crop(np.ones_like(native))) > 0
+        expected = [[int((n & ~i).sum()), int((~n & ~i).sum())] for n, i in zip(native > 0, inside, strict=True)]
+        assert data.outside(row).tolist() == expected
+        lost += expected[0][0]
+    assert lost > 0
+
+
+def test_nothing_is_outside_where_nothing_was_cropped(make_data: MakeData) -> None:
+    data = make_data()
+    data.prepare_data()
+    assert data.outside(0).tolist() == [[0, 0]]
+
+
+def test_the_description_is_plain_and_tells_how_to_prepare_a_new_case(make_data: MakeData) -> None:
+    described = make_data(preparation=CROP, modalities=["t2", "t1"], labels="regions").describe()
+    assert json.loads(json.dumps(described)) == described
+    assert described["modalities"] == ["t2", "t1"]
+    assert described["labels"] == "regions"
+    assert described["preparation"]["crop"] == [6, 40, 64]

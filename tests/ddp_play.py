@@ -1,0 +1,76 @@
+"""One rank of a distributed run (gloo, CPU), for test_ddp: python -m tests.ddp_play COHORT CACHE OUT WORLD RANK."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+
+from segan_pl.objectives.segan import SegAN
+from tests.cohort import CROP, build_data, build_system, build_trainer
+
+GAMES: dict[str, dict[str, Any]] = {
+    "alternating": {"update": "alternating"},
+    "simultaneous": {"update": "simultaneous"},
+    "batch statistics": {"statistics": True},
+    "dice per batch": {"dice_reduction": "batch"},
+}
+SGD = partial(torch.optim.SGD, lr=0.1)
+
+
+class FrozenStatistics(L.Callback):
+    """Batch norm normalises with its running statistics."""
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        for module in pl_module.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def strategy(world: int, **settings: Any) -> dict[str, Any]:
+    """Trainer settings of one rank; the surroundings (LOCAL_RANK, MASTER_PORT) say which."""
+    if world == 1:
+        return settings
+    ddp = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
+    return {"strategy": ddp, "devices": world, **settings}
+
+
+def score(root: Path, cache: Path, world: int, part: Path) -> dict[str, Any]:
+    """Validate 4 cases."""
+    data, system = build_data(root, cache, preparation=CROP, val_fraction=0.5), build_system(labels="regions")
+    data.scheme = system.scheme
+    trainer = build_trainer(part, **strategy(world))
+    trainer.validate(system, data, verbose=False)
+    rows = [(row.case, row.region, list(row.counts)) for row in system.case_scores]
+    return {"rows": rows, "own": sorted(system._counts), "dice": float(trainer.callback_metrics["val/dice_mean"])}
+
+
+def train(root: Path, cache: Path, world: int, part: Path, *, statistics: bool = False, **options: Any) -> Any:
+    """The weights after an epoch of joined batches of 12, 12 and 8 slices."""
+    data = build_data(root, cache, batch_size=12 // world, val_fraction=0.5)
+    system = build_system(SegAN(**options), segmentor_optimizer=SGD, critic_optimizer=SGD)
+    callbacks = [] if statistics else [FrozenStatistics()]
+    trainer = build_trainer(part, *callbacks, **strategy(world, precision="64-true", limit_val_batches=0))
+    trainer.fit(system, data)
+    return {name: value.detach().clone() for name, value in system.named_parameters()}
+
+
+def play(root: Path, cache: Path, world: int, part: Path, games: list[str]) -> dict[str, Any]:
+    """Everything that one rank finds."""
+    found = {game: train(root, cache, world, part, **GAMES[game]) for game in games}
+    return {"scores": score(root, cache, world, part), "weights": found}
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[3])
+    number, own = int(sys.argv[4]), int(sys.argv[5])
+    names = list(GAMES) if number == 2 else []
+    torch.save(play(Path(sys.argv[1]), Path(sys.argv[2]), number, folder, names), folder / f"{number}_{own}.pt")

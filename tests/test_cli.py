@@ -1,0 +1,405 @@
+"""The command line as a user types it, in this process, on the tiny cohort with the smallest networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jsonargparse import _common
+
+from segan_pl.__main__ import main
+from segan_pl.checkpoint_format import KEY
+from segan_pl.loggers import loggers
+from segan_pl.run import RunOptions
+from tests.cohort import CASES, QUIET
+
+pytest_plugins = ["tests.cohort_fixtures"]
+pytestmark = [
+    *QUIET,
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),  # Lightning's calls
+]
+
+Command = Callable[..., int]
+
+SYSTEM = """
+model:
+  segmentor: {class_path: segan_pl.nets.segan.Segmentor, init_args: {width: 2}}
+  critic: {class_path: segan_pl.nets.segan.Critic, init_args: {width: 2}}
+  objective: {class_path: segan_pl.objectives.segan.SegAN}
+  segmentor_optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.001}}
+  critic_optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.001}}
+data:
+  root: %s
+  cache_dir: %s
+  preparation: {crop: null}
+  patch: [32, 32]
+  batch_size: 12
+  val_fraction: 0.25
+  stratify_by: []
+  prepare_workers: 1
+trainer: {max_epochs: 2, accelerator: cpu, devices: 1}
+run: {experiment: tiny, root: %s}
+"""
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What main() sets for the whole process is put back."""
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "SEGAN_PL_RUN"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SEGAN_PL_RUN_DIRECTORY", "")  # so that what a run sets is undone
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    root, lightning = logging.getLogger(), logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    kept = root.handlers[:], root.level, lightning.filters[:]
+    policy = dict(_common.parsing_settings["import_path_verdicts"])
+    monkeypatch.setitem(_common.parsing_settings, "import_path_verdicts", policy)
+    with warnings.catch_warnings():
+        yield
+    root.handlers[:], level, lightning.filters[:] = kept
+    root.setLevel(level)
+
+
+@pytest.fixture
+def config(tmp_path: Path, cohort: Path, prepared: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SYSTEM % (cohort, prepared, tmp_path / "runs"))
+    return path
+
+
+@pytest.fixture
+def command(config: Path) -> Command:
+    """`segan_pl NAME --config tiny.yaml ...`"""
+    return lambda name, *arguments: main([name, "--config", str(config), *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finished") / "run"
+
+
+@pytest.fixture
+def finished(run: Path, command: Command) -> Path:
+    """A run of two epochs, made once."""
+    if not run.exists():
+        assert command("fit", f"--run.directory={run}") == 0
+    return run
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def exit_code(run: Callable[[], int]) -> int:
+    """Of a command that may end in its parser."""
+    try:
+        return run()
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def last_line(text: str) -> str:
+    return text.strip().splitlines()[-1]
+
+
+# -- fit -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_record_scores_pictures_and_checkpoints(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == {
+        "checkpoints",
+        "command.txt",
+        "config.yaml",
+        "environment.json",
+        "metrics.csv",
+        "previews",
+        "scores",
+        "split.json",
+    }
+    settings = yaml.safe_load((finished / "config.yaml").read_text())
+    assert settings["model"]["segmentor"]["init_args"]["width"] == 2
+    assert settings["trainer"]["max_epochs"] == 2
+    assert json.loads((finished / "environment.json").read_text())["torch"] == torch.__version__
+    metrics = rows(finished / "metrics.csv")
+    assert [(row["epoch"], row["batches_seen"]) for row in metrics] == [("0", "4"), ("1", "8")]
+    assert 0 <= float(metrics[1]["val/dice_wt"]) <= 1
+    split = json.loads((finished / "split.json").read_text())
+    assert len(split["train"]) == CASES - 2
+    scores = rows(finished / "scores" / "val_epoch_0001.csv")
+    assert sorted(row["case"] for row in scores) == sorted(split["val"])
+    assert [path.name for path in sorted((finished / "previews").iterdir())] == ["epoch_0000.png", "epoch_0001.png"]
+    kept = sorted(path.name for path in (finished / "checkpoints").iterdir())
+    assert len(kept) == 2
+    assert kept[1] == "last.ckpt"
+    assert torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)[KEY]["batches_seen"] == 8
+
+
+def test_the_best_checkpoint_bears_its_epoch_and_score(finished: Path) -> None:
+    scores = [float(row["val/dice_wt"]) for row in rows(finished / "metrics.csv")]
+    best = max(range(2), key=lambda epoch: scores[epoch])
+    assert (finished / "checkpoints" / f"epoch{best:04d}_dice{scores[best]:.4f}.ckpt").is_file()
+
+
+def test_the_same_directory_continues_the_run(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert command("fit", f"--run.directory={folder}", "--trainer.max_epochs=1") == 0
+    before = rows(folder / "metrics.csv")
+    assert command("fit", f"--run.directory={folder}", "--trainer.max_epochs=2") == 0
+    after = rows(folder / "metrics.csv")
+    assert [row["epoch"] for row in after] == ["0", "1"]
+    assert after[0] == before[0]
+    assert len((folder / "command.txt").read_text().splitlines()) == 2
+
+
+def test_an_interrupted_run_ends_with_the_scores_of_an_uninterrupted_one(
+    finished: Path, command: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    for epochs in (1, 2):
+        assert command("fit", f"--run.directory={folder}", f"--trainer.max_epochs={epochs}") == 0
+    whole, parts = (torch.load(path / "checkpoints" / "last.ckpt", weights_only=True) for path in (finished, folder))
+    assert all(torch.equal(whole["state_dict"][name], parts["state_dict"][name]) for name in whole["state_dict"])
+    score = Path("scores") / "val_epoch_0001.csv"
+    assert rows(folder / score) == rows(finished / score)
+
+
+def test_the_same_directory_with_another_configuration_is_refused_with_the_difference(
+    finished: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (finished / "metrics.csv").read_text()
+    assert command("fit", f"--run.directory={finished}", "--data.batch_size=6") == 1
+    error = last_line(capsys.readouterr().err)
+    assert "holds a run with another configuration (data.batch_size: 12 -> 6)" in error
+    assert (finished / "metrics.csv").read_text() == before
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_rate_on_the_line_beats_the_checkpoint_that_is_continued_elsewhere(
+    finished: Path, command: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    checkpoint = f"--ckpt_path={finished / 'checkpoints' / 'last.ckpt'}"
+    rate = "--model.segmentor_optimizer.init_args.lr=0.005"
+    assert command("fit", f"--run.directory={folder}", "--trainer.max_epochs=3", checkpoint, rate) == 0
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert [state["param_groups"][0]["lr"] for state in last["optimizer_states"]] == [0.005, 0.001]
+    assert last[KEY]["batches_seen"] == 12
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["model"]["segmentor_optimizer"]["init_args"]["lr"] == 0.005
+
+
+def test_without_a_directory_every_run_gets_its_own(command: Command, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert command("fit", "--trainer.max_epochs=1", "--run.preview_every=0") == 0
+    runs = list((tmp_path / "runs" / "tiny").iterdir())
+    assert len(runs) == 2
+    assert all((path / "checkpoints" / "last.ckpt").is_file() for path in runs)
+
+
+def test_a_score_that_is_never_logged_is_refused_before_the_first_epoch(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("fit", f"--run.directory={tmp_path / 'run'}", "--run.monitor=val/dice_tw") == 2
+    assert "'val/dice_tw', is never logged; did you mean 'val/dice_wt'?" in last_line(capsys.readouterr().err)
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_tensorboard_files_are_written_on_request(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert command("fit", f"--run.directory={folder}", "--run.tensorboard=true", "--trainer.max_epochs=1") == 0
+    assert list(folder.rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_offline_needs_no_network_and_no_account(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, folder in (
+        ("WANDB_DIR", "w"),
+        ("WANDB_CACHE_DIR", "c"),
+        ("WANDB_CONFIG_DIR", "o"),
+        ("WANDB_DATA_DIR", "d"),
+    ):
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    folder = tmp_path / "run"
+    assert command("fit", f"--run.directory={folder}", "--run.wandb=offline", "--trainer.max_epochs=1") == 0
+    import wandb
+
+    wandb.finish()
+    assert list(folder.rglob("*.wandb"))
+
+
+def test_wandb_that_cannot_be_reached_is_logged_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unreachable:
+        def __init__(self, offline: bool = False, **settings: object) -> None:
+            self.offline = offline
+
+        @property
+        def experiment(self) -> object:
+            raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", Unreachable)
+    (logger,) = loggers(RunOptions(wandb="online"), tmp_path)
+    assert logger.offline  # type: ignore[attr-defined]
+    assert "W&B cannot be reached (no route to host); logging offline" in caplog.text
+    assert loggers(RunOptions(), tmp_path) == []
+
+
+def test_notes_on_the_data_are_shown(
+    command: Command, tmp_path: Path, cohort: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = sorted(path.name for path in cohort.glob("*/*"))
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": names[:4], "val": names[4:6]}))
+    arguments = (f"--run.directory={tmp_path / 'run'}", f"--data.split_file={split}", "--trainer.max_epochs=1")
+    assert command("fit", *arguments) == 0
+    assert "2 cases are in no part of the split and not used" in caplog.text
+
+
+# -- validate and test -----------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_alone_is_enough_to_test_it(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = shutil.copytree(finished, tmp_path / "moved")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    assert main(["test", f"--ckpt_path={moved / 'checkpoints' / 'last.ckpt'}"]) == 0
+    assert list(scratch.iterdir()) == []
+    assert not (finished / "scores" / "test_last.csv").exists()
+    assert rows(moved / "scores" / "test_last.csv") == rows(finished / "scores" / "val_epoch_0001.csv")
+
+
+def test_flags_beat_what_the_checkpoint_was_trained_with(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    checkpoint = finished / "checkpoints" / "last.ckpt"
+    assert (
+        main(
+            [
+                "test",
+                f"--ckpt_path={checkpoint}",
+                "--model.score_on=crop",
+                "--model.crop=[4,32,32]",
+                f"--run.directory={folder}",
+            ]
+        )
+        == 0
+    )
+    found = rows(folder / "scores" / "test_last.csv")
+    assert {sum(int(row[name]) for name in ("tp", "fp", "fn", "tn")) for row in found} == {4 * 32 * 32}
+
+
+def test_validate_repeats_the_scores_of_the_run(finished: Path, command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "validated"
+    checkpoint = finished / "checkpoints" / "last.ckpt"
+    assert command("validate", f"--ckpt_path={checkpoint}", f"--run.directory={folder}") == 0
+    assert rows(folder / "scores" / "validate_last.csv") == rows(finished / "scores" / "val_epoch_0001.csv")
+
+
+def test_a_checkpoint_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", f"--ckpt_path={tmp_path / 'none.ckpt'}"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "none.ckpt: no such checkpoint" in error
+
+
+# -- what was typed wrongly ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("--data.batchsize=3", "Did you mean 'data.batch_size'?"),
+        ("--model.segmentor.init_args.widht=3", "width"),
+        ("--trainer.max_epocs=3", "Did you mean 'trainer.max_epochs'?"),
+        ("--run.patience=many", "patience"),
+    ],
+)
+def test_a_wrong_option_is_one_line_with_the_nearest_name(
+    command: Command, capsys: pytest.CaptureFixture[str], argument: str, hint: str
+) -> None:
+    assert exit_code(lambda: command("fit", argument)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("segan_pl: error: ")
+    assert hint in error
+
+
+def test_a_wrong_key_in_a_file_is_one_line_with_the_nearest_name(
+    config: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(config.read_text().replace("batch_size", "batchsize"))
+    assert exit_code(lambda: command("fit")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "batch_size" in error
+
+
+def test_two_files_with_a_model_are_refused(config: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("fit", "--config", "segan_cat") == 2
+    assert "more than one --config defines a model" in last_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("path", ["os.system", "torch.hub.load", "builtins.eval"])
+def test_a_class_outside_the_allowed_packages_is_not_imported(
+    command: Command, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    assert exit_code(lambda: command("fit", f"--model.segmentor={path}")) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--data.labels=tumor", "no such label scheme; choose one of whole_tumour"),
+        ("--data.root=/nowhere", "/nowhere: no such folder"),
+        ("--data.modalities=[flare]", "flare"),
+    ],
+)
+def test_wrong_data_settings_are_one_line(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], argument: str, expected: str
+) -> None:
+    assert exit_code(lambda: command("fit", f"--run.directory={tmp_path / 'run'}", argument)) in (1, 2)
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert expected in last_line(error)
+
+
+# -- prepare, print_config -------------------------------------------------------------------------------------------
+
+
+def test_prepare_ends_with_given_used_and_refused(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, cache = shutil.copytree(cohort, tmp_path / "copy"), tmp_path / "cache"
+    arguments = ["prepare", f"--data.root={copy}", f"--data.cache_dir={cache}", "--data.prepare_workers=1"]
+    assert main(arguments) == 0
+    assert last_line(capsys.readouterr().out) == f"{CASES} given, {CASES} used, 0 refused"
+    next(copy.rglob("*_t2.nii.gz")).write_bytes(b"not a volume")
+    assert main(arguments) == 1
+    out = capsys.readouterr().out
+    assert last_line(out) == f"{CASES} given, {CASES - 1} used, 1 refused"
+    assert "refused: BraTS19_" in out
+
+
+def test_print_config_shows_the_resulting_configuration(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(lambda: command("fit", "--data.batch_size=7", "--print_config")) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["data"]["batch_size"] == 7
+    assert shown["model"]["segmentor"]["init_args"]["width"] == 2

@@ -1,0 +1,574 @@
+"""The game within Lightning's loop, whole-volume scores, and checkpoints, with tiny networks on the tiny cohort."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from segan_pl.batch import Batch
+from segan_pl.checkpoint_format import KEY, CheckpointMismatchError
+from segan_pl.data.labels import SCHEMES
+from segan_pl.data.module import MRIDataModule
+from segan_pl.data.preparation import Preparation
+from segan_pl.evaluation.counts import Counts
+from segan_pl.losses.overlap import soft_dice_loss
+from segan_pl.nets.segan import Critic, Segmentor
+from segan_pl.objectives.base import LossTerms, Play
+from segan_pl.objectives.segan import SegAN
+from segan_pl.objectives.supervised import Supervised
+from segan_pl.system import AdversarialSegmentation, NonFiniteLossError
+from tests.cohort import CROP, QUIET, PlainSegmentor, build_system, build_trainer
+from tests.contracts import descent, take_turn
+
+pytest_plugins = ["tests.cohort_fixtures"]
+pytestmark = QUIET
+
+MakeData = Callable[..., MRIDataModule]
+SGD = partial(torch.optim.SGD, lr=0.1)
+ADAM = partial(torch.optim.Adam, lr=1e-3)
+FALLING = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+
+
+class Watch(L.Callback):
+    """Notes at every optimiser step which players moved in it, and which had moved since the step before."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, set[str], set[str]]] = []  # optimiser's player, moved before, moved in the step
+        self.norms: list[float] = []
+        self.forwards: dict[str, int] = {"segmentor": 0, "critic": 0}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.players = dict(pl_module.players.items())  # type: ignore[union-attr, operator]
+        self.seen = self.state()
+        for name, optimizer in zip(pl_module.objective.players, trainer.optimizers, strict=True):  # type: ignore[union-attr, arg-type]
+            optimizer.register_step_pre_hook(partial(self.before, name))
+            optimizer.register_step_post_hook(partial(self.after, name))
+        for name, player in self.players.items():
+            player.register_forward_hook(partial(self.count, name))
+
+    def count(self, name: str, module: nn.Module, *_: Any) -> None:
+        self.forwards[name] += module.training
+
+    def state(self) -> dict[str, list[Tensor]]:
+        return {name: [p.detach().clone() for p in net.parameters()] for name, net in self.players.items()}
+
+    def moved(self) -> set[str]:
+        before, self.seen = self.seen, self.state()
+        return {n for n in before if any(not torch.equal(a, b) for a, b in zip(before[n], self.seen[n], strict=True))}
+
+    def before(self, name: str, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self.steps.append((name, self.moved(), set()))
+
+    def after(self, name: str, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self.steps[-1][2].update(self.moved())
+        gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        self.norms.append(float(torch.stack([g.norm() for g in gradients]).norm()))
+
+
+def fit(
+    folder: Path,
+    system: AdversarialSegmentation,
+    data: MRIDataModule,
+    *callbacks: L.Callback,
+    epochs: int = 1,
+    checkpoint: Path | None = None,
+    **settings: Any,
+) -> L.Trainer:
+    trainer = build_trainer(folder, *callbacks, epochs=epochs, **settings)
+    trainer.fit(system, data, ckpt_path=checkpoint)
+    return trainer
+
+
+def first_epoch(data: MRIDataModule) -> DataLoader[Batch]:
+    data.prepare_data()
+    data.setup("fit")
+    return data.train_dataloader()
+
+
+def weights(system: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in system.state_dict().items()}
+
+
+def assert_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor], **tolerance: float) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], **(tolerance or {"rtol": 0, "atol": 0}), msg=name)
+
+
+# -- the game --------------------------------------------------------------------------------------------------------
+
+
+def test_each_player_moves_in_its_own_step_and_only_then(tmp_path: Path, make_data: MakeData) -> None:
+    watch = Watch()
+    trainer = fit(tmp_path, build_system(SegAN(clip="none")), make_data(), watch)
+    assert [(name, moved) for name, _, moved in watch.steps] == [
+        ("critic", {"critic"}),
+        ("segmentor", {"segmentor"}),
+    ] * 4
+    assert all(not between for _, between, _ in watch.steps)
+    assert trainer.global_step == 8
+
+
+def test_clipping_the_critic_follows_its_step_at_once(tmp_path: Path, make_data: MakeData) -> None:
+    watch = Watch()
+    system = build_system(SegAN(clip="all", clip_value=0.01))
+    fit(tmp_path, system, make_data(), watch)
+    assert [between for name, between, _ in watch.steps if name == "segmentor"] == [{"critic"}] * 4
+    assert all(not between for name, between, _ in watch.steps if name == "critic")
+    assert max(float(p.detach().abs().max()) for p in system.players["critic"].parameters()) <= 0.01
+
+
+def test_simultaneous_players_step_after_one_backward(tmp_path: Path, make_data: MakeData) -> None:
+    watch = Watch()
+    fit(tmp_path, build_system(SegAN(clip="none", update="simultaneous")), make_data(), watch)
+    assert [(name, between, moved) for name, between, moved in watch.steps] == [
+        ("segmentor", set(), {"segmentor"}),
+        ("critic", set(), {"critic"}),
+    ] * 4
+    assert watch.forwards == {"segmentor": 4, "critic": 8}
+
+
+@pytest.mark.parametrize("update", ["alternating", "simultaneous"])
+def test_lightnings_loop_plays_the_game_that_a_plain_loop_plays(
+    tmp_path: Path, make_data: MakeData, update: Any
+) -> None:
+    data, system = make_data(), build_system(SegAN(update=update), segmentor_optimizer=SGD, critic_optimizer=SGD)
+    plain = build_system(SegAN(update=update))
+    fit(tmp_path, system, data)
+    optimizers = descent(plain.players_by_name, rate=0.1)
+    for batch in first_epoch(make_data()):
+        batch = batch._replace(image=batch.image.float(), target=batch.target.float())
+        play = Play(plain.players_by_name, batch, "sigmoid")
+        for turn in plain.objective.turns():
+            take_turn(turn, play, optimizers)
+    assert_same(weights(system), weights(plain), rtol=1e-6, atol=1e-7)
+
+
+def test_one_segmentor_forward_serves_a_batch_and_an_alternating_critic_is_run_again(
+    tmp_path: Path, make_data: MakeData
+) -> None:
+    watch = Watch()
+    fit(tmp_path, build_system(), make_data(), watch)
+    assert watch.forwards == {"segmentor": 4, "critic": 16}
+
+
+def test_a_turn_lowers_the_loss_of_its_player_alone_and_logs_it(tmp_path: Path, make_data: MakeData) -> None:
+    trainer = fit(tmp_path, build_system(), make_data())
+    logged = {name for name in trainer.callback_metrics if name.startswith("train/")}
+    assert logged == {"train/critic_gap", "train/segmentor_adversarial", "train/segmentor_dice"}
+
+
+def test_two_accumulated_batches_move_like_one_of_both(tmp_path: Path, make_data: MakeData) -> None:
+    found = []
+    for size, accumulate in ((12, 2), (24, 1)):
+        system = build_system(
+            Supervised(cross_entropy_weight=1), plain=True, segmentor_optimizer=SGD, accumulate=accumulate
+        )
+        data = make_data(batch_size=size, patch=(48, 48))  # the whole slice, so there is no other place to draw
+        trainer = fit(tmp_path, system, data, precision="64-true", limit_val_batches=0)
+        assert trainer.global_step == 2
+        found.append(weights(system))
+    assert_same(*found, rtol=1e-9, atol=1e-12)
+
+
+def test_the_last_batches_of_an_epoch_step_though_they_are_too_few(tmp_path: Path, make_data: MakeData) -> None:
+    trainer = fit(tmp_path, build_system(accumulate=3), make_data(), epochs=2)
+    assert trainer.global_step == 2 * 2 * 2  # two epochs of two steps (3 + 1 batches) of two players
+
+
+def test_gradients_are_clipped_a_player_at_a_time(tmp_path: Path, make_data: MakeData) -> None:
+    free, clipped = Watch(), Watch()
+    fit(tmp_path, build_system(), make_data(), free)
+    fit(tmp_path, build_system(clip_gradient=1e-3), make_data(), clipped)
+    assert min(free.norms) > 1e-3
+    assert clipped.norms == pytest.approx([1e-3] * 8, rel=1e-3)
+
+
+def test_schedules_step_once_an_epoch_for_both_players(tmp_path: Path, make_data: MakeData) -> None:
+    trainer = fit(tmp_path, build_system(segmentor_optimizer=SGD, schedule=FALLING), make_data(), epochs=2)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
+    assert rates == pytest.approx([0.1 / 4, 2e-5 / 4])
+
+
+def test_the_averaged_segmentor_follows_and_is_the_one_that_is_scored(tmp_path: Path, make_data: MakeData) -> None:
+    system = build_system(averaging=0.5, segmentor_optimizer=SGD)
+    means: list[Tensor] = []
+    history: list[Tensor] = []
+    leading = next(system.segmentor.parameters())
+
+    class Follow(L.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            history.append(leading.detach().clone())
+            means.append(next(system.averaged.parameters()).detach().clone())  # type: ignore[union-attr]
+
+    fit(tmp_path, system, make_data(), Follow())
+    expected = history[0]
+    for number, (now, mean) in enumerate(zip(history, means, strict=True)):
+        if number:
+            keep = min(0.5, (1 + number) / (10 + number))
+            expected = keep * expected + (1 - keep) * now
+        torch.testing.assert_close(mean, expected)
+    assert not torch.equal(means[-1], history[-1])
+    assert system.scored is system.averaged
+    assert all(not parameter.requires_grad for parameter in system.averaged.parameters())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("labels", ["regions", "labels"])
+@pytest.mark.parametrize("critic_input", ["mask", "concat", "mix"])
+def test_regions_and_labels_are_trained_and_scored(
+    tmp_path: Path, make_data: MakeData, labels: str, critic_input: Any
+) -> None:
+    system = build_system(SegAN(critic_input=critic_input), labels=labels, modalities=("flair", "t1"))
+    trainer = fit(tmp_path, system, make_data(labels=labels, modalities=["flair", "t1"]))
+    assert set(system.metric_names()) == {name for name in trainer.callback_metrics if name.startswith("val/")}
+    assert {row.region for row in system.case_scores} == set(SCHEMES[labels].foreground)
+
+
+def test_bf16_and_channels_last_train(tmp_path: Path, make_data: MakeData) -> None:
+    seen = []
+    system = build_system(channels_last=True)
+    system.segmentor.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    trainer = fit(tmp_path, system, make_data(), precision="bf16-mixed")
+    assert all(image.is_contiguous(memory_format=torch.channels_last) for image in seen)
+    assert system.segmentor.enc2[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert all(value.isfinite() for name, value in trainer.callback_metrics.items() if name.startswith("train/"))
+    assert 0 <= trainer.callback_metrics["val/dice_wt"] <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_networks_give_what_eager_ones_give(tmp_path: Path, make_data: MakeData) -> None:
+    found = []
+    for compiled in (False, True):
+        system = build_system(segmentor_optimizer=SGD, critic_optimizer=SGD, compile=compiled)
+        fit(tmp_path, system, make_data(), limit_train_batches=2)
+        found.append(weights(system))
+    assert_same(*found, rtol=1e-3, atol=1e-4)
+
+
+def test_a_critic_that_nobody_plays_against_is_refused_before_training() -> None:
+    with pytest.raises(ValueError, match=r"Supervised plays without a critic; leave model\.critic out"):
+        AdversarialSegmentation(
+            PlainSegmentor, Supervised(), partial(Critic, width=2), modalities=["t1"], labels="binary"
+        )
+
+
+def test_a_missing_critic_is_refused_before_training() -> None:
+    with pytest.raises(ValueError, match=r"SegAN is played by \['critic', 'segmentor'\].*gives \['segmentor'\]"):
+        AdversarialSegmentation(PlainSegmentor, SegAN(), modalities=["t1"], labels="binary")
+
+
+class Poisoned(Supervised):
+    """Dice that becomes NaN at batch 6 (the third of the second epoch)."""
+
+    def loss(self, play: Play) -> LossTerms:
+        self.batch = getattr(self, "batch", -1) + 1
+        dice = soft_dice_loss(play.probability, play.batch.target)
+        return LossTerms(dice * (math.nan if self.batch == 6 else 1), {"dice": dice.detach()})
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_cases_and_keeps_the_last_checkpoint(
+    tmp_path: Path, make_data: MakeData
+) -> None:
+    saved = ModelCheckpoint(tmp_path, save_last=True, save_on_train_epoch_end=True)
+    system, data = build_system(Poisoned()), make_data()
+    with pytest.raises(
+        NonFiniteLossError, match=r"epoch 1, batch 6: the segmentor's loss is not finite \(dice "
+    ) as error:
+        fit(tmp_path, system, data, saved, epochs=3, enable_checkpointing=True)
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(1)
+    names = data.names(list(loader)[2].case)
+    assert ", ".join(names) in str(error.value)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert kept[KEY]["batches_seen"] == 4
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
+# -- whole volumes ---------------------------------------------------------------------------------------------------
+
+
+def native_mask(case: Any, labels: str) -> np.ndarray:
+    return SCHEMES[labels].encode(np.asarray(nib.load(case.mask).dataobj, np.uint8).T) > 0
+
+
+def count(found: np.ndarray, truth: np.ndarray) -> Counts:
+    return Counts(
+        int((found & truth).sum()),
+        int((found & ~truth).sum()),
+        int((~found & truth).sum()),
+        int((~found & ~truth).sum()),
+    )
+
+
+@pytest.mark.parametrize("labels", ["whole_tumour", "regions", "labels"])
+@pytest.mark.parametrize("crop", [CROP.crop, (12, 24, 64)], ids=["cut", "padded"])
+def test_validation_counts_are_those_of_the_restored_volume(
+    tmp_path: Path, make_data: MakeData, labels: str, crop: tuple[int, int, int]
+) -> None:
+    data = make_data(preparation=Preparation(crop=crop), labels=labels, test_fraction=0.25)
+    system = build_system(labels=labels, slices=5)
+    build_trainer(tmp_path).validate(system, data, verbose=False)
+    scheme, found = SCHEMES[labels], {}
+    for row in data.rows("val"):
+        prepared = data.open(row)
+        height, width = (-(-n // 16) * 16 for n in prepared.geometry.shape[1:])
+        image = np.zeros((prepared.geometry.shape[0], 4, height, width), np.float32)
+        image[..., : crop[1], : crop[2]] = prepared.pixels().swapaxes(0, 1)
+        with torch.no_grad():
+            probability = system.segmentor.eval()(torch.from_numpy(image))[..., : crop[1], : crop[2]].movedim(0, 1)
+        probability = probability.softmax(0) if scheme.activation == "softmax" else probability.sigmoid()
+        largest = torch.arange(len(probability))[:, None, None, None] == probability.argmax(0)
+        mask = largest if scheme.activation == "softmax" else probability > 0.5
+        mask = prepared.geometry.restore(mask.numpy().astype(np.uint8)) > 0
+        truth = native_mask(data.cases[row], labels)
+        for channel, name in enumerate(scheme.channels):
+            found[data.cases[row].name, name] = count(mask[channel], truth[channel])
+    assert {(row.case, row.region): row.counts for row in system.case_scores} == {
+        key: value for key, value in found.items() if key[1] in scheme.foreground
+    }
+    assert sum(row.counts.fp for row in system.case_scores) > 0
+
+
+def test_the_papers_way_scores_the_central_crop_alone(tmp_path: Path, make_data: MakeData) -> None:
+    data, system = make_data(), build_system(score_on="crop", crop=(4, 32, 48))
+    build_trainer(tmp_path).validate(system, data, verbose=False)
+    for row, score in zip(data.rows("val"), system.case_scores, strict=True):
+        image = torch.from_numpy(data.open(row).pixels()[:, 2:6, 8:40].astype(np.float32)).movedim(1, 0)
+        with torch.no_grad():
+            mask = system.segmentor.eval()(image)[:, 0] > 0
+        assert score.counts == count(mask.numpy(), native_mask(data.cases[row], "whole_tumour")[0, 2:6, 8:40])
+
+
+def test_scores_follow_the_chosen_policy(tmp_path: Path, make_data: MakeData) -> None:
+    data, dice = make_data(), {}
+    for policy in ("segan_cat", "brats2018"):
+        system = build_system(plain=True, objective=Supervised(), empty_policy=policy, score_on="crop", crop=(1, 2, 2))
+        nn.init.constant_(system.segmentor.layers[2].bias, -100)  # nothing is found, and nothing is in these 4 voxels
+        trainer = build_trainer(tmp_path)
+        trainer.validate(system, data, verbose=False)
+        assert trainer.callback_metrics["val/empty_both"] >= 1
+        dice[policy] = float(trainer.callback_metrics["val/cases_wt"]), float(trainer.callback_metrics["val/dice_wt"])
+    assert dice["brats2018"][0] == 2
+    assert dice["segan_cat"][0] < 2
+
+
+def test_test_scores_the_test_cases_and_names_them_so(tmp_path: Path, make_data: MakeData) -> None:
+    data, system = make_data(test_fraction=0.25), build_system()
+    trainer = build_trainer(tmp_path)
+    trainer.test(system, data, verbose=False)
+    assert data.split is not None
+    assert sorted(row.case for row in system.case_scores) == sorted(data.split.test)
+    assert set(system.metric_names("test")) == {name for name in trainer.callback_metrics if name.startswith("test/")}
+
+
+def test_a_preview_shows_the_slice_with_most_of_the_reference(tmp_path: Path, make_data: MakeData) -> None:
+    for labels in ("whole_tumour", "labels"):
+        data, system = make_data(labels=labels), build_system(labels=labels, previews=1)
+        build_trainer(tmp_path).validate(system, data, verbose=False)
+        (shown,) = system.previews
+        channel = SCHEMES[labels].channels.index(SCHEMES[labels].foreground[0])
+        row = data.rows("val")[0]
+        truth = native_mask(data.cases[row], labels)[channel]
+        assert shown.case == data.cases[row].name
+        assert truth[shown.z].sum() == truth.sum((1, 2)).max()
+        np.testing.assert_array_equal(shown.reference, truth[shown.z])
+        np.testing.assert_allclose(shown.image, data.open(row).pixels()[3, shown.z])
+        assert 0 <= shown.probability.min() <= shown.probability.max() <= 1
+
+
+# -- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+class Noisy(PlainSegmentor):
+    """With dropout, so that a resumed run needs the random state too."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels)
+        self.layers.insert(2, nn.Dropout(0.5))
+
+
+def noisy(**settings: Any) -> AdversarialSegmentation:
+    torch.manual_seed(0)
+    return AdversarialSegmentation(
+        Noisy,
+        SegAN(),
+        partial(Critic, width=2),
+        modalities=["t1", "flair"],
+        labels="whole_tumour",
+        averaging=0.9,
+        segmentor_optimizer=ADAM,
+        critic_optimizer=ADAM,
+        **settings,
+    )
+
+
+def keep(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(folder, save_last=True, save_top_k=0, save_on_train_epoch_end=True)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, make_data: MakeData) -> Path:
+    """Of a run of one epoch, with a schedule."""
+    folder = tmp_path_factory.mktemp("run")
+    system = build_system(segmentor_optimizer=ADAM, critic_optimizer=ADAM, schedule=FALLING)
+    fit(folder, system, make_data(), keep(folder), enable_checkpointing=True)
+    return folder / "last.ckpt"
+
+
+@pytest.mark.parametrize("schedule", [None, FALLING])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(
+    tmp_path: Path, make_data: MakeData, schedule: Any, workers: int
+) -> None:
+    folder, ends = tmp_path / "interrupted", []
+    plans: list[tuple[Path, int, Path | None]] = [
+        (tmp_path / "straight", 4, None),
+        (folder, 2, None),
+        (folder, 4, folder / "last.ckpt"),
+    ]
+    for place, epochs, checkpoint in plans:
+        system = noisy(schedule=schedule)
+        torch.manual_seed(5 if checkpoint else 1)
+        data = make_data(modalities=["t1", "flair"], workers=workers)
+        trainer = fit(
+            place,
+            system,
+            data,
+            keep(place),
+            epochs=epochs,
+            checkpoint=checkpoint,
+            enable_checkpointing=True,
+            num_sanity_val_steps=1,
+        )
+        ends.append(
+            (weights(system), [o.state_dict() for o in trainer.optimizers], system.batches_seen, system.case_scores)
+        )
+    straight, _, resumed = ends
+    assert straight[2:] == resumed[2:]
+    assert_same(straight[0], resumed[0])
+    for first, second in zip(straight[1], resumed[1], strict=True):
+        assert first["param_groups"] == second["param_groups"]
+        for number, state in first["state"].items():
+            assert_same(state, second["state"][number])
+
+
+def test_a_checkpoint_holds_tensors_and_plain_values_alone(checkpoint: Path) -> None:
+    found = torch.load(checkpoint, weights_only=True)[KEY]
+    assert (found["format"], found["batches_seen"]) == (1, 4)
+    assert found["data"]["modalities"] == ["t1", "t1ce", "t2", "flair"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, 1e-3 / 4),
+        ({"segmentor_optimizer": partial(torch.optim.Adam, lr=0.02)}, 0.02 / 4),
+    ],
+)
+def test_a_changed_rate_wins_over_the_checkpoints_and_keeps_the_schedules_progress(
+    tmp_path: Path, make_data: MakeData, checkpoint: Path, changed: dict[str, Any], expected: float
+) -> None:
+    settings = {"segmentor_optimizer": ADAM, "critic_optimizer": ADAM, "schedule": FALLING} | changed
+    trainer = fit(tmp_path, build_system(**settings), make_data(), epochs=2, checkpoint=checkpoint)
+    groups = {n: o.param_groups[0] for n, o in zip(SegAN.players, trainer.optimizers, strict=True)}
+    assert groups["segmentor"]["lr"] == pytest.approx(expected)
+    assert groups["critic"]["lr"] == pytest.approx(1e-3 / 4)
+
+
+def test_a_changed_rate_wins_without_a_schedule_too(tmp_path: Path, make_data: MakeData) -> None:
+    fit(tmp_path, build_system(segmentor_optimizer=SGD), make_data(), keep(tmp_path), enable_checkpointing=True)
+    system = build_system(segmentor_optimizer=partial(torch.optim.SGD, lr=0.7, momentum=0.5))
+    trainer = fit(tmp_path, system, make_data(), epochs=2, checkpoint=tmp_path / "last.ckpt")
+    group = trainer.optimizers[0].param_groups[0]
+    assert (group["lr"], group["momentum"]) == (0.7, 0.5)
+    assert trainer.optimizers[1].param_groups[0]["lr"] == 2e-5
+
+
+def test_a_schedule_keeps_its_place_and_takes_its_new_settings(
+    tmp_path: Path, make_data: MakeData, checkpoint: Path
+) -> None:
+    gentler = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.9)
+    system = build_system(segmentor_optimizer=ADAM, critic_optimizer=ADAM, schedule=gentler)
+    trainer = fit(tmp_path, system, make_data(), epochs=2, checkpoint=checkpoint)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.5 * 0.9)
+    assert trainer.lr_scheduler_configs[0].scheduler.last_epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("system", "data", "message"),
+    [
+        (
+            {"labels": "binary"},
+            {"labels": "binary"},
+            "labels whole_tumour, the configuration says binary; set --data.labels",
+        ),
+        (
+            {"modalities": ("t1", "flair")},
+            {"modalities": ["t1", "flair"]},
+            r"modalities \['t1', 't1ce', 't2', 'flair'\]",
+        ),
+        (
+            {"modalities": ("t2", "t1", "t1ce", "flair")},
+            {"modalities": ["t2", "t1", "t1ce", "flair"]},
+            "set --data.modalities",
+        ),
+        ({"plain": True}, {}, r"for another network: players.segmentor.dec1.* and \d+ more"),
+        ({"averaging": 0.9}, {}, r"averaged.module.*\(checkpoint lacks it, model \("),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused_with_what_differs(
+    tmp_path: Path, make_data: MakeData, checkpoint: Path, system: dict[str, Any], data: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CheckpointMismatchError, match=message) as error:
+        fit(tmp_path, build_system(**system), make_data(**data), epochs=2, checkpoint=checkpoint)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"), [({"format": 99}, "format 99, this version reads format 1"), (None, "no segan_pl part")]
+)
+def test_a_checkpoint_of_another_format_is_refused(
+    tmp_path: Path, make_data: MakeData, checkpoint: Path, part: Any, message: str
+) -> None:
+    foreign = torch.load(checkpoint, weights_only=True)
+    foreign[KEY] = part
+    torch.save(foreign, tmp_path / "foreign.ckpt")
+    with pytest.raises(CheckpointMismatchError, match=message):
+        build_trainer(tmp_path).validate(
+            build_system(), make_data(), ckpt_path=tmp_path / "foreign.ckpt", verbose=False
+        )
+
+
+def test_scoring_a_checkpoint_repeats_the_runs_own_scores(tmp_path: Path, make_data: MakeData) -> None:
+    system = build_system(averaging=0.9)
+    fit(tmp_path, system, make_data(), keep(tmp_path), enable_checkpointing=True)
+    again = build_system(averaging=0.9, seed=3)
+    build_trainer(tmp_path).validate(again, make_data(), ckpt_path=tmp_path / "last.ckpt", verbose=False)
+    assert again.case_scores == system.case_scores
+    assert again.batches_seen == 4
+
+
+def test_networks_are_built_for_the_modalities_and_the_labels() -> None:
+    system = AdversarialSegmentation(
+        partial(Segmentor, width=2),
+        SegAN(critic_input="mix"),
+        partial(Critic, width=2),
+        modalities=["t1", "t2"],
+        labels="regions",
+    )
+    assert system.segmentor.input[0].in_channels == 2
+    assert system.segmentor.output.conv.out_channels == 3
+    assert system.players["critic"].input[0].in_channels == 2 + 3 + 6
