@@ -2,6 +2,8 @@
 
 File-backed pages of the cache do not count: the kernel takes them back when it needs them.
 
+Both cohorts validate 2 cases.
+
 python benchmarks/bench_memory.py [--few 10] [--many 300] [--shape 16 48 48]
 """
 
@@ -15,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from segan_pl.data.splits import Split
 from segan_pl.data.synthetic import make_cohort
 
 POLL_SECONDS = 0.05
@@ -38,8 +41,8 @@ def anonymous_kb(process: int) -> int:
     return total + sum(anonymous_kb(child) for child in children)
 
 
-def peak_mb(cohort: Path, cache: Path, run: Path, batches: int, workers: int) -> float:
-    """Largest sum seen while `fit` makes `batches` batches and one validation of 2 cases."""
+def peak_mb(cohort: Path, cache: Path, split: Path, run: Path, batches: int, workers: int) -> float:
+    """Largest sum seen while `fit` makes at most `batches` batches and validates the split's cases once."""
     command = [
         sys.executable,
         "-m",
@@ -49,12 +52,12 @@ def peak_mb(cohort: Path, cache: Path, run: Path, batches: int, workers: int) ->
         "demo",
         f"--data.root={cohort}",
         f"--data.cache_dir={cache}",
+        f"--data.split_file={split}",
         f"--data.workers={workers}",
         "--data.patch=[48,48]",
         "--data.batch_size=16",
         "--trainer.max_epochs=1",
         f"--trainer.limit_train_batches={batches}",
-        "--trainer.limit_val_batches=0",
         "--trainer.num_sanity_val_steps=0",
         "--run.preview_every=0",
         f"--run.directory={run}",
@@ -81,8 +84,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for cases in (options.few, options.many):
-            cohort, cache = folder / f"cohort{cases}", folder / f"cache{cases}"
-            make_cohort(cohort, cases=cases, shape=tuple(options.shape))
+            cohort, cache, split = (folder / f"{kind}{cases}" for kind in ("cohort", "cache", "split"))
+            names = make_cohort(cohort, cases=cases, shape=tuple(options.shape))
+            Split(train=tuple(names[2:]), val=tuple(names[:2])).save(split)  # as many to validate in either cohort
             subprocess.run(
                 [
                     sys.executable,
@@ -98,7 +102,7 @@ def main() -> None:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            peaks[cases] = peak_mb(cohort, cache, folder / f"run{cases}", options.batches, options.workers)
+            peaks[cases] = peak_mb(cohort, cache, split, folder / f"run{cases}", options.batches, options.workers)
             print(
                 f"{cases} cases of {tuple(options.shape)}: {peaks[cases]:.1f} MB in fit and {options.workers} workers"
             )

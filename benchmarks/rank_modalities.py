@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from segan_pl.data.synthetic import make_cohort
+from segan_pl.data.synthetic import make_cohort_once
 
 TRAININGS = ("flair", "t2", "t1ce", "t1", "t1,t1ce,t2,flair")
 
@@ -39,7 +39,7 @@ def train(cohort: Path, run: Path, modalities: str, seed: int, epochs: int) -> f
             f"--model.schedule.init_args.total_iters={epochs}",
             "--run.preview_every=0",
         ]
-        run.mkdir(parents=True)
+        run.mkdir(parents=True, exist_ok=True)  # a killed run is continued
         with (run / "log.txt").open("w") as log:
             subprocess.run(command, check=True, stdout=log, stderr=log)
         (run / "done").touch()
@@ -59,8 +59,7 @@ def main() -> None:
     print("| seed | " + " | ".join(TRAININGS) + " |\n|" + "---|" * (len(TRAININGS) + 1))
     for seed in options.seeds:
         cohort = options.directory / f"cohort{seed}"
-        if not cohort.exists():
-            make_cohort(cohort, cases=options.cases, shape=(32, 96, 96), seed=seed)
+        make_cohort_once(cohort, cases=options.cases, shape=(32, 96, 96), seed=seed)
         scores = [
             train(cohort, options.directory / f"seed{seed}_{names.replace(',', '_')}", names, seed, options.epochs)
             for names in TRAININGS

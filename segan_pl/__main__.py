@@ -32,7 +32,8 @@ options come after the command:
   -h, --help            all options of the command
   --debug               shows the traceback of an error
 
-exit codes: 0 all went well, 1 something failed, 2 something was typed wrongly, 130 stopped with Ctrl-C
+exit codes: 0 all went well, 1 something failed, 2 something was typed wrongly, 130 stopped with Ctrl-C,
+143 stopped by SIGTERM (as schedulers do)
 """
 
 
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit 1
             return 130
+        if type(end).__name__ == "SIGTERMException":  # Lightning's, which carries no code
+            print("segan_pl: stopped by SIGTERM", file=sys.stderr)
+            return 143
         raise
     except Exception as error:
         return _report(error, debug)
@@ -77,9 +81,19 @@ def _report(error: Exception, debug: bool) -> int:
     foreseen = _is_foreseen(error)
     if debug or not foreseen:
         traceback.print_exception(error)
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(_reason(error).split()) or type(error).__name__
     print(f"segan_pl: error: {text if foreseen else f'unforeseen {type(error).__name__}: {text}'}", file=sys.stderr)
     return int(getattr(error, "exit_code", 1))
+
+
+def _reason(error: Exception) -> str:
+    """The error's text; of one that a loader's worker sent with its traceback, the text that was raised there."""
+    text = str(error)
+    if not (text.startswith("Caught ") and " in DataLoader worker process" in text):
+        return text
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return text.strip().splitlines()[-1].removeprefix(f"{name}: ")
 
 
 def _is_foreseen(error: Exception) -> bool:

@@ -18,6 +18,7 @@ from segan_pl.callbacks.checkpoint import AtomicCheckpointIO
 from segan_pl.callbacks.early_stopping import VolumeDiceStopping
 from segan_pl.checkpoint_format import KEY
 from segan_pl.data.module import MRIDataModule
+from segan_pl.errors import UsageError
 from segan_pl.lightning_cli import Parser, SeganCLI
 from segan_pl.shipped import config_paths, refuse_two_models, resolve_config_arguments
 from segan_pl.system import AdversarialSegmentation
@@ -34,8 +35,10 @@ def config_from_checkpoint(arguments: list[str], folder: Path) -> list[str]:
     checkpoint = option_value(arguments, "--ckpt_path")
     if checkpoint is None or option_value(arguments, "--config") or option_value(arguments, "-c"):
         return arguments
-    text = AtomicCheckpointIO().load_checkpoint(checkpoint, map_location="cpu").get(KEY, {}).get("config")
-    if not text:
+    ours = AtomicCheckpointIO().load_checkpoint(checkpoint, map_location="cpu").get(KEY)
+    if ours is None:
+        raise UsageError(f"--ckpt_path {checkpoint}: not a checkpoint of segan_pl; give one of a run's checkpoints/")
+    if not (text := ours["config"]):
         return arguments
     settings = yaml.safe_load(text)
     settings.get("run", {}).pop("directory", None)
@@ -140,6 +143,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a continued run
+    warnings.filterwarnings("ignore", message="The dirpath has changed")  # a checkpoint of another run
     warnings.filterwarnings("ignore", message=r".*self.log\('(val|test|step).*sync_dist.*")  # all ranks hold the same
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # between Lightning 2.6 and torch 2.13
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter is intended.*")

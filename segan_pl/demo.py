@@ -14,7 +14,7 @@ from rich.table import Table
 from segan_pl.data.labels import SCHEMES
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.preparation import Preparation
-from segan_pl.data.synthetic import make_cohort
+from segan_pl.data.synthetic import make_cohort_once
 from segan_pl.evaluation.counts import mean_available
 from segan_pl.evaluation.threshold import best_threshold
 from segan_pl.shipped import find_config
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     cohort, run = options.directory / "cohort", options.directory / "run"
     if not cohort.exists():
         print(f"generating {CASES} cases of {SHAPE} voxels in {cohort}")
-        make_cohort(cohort, cases=CASES, shape=SHAPE)
+        make_cohort_once(cohort, cases=CASES, shape=SHAPE)
     code = train(cohort, run, rest)
     if code == 0:
         show(cohort, run)

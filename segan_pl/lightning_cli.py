@@ -24,6 +24,7 @@ from segan_pl.callbacks.progress import Progress
 from segan_pl.callbacks.record import RunRecord
 from segan_pl.callbacks.scores import CaseScores
 from segan_pl.data.volume import MODALITIES
+from segan_pl.errors import UsageError, nearest
 from segan_pl.loggers import loggers
 from segan_pl.run import RunOptions, continue_from, run_directory
 
@@ -87,7 +88,7 @@ class SeganCLI(LightningCLI):
         if self.subcommand == "fit":
             self.directory = run_directory(options)
             found = continue_from(self.directory, self.settings)
-            if found is not None and not checkpoint:
+            if found is not None:  # further on than any --ckpt_path that it began with
                 settings.ckpt_path = str(found)
                 rank_zero_info(f"continuing {self.directory} from {found.name}")
         else:
@@ -97,6 +98,9 @@ class SeganCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our callbacks and atomic checkpoints."""
         self.model.config_text = self.config_text
+        self.datamodule.saved_split = saved_split(
+            self.directory, self.config[self.subcommand].get("ckpt_path"), self.settings["data"]["root"]
+        )
         trainer_settings = self._get(self.config_init, "trainer")
         plugins = [*(trainer_settings.get("plugins") or []), AtomicCheckpointIO()]
         given = trainer_settings.get("logger")
@@ -105,6 +109,7 @@ class SeganCLI(LightningCLI):
             found = [*found, *loggers(self.options, self.directory)]
         return super().instantiate_trainer(
             strategy=strategy(trainer_settings),
+            default_root_dir=str(self.directory),  # else Slurm's checkpoints of other jobs would be taken for ours
             plugins=plugins,
             logger=found or False,
             callbacks=[*(trainer_settings.get("callbacks") or []), *self._callbacks(trainer_settings)],
@@ -143,11 +148,32 @@ class SeganCLI(LightningCLI):
         return [*common, stop, *pictures, CaseScores(self.directory), RunRecord(self.directory, self.config_text), best]
 
     def after_instantiate_classes(self) -> None:
-        """Say what will happen."""
+        """Refuse now what would fail after hours of preparing; say what will happen."""
+        if self.subcommand == "fit":
+            self.model.require_patch(self.datamodule.patch)
+            known = self.model.metric_names()
+            if self.options.monitor not in known:
+                raise UsageError(
+                    f"--run.monitor {self.options.monitor} is never logged; {nearest(self.options.monitor, known)}"
+                )
         for name, player in self.model.players.items():
             rank_zero_info(f"{name}: {sum(p.numel() for p in player.parameters()):,} parameters")
         if self.subcommand == "fit":
             rank_zero_info(f"run directory: {self.directory}")
+
+
+def saved_split(directory: Path, checkpoint: str | None, root: str) -> Path | None:
+    """The split that the run's folder holds, or that of the run which a checkpoint comes from; not for other data.
+
+    A split drawn anew, with cases that came since, could put what was trained on into validation.
+    """
+    homes = [directory, *([Path(checkpoint).resolve().parent.parent] if checkpoint else [])]
+    for home in homes:
+        if (home / "split.json").is_file() and (home / "config.yaml").is_file():
+            before = yaml.safe_load((home / "config.yaml").read_text())["data"]["root"]
+            if Path(before).expanduser().resolve() == Path(root).expanduser().resolve():
+                return home / "split.json"
+    return None
 
 
 def strategy(trainer: Any) -> Any:

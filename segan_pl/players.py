@@ -30,34 +30,41 @@ def only(movers: Sequence[str], players: Mapping[str, nn.Module]) -> Iterator[No
             parameter.requires_grad_(True)
 
 
-def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of a network's weights; its first steps weigh more, (1 + n) / (10 + n)."""
+class RunningMean:
+    """Moves averaged weights towards the present ones; the first steps weigh more, 1 - (1 + n) / (10 + n)."""
 
-    def average(mean: Any, new: Any, number: Any) -> None:
-        keep = min(decay, (1 + int(number)) / (10 + int(number)))
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    def __call__(self, mean: Any, new: Any, number: Any) -> None:
+        """Average in place, as torch's AveragedModel asks for it."""
+        keep = min(self.decay, (1 + int(number)) / (10 + int(number)))
         torch._foreach_lerp_(mean, new, 1 - keep)
 
-    copy = AveragedModel(network, multi_avg_fn=average)
-    return copy.requires_grad_(False)
+
+def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a network's weights; its buffers are the network's own."""
+    return AveragedModel(network, multi_avg_fn=RunningMean(decay)).requires_grad_(False)
 
 
 @contextmanager
 def one_scale(scaler: Any) -> Iterator[None]:
-    """Inside, float16's gradient scaler keeps its scale: players that share a backward pass share it to the last step.
+    """Inside, float16's gradient scaler keeps its scale; afterwards it is updated once, if any player has stepped.
 
-    Lightning updates the scale after every optimiser's step, which would unscale the second player by another number
-    than its gradients were scaled by.
+    Lightning updates it after every optimiser's step, which would unscale the next player's gradients by another number
+    than they were scaled by.
     """
     if scaler is None:
         yield
         return
-    update = scaler.update
-    scaler.update = lambda *_, **__: None
+    update, stepped = scaler.update, []
+    scaler.update = lambda *_, **__: stepped.append(True)
     try:
         yield
     finally:
         scaler.update = update
-    scaler.update()
+    if stepped:
+        update()
 
 
 def negate_gradients(player: nn.Module) -> None:
@@ -74,3 +81,8 @@ def compile_or_stay_eager(networks: Iterable[nn.Module]) -> None:
     torch._dynamo.config.suppress_errors = True
     for network in networks:
         network.compile()
+
+
+def has_gradient(player: nn.Module) -> bool:
+    """Whether any parameter has one."""
+    return any(parameter.grad is not None for parameter in player.parameters())

@@ -14,6 +14,7 @@ import yaml
 
 FREE = (
     "run.",
+    "model.schedule.",
     "trainer.max_epochs",
     "trainer.max_time",
     "trainer.max_steps",
@@ -62,8 +63,8 @@ class RunOptions:
 def run_directory(options: RunOptions) -> Path:
     """The run's folder, made by nobody yet.
 
-    A W&B run is found again by its id (WANDB_RUN_ID); processes started by this one take its folder from the
-    environment, so that all ranks agree.
+    A W&B run is found again by its id (WANDB_RUN_ID), a requeued Slurm job by its job and step; processes started by
+    this one take its folder from the environment, so that all ranks agree.
     """
     if options.directory:
         return Path(options.directory).expanduser().resolve()
@@ -71,7 +72,7 @@ def run_directory(options: RunOptions) -> Path:
     if inherited and os.environ.get("LOCAL_RANK"):
         return Path(inherited)
     folder = Path(options.root).expanduser().resolve() / options.experiment
-    name = os.environ.get("WANDB_RUN_ID")
+    name = os.environ.get("WANDB_RUN_ID") or slurm_step()
     if name:
         there = sorted(folder.glob(f"*_{name}"))
         if there:
@@ -79,6 +80,12 @@ def run_directory(options: RunOptions) -> Path:
     path = folder / f"{datetime.now():%Y%m%d-%H%M%S}_{name or secrets.token_hex(3)}"
     os.environ["SEGAN_PL_RUN_DIRECTORY"] = str(path)
     return path
+
+
+def slurm_step() -> str | None:
+    """The Slurm job and step that this process belongs to, which a requeued job keeps; None outside Slurm."""
+    job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID", "0")
+    return f"slurm{job}.{step}" if job else None
 
 
 def continue_from(directory: Path, config: Mapping[str, Any]) -> Path | None:

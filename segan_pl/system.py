@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segan_pl.batch import Batch
 from segan_pl.checkpoint_format import pack, unpack
 from segan_pl.data.module import label_scheme
+from segan_pl.errors import UsageError
 from segan_pl.evaluation.cases import CaseScore, require_each_once, score_case, summarise, summary_names
 from segan_pl.evaluation.counts import POLICIES, confusion
 from segan_pl.evaluation.preview import PreviewSlice
 from segan_pl.evaluation.volumes import centre, gather, threshold
 from segan_pl.inference.slices import predict_slices
 from segan_pl.objectives.base import LossTerms, Objective, Play, Turn
-from segan_pl.players import averaged_copy, compile_or_stay_eager, negate_gradients, one_scale, only
+from segan_pl.players import averaged_copy, compile_or_stay_eager, has_gradient, negate_gradients, one_scale, only
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +53,9 @@ class AdversarialSegmentation(L.LightningModule):
         critic_optimizer: Takes the critic's parameters.
         schedule: Learning-rate scheduler of both players, stepped once an epoch; default constant (the papers').
         averaging: Decay of an exponential moving average of the segmentor's weights, used for scoring; default none.
-        accumulate: Batches a step.
+            Normalisation statistics are not averaged but the segmentor's own.
+        accumulate: Batches a step; the last group of an epoch may be smaller. When players alternate, the segmentor's
+            earlier batches of a group meet the critic before its step, so a group is not quite one larger batch.
         clip_gradient: Largest gradient norm a player; default unlimited.
         score_on: "volume": the whole prepared region is predicted and scored on the original grid, so tumour outside
             the region counts as missed; "crop": the central `crop` of it is (the paper's way).
@@ -111,10 +117,11 @@ class AdversarialSegmentation(L.LightningModule):
         self.preview_cases = previews
         self.previews: list[PreviewSlice] = []
         self.batches_seen = 0
+        self.groups_seen = 0
         self.case_scores: list[CaseScore] = []
         self._counts: dict[int, list[list[int]]] = {}
         if channels_last:
-            self.players.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.to(memory_format=torch.channels_last)
         if compile:
             compile_or_stay_eager(self.players.values())
 
@@ -128,6 +135,15 @@ class AdversarialSegmentation(L.LightningModule):
         """The network that validation scores: the averaged segmentor where there is one."""
         return self.averaged if self.averaged is not None else self.segmentor
 
+    def require_patch(self, patch: Sequence[int]) -> None:
+        """Refuse a training patch that a player's strides do not divide, naming the nearest sizes that they do."""
+        divisor = math.lcm(*(int(getattr(player, "divisor", 1)) for player in self.players.values()))
+        if any(side % divisor for side in patch):
+            near = [f"{side // divisor * divisor or divisor} or {(side // divisor + 1) * divisor}" for side in patch]
+            raise UsageError(
+                f"--data.patch {list(patch)}: the networks need multiples of {divisor}; nearest {', '.join(near)}"
+            )
+
     def metric_names(self, stage: str = "val") -> list[str]:
         """Everything that validation logs, known before the first epoch."""
         return [f"{stage}/{name}" for name in summary_names(self.scheme.foreground)]
@@ -139,22 +155,24 @@ class AdversarialSegmentation(L.LightningModule):
         optimizers = [self.makers[name](self.players[name].parameters()) for name in self.objective.players]
         if self.schedule is None:
             return optimizers
-        return optimizers, [self.schedule(optimizer) for optimizer in optimizers]
+        schedulers = [self.schedule(optimizer) for optimizer in optimizers]
+        if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in schedulers):
+            raise UsageError("--model.schedule ReduceLROnPlateau follows a score; choose a schedule over epochs")
+        return optimizers, schedulers
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Every player's turn on one batch, after one forward pass of the segmentor."""
         batch = batch._replace(image=self._format(batch.image), target=batch.target.float())
-        play = Play(self.players_by_name, batch, self.scheme.activation)
-        step = (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
-        for turn in self.objective.turns():
-            if self.batches_seen // self.accumulate % turn.every == 0:
-                self._move(play, turn, step=step)
+        play = Play(dict(self.players.items()), batch, self.scheme.activation)
+        first = batch_idx - batch_idx % self.accumulate  # of the group of batches that share a step
+        group = int(min(self.accumulate, self.trainer.num_training_batches - first))
+        step = batch_idx == first + group - 1
+        with one_scale(getattr(self.trainer.precision_plugin, "scaler", None)):
+            for turn in self.objective.turns():
+                if self.groups_seen % turn.every == 0:
+                    self._move(play, turn, group=group, step=step)
         self.batches_seen += 1
-
-    @property
-    def players_by_name(self) -> dict[str, nn.Module]:
-        """The players as a plain dictionary."""
-        return dict(self.players.items())
+        self.groups_seen += step
 
     @property
     def _input_dtype(self) -> torch.dtype:
@@ -164,14 +182,17 @@ class AdversarialSegmentation(L.LightningModule):
         memory = torch.channels_last if self.channels_last and image.ndim == 4 else torch.contiguous_format
         return image.to(self._input_dtype, memory_format=memory)
 
-    def _move(self, play: Play, turn: Turn, *, step: bool) -> None:
-        """One turn: the player's loss, backward, step; opponents move up the same gradient."""
+    def _move(self, play: Play, turn: Turn, *, group: int, step: bool) -> None:
+        """One turn: the player's loss, backward, and on a group's last batch the step; opponents climb where it falls.
+
+        A player without any gradient, because it is frozen, takes no step and is not clipped.
+        """
         movers = (turn.player, *turn.opponents)
         with only(movers, play.players):
             terms = turn.loss(play)
             self._require_finite(terms, turn.player, play.batch)
             if terms.total.requires_grad:  # not so when every mover is frozen
-                self.manual_backward(terms.total / self.accumulate)
+                self.manual_backward(terms.total / group)
         size = len(play.batch.image)
         self.log_dict(
             {f"train/{turn.player}_{name}": value for name, value in terms.parts.items()},
@@ -180,14 +201,13 @@ class AdversarialSegmentation(L.LightningModule):
             batch_size=size,
             sync_dist=True,
         )
-        if step:
-            for name in turn.opponents:
+        moving = [name for name in movers if step and has_gradient(play.players[name])]
+        for name in moving:
+            if name in turn.opponents:
                 negate_gradients(play.players[name])
-            with one_scale(getattr(self.trainer.precision_plugin, "scaler", None)):
-                for name in movers:
-                    self._step(name)
-            if turn.after is not None:
-                turn.after(play)
+            self._step(name)
+        if moving and turn.after is not None:
+            turn.after(play)
 
     def _step(self, player: str) -> None:
         optimizers = self.optimizers()
@@ -207,10 +227,21 @@ class AdversarialSegmentation(L.LightningModule):
     def _require_finite(self, terms: LossTerms, player: str, batch: Batch) -> None:
         if not torch.isfinite(terms.total):
             parts = ", ".join(f"{name} {float(value):g}" for name, value in terms.parts.items())
-            cases = ", ".join(self.trainer.datamodule.names(batch.case))  # type: ignore[attr-defined]
-            raise NonFiniteLossError(
-                f"epoch {self.current_epoch}, batch {self.batches_seen}: the {player}'s loss is not finite ({parts}); "
-                f"cases: {cases}; the last good checkpoint is kept; lower the learning rate or look at these cases"
+            self._refuse_non_finite(f"batch {self.batches_seen}: the {player}'s loss", f"({parts})", batch)
+
+    def _refuse_non_finite(self, what: str, detail: str, batch: Batch) -> None:
+        cases = ", ".join(self.trainer.datamodule.names(batch.case))  # type: ignore[attr-defined]
+        raise NonFiniteLossError(
+            f"epoch {self.current_epoch}, {what} is not finite {detail}; cases: {cases}; the last good checkpoint is "
+            f"kept; lower the learning rate or look at these cases"
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Say when nothing can be learnt any more."""
+        if all(group["lr"] == 0 for optimizer in self.trainer.optimizers for group in optimizer.param_groups):
+            rank_zero_warn(
+                f"epoch {self.current_epoch}: every learning rate is 0, the schedule has ended; give it as many epochs "
+                f"as --trainer.max_epochs"
             )
 
     def on_train_epoch_end(self) -> None:
@@ -236,6 +267,7 @@ class AdversarialSegmentation(L.LightningModule):
     def on_validation_start(self) -> None:
         """All ranks score with rank 0's normalisation statistics, so scores do not depend on who scores a case."""
         self._counts = {}
+        self.previews = []
         if dist.is_available() and dist.is_initialized():
             for buffer in self.buffers():
                 dist.broadcast(buffer, 0)
@@ -254,6 +286,8 @@ class AdversarialSegmentation(L.LightningModule):
         if self.score_on == "crop":
             image, target = centre(image, self.crop), centre(target, self.crop)
         logits = self.forward(image)
+        if not torch.isfinite(logits).all():  # else a broken network would score 0 and replace last.ckpt
+            self._refuse_non_finite("validation: the network's output", "", batch)
         mask = threshold(logits, self.scheme.activation)
         if self.score_on == "volume":
             box = (slice(None), *data.real_box(row))  # padding is not on the original grid

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from jsonargparse import _common
 
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.synthetic import make_cohort
@@ -31,3 +35,21 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_data(cohort: Path, prepared: Path) -> Callable[..., MRIDataModule]:
     """Build the data module, with settings that suit the cohort."""
     return partial(build_data, cohort, prepared)
+
+
+@pytest.fixture
+def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What main() sets for the whole process is put back."""
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "SEGAN_PL_RUN"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SEGAN_PL_RUN_DIRECTORY", "")  # so that what a run sets is undone
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    root, lightning = logging.getLogger(), logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    kept = root.handlers[:], root.level, lightning.filters[:]
+    policy = dict(_common.parsing_settings["import_path_verdicts"])
+    monkeypatch.setitem(_common.parsing_settings, "import_path_verdicts", policy)
+    with warnings.catch_warnings():
+        yield
+    root.handlers[:], level, lightning.filters[:] = kept
+    root.setLevel(level)

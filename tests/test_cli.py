@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
-import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
-from jsonargparse import _common
 
 from segan_pl.__main__ import main
 from segan_pl.checkpoint_format import KEY
+from segan_pl.lightning_cli import saved_split
 from segan_pl.loggers import loggers
 from segan_pl.run import RunOptions
 from tests.cohort import CASES, QUIET
@@ -26,6 +24,7 @@ from tests.cohort import CASES, QUIET
 pytest_plugins = ["tests.cohort_fixtures"]
 pytestmark = [
     *QUIET,
+    pytest.mark.usefixtures("isolated"),
     pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),  # Lightning's calls
 ]
 
@@ -50,24 +49,6 @@ data:
 trainer: {max_epochs: 2, accelerator: cpu, devices: 1}
 run: {experiment: tiny, root: %s}
 """
-
-
-@pytest.fixture(autouse=True)
-def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What main() sets for the whole process is put back."""
-    for name in [name for name in os.environ if name.startswith(("WANDB_", "SEGAN_PL_RUN"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("SEGAN_PL_RUN_DIRECTORY", "")  # so that what a run sets is undone
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
-    monkeypatch.setenv("PL_SEED_WORKERS", "0")
-    root, lightning = logging.getLogger(), logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    kept = root.handlers[:], root.level, lightning.filters[:]
-    policy = dict(_common.parsing_settings["import_path_verdicts"])
-    monkeypatch.setitem(_common.parsing_settings, "import_path_verdicts", policy)
-    with warnings.catch_warnings():
-        yield
-    root.handlers[:], level, lightning.filters[:] = kept
-    root.setLevel(level)
 
 
 @pytest.fixture
@@ -211,7 +192,8 @@ def test_a_score_that_is_never_logged_is_refused_before_the_first_epoch(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("fit", f"--run.directory={tmp_path / 'run'}", "--run.monitor=val/dice_tw") == 2
-    assert "'val/dice_tw', is never logged; did you mean 'val/dice_wt'?" in last_line(capsys.readouterr().err)
+    said = last_line(capsys.readouterr().err)
+    assert "--run.monitor val/dice_tw is never logged; did you mean 'val/dice_wt'?" in said
     assert not (tmp_path / "run" / "metrics.csv").exists()
 
 
@@ -241,21 +223,51 @@ def test_wandb_offline_needs_no_network_and_no_account(
     assert list(folder.rglob("*.wandb"))
 
 
-def test_wandb_that_cannot_be_reached_is_logged_offline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("obstacle", "warning", "offline"),
+    [
+        ("no network", "W&B cannot be reached (no route to host); logging offline", [True]),
+        ("no login", "W&B has no login (`wandb login`, or WANDB_API_KEY); logging offline", [True]),
+        ("not installed", "wandb is asked for but not installed (`pip install wandb`); going on without it", []),
+        ("disabled", "", []),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb's own imports
+def test_wandb_that_cannot_be_used_is_never_fatal(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    obstacle: str,
+    warning: str,
+    offline: list[bool],
 ) -> None:
     class Unreachable:
-        def __init__(self, offline: bool = False, **settings: object) -> None:
-            self.offline = offline
+        def __init__(self, id: str, resume: str, offline: bool = False, **settings: object) -> None:
+            self.id, self.resume, self.offline = id, resume, offline
 
         @property
         def experiment(self) -> object:
             raise ConnectionError("no route to host")
 
     monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", Unreachable)
-    (logger,) = loggers(RunOptions(wandb="online"), tmp_path)
-    assert logger.offline  # type: ignore[attr-defined]
-    assert "W&B cannot be reached (no route to host); logging offline" in caplog.text
+    if obstacle == "no network":
+        monkeypatch.setattr("segan_pl.loggers.logged_in", lambda: True)
+    elif obstacle == "no login":  # the real question, which neither prompts nor needs a network
+        for name in ("HOME", "NETRC", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+            monkeypatch.setenv(name, str(tmp_path / name))
+    elif obstacle == "not installed":
+        monkeypatch.setattr("segan_pl.loggers.find_spec", lambda name: None)
+    else:
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+    made: list[Any] = [
+        logger for name in ("a", "b", "a") for logger in loggers(RunOptions(wandb="online"), tmp_path / name / "run")
+    ]
+    assert [logger.offline for logger in made] == 3 * offline
+    assert warning in caplog.text
+    assert bool(caplog.text) == bool(warning)
+    ids = [logger.id for logger in made]  # a continued folder's is the same; another folder's of that name is not
+    assert ids == [] or (ids[0] == ids[2] != ids[1] and ids[0].startswith("run-"))
+    assert all(logger.resume == "allow" for logger in made)
     assert loggers(RunOptions(), tmp_path) == []
 
 
@@ -403,3 +415,43 @@ def test_print_config_shows_the_resulting_configuration(command: Command, capsys
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["data"]["batch_size"] == 7
     assert shown["model"]["segmentor"]["init_args"]["width"] == 2
+
+
+def test_a_patch_that_the_networks_cannot_take_is_refused_before_anything_is_prepared(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("fit", f"--run.directory={tmp_path / 'run'}", "--data.patch=[30,32]") == 2
+    assert "need multiples of 16; nearest 16 or 32, 32 or 48" in last_line(capsys.readouterr().err)
+
+
+def test_a_continued_directory_goes_on_from_its_own_last_checkpoint_not_from_where_it_began(
+    command: Command, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert command("fit", f"--run.directory={first}", "--trainer.max_epochs=1") == 0
+    line = ["fit", f"--run.directory={second}", f"--ckpt_path={first / 'checkpoints' / 'last.ckpt'}"]
+    assert command(*line, "--trainer.max_epochs=2") == 0
+    before = (second / "metrics.csv").read_text().splitlines()
+    assert command(*line, "--trainer.max_epochs=3") == 0
+    after = (second / "metrics.csv").read_text().splitlines()
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 1
+
+
+def test_a_checkpoint_that_is_not_ours_is_named(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    assert main(["test", f"--ckpt_path={tmp_path / 'other.ckpt'}"]) == 2
+    assert "not a checkpoint of segan_pl" in last_line(capsys.readouterr().err)
+
+
+def test_a_folder_keeps_its_split_when_cases_come_later_and_other_data_gets_its_own(tmp_path: Path) -> None:
+    home, root = tmp_path / "run", tmp_path / "data"
+    (home / "checkpoints").mkdir(parents=True)
+    (home / "split.json").touch()
+    (home / "config.yaml").write_text(f"data: {{root: {root}}}")
+    assert saved_split(home, None, str(root)) == home / "split.json"
+    assert saved_split(tmp_path / "new", str(home / "checkpoints" / "last.ckpt"), str(root)) == home / "split.json"
+    assert saved_split(home, None, str(tmp_path / "elsewhere")) is None
+    assert saved_split(tmp_path / "new", None, str(root)) is None

@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 import segan_pl
 from segan_pl.__main__ import COMMANDS, main
@@ -93,6 +94,44 @@ def test_debug_shows_the_traceback_too(command, capsys: pytest.CaptureFixture[st
     assert "in refuse_case" in text
 
 
+class Refusing(Dataset[int]):
+    """Every item is refused in the worker."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise self.error
+
+
+def load(error: Exception) -> Callable[[list[str]], int]:
+    return lambda arguments: len(list(DataLoader(Refusing(error), num_workers=1)))
+
+
+def test_an_error_in_a_loaders_worker_is_the_line_that_was_raised_there(  # type: ignore[no-untyped-def]
+    command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(load(CaseError("case_1: seg is missing; drop the case")))
+    assert main(["fit"]) == 1
+    assert capsys.readouterr().err == "segan_pl: error: case_1: seg is missing; drop the case\n"
+    command(load(CaseError("case_1: seg is missing; drop the case")))
+    assert main(["fit", "--debug"]) == 1
+    assert "in __getitem__" in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_in_a_worker_keeps_its_traceback_and_ends_with_its_reason(  # type: ignore[no-untyped-def]
+    command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(load(ZeroDivisionError("by zero")))
+    assert main(["fit"]) == 1
+    text = capsys.readouterr().err
+    assert "in __getitem__" in text
+    assert text.endswith("\nsegan_pl: error: unforeseen ZeroDivisionError: by zero\n")
+
+
 def test_what_was_typed_wrongly_exits_2(command, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
     command(lambda arguments: len(str(find_config("no_such_configuration"))))
     assert main(["fit"]) == 2
@@ -122,6 +161,29 @@ def interrupt_as_lightning_does(arguments: list[str]) -> int:
 def test_ctrl_c_exits_130(command, run: Callable[[list[str]], int]) -> None:  # type: ignore[no-untyped-def]
     command(run)
     assert main(["fit"]) == 130
+
+
+class SIGTERMException(SystemExit):
+    """As Lightning's: no code."""
+
+
+def test_sigterm_exits_143_and_says_so(command, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    def stop(arguments: list[str]) -> int:
+        raise SIGTERMException
+
+    command(stop)
+    assert main(["fit"]) == 143
+    assert capsys.readouterr().err == "segan_pl: stopped by SIGTERM\n"
+    assert main(["--help"]) == 0
+    assert "143 stopped by SIGTERM" in capsys.readouterr().out
+
+
+def test_lightnings_sigterm_is_called_as_we_look_for_it() -> None:
+    from lightning.pytorch.utilities.exceptions import SIGTERMException as Lightnings
+
+    assert issubclass(Lightnings, SystemExit)
+    assert Lightnings.__name__ == SIGTERMException.__name__
+    assert Lightnings().code is None
 
 
 def test_an_exit_of_the_parser_passes_through(command) -> None:  # type: ignore[no-untyped-def]

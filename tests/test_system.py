@@ -147,10 +147,10 @@ def test_lightnings_loop_plays_the_game_that_a_plain_loop_plays(
     data, system = make_data(), build_system(SegAN(update=update), segmentor_optimizer=SGD, critic_optimizer=SGD)
     plain = build_system(SegAN(update=update))
     fit(tmp_path, system, data)
-    optimizers = descent(plain.players_by_name, rate=0.1)
+    optimizers = descent(dict(plain.players.items()), rate=0.1)
     for batch in first_epoch(make_data()):
         batch = batch._replace(image=batch.image.float(), target=batch.target.float())
-        play = Play(plain.players_by_name, batch, "sigmoid")
+        play = Play(dict(plain.players.items()), batch, "sigmoid")
         for turn in plain.objective.turns():
             take_turn(turn, play, optimizers)
     assert_same(weights(system), weights(plain), rtol=1e-6, atol=1e-7)
@@ -503,7 +503,7 @@ def test_a_schedule_keeps_its_place_and_takes_its_new_settings(
     gentler = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.9)
     system = build_system(segmentor_optimizer=ADAM, critic_optimizer=ADAM, schedule=gentler)
     trainer = fit(tmp_path, system, make_data(), epochs=2, checkpoint=checkpoint)
-    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.5 * 0.9)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.9 * 0.9)
     assert trainer.lr_scheduler_configs[0].scheduler.last_epoch == 2
 
 
@@ -535,6 +535,51 @@ def test_a_checkpoint_of_another_model_is_refused_with_what_differs(
     with pytest.raises(CheckpointMismatchError, match=message) as error:
         fit(tmp_path, build_system(**system), make_data(**data), epochs=2, checkpoint=checkpoint)
     assert "\n" not in str(error.value)
+
+
+def test_a_schedule_that_is_made_longer_after_its_end_learns_again(tmp_path: Path, make_data: MakeData) -> None:
+    short, long = (partial(torch.optim.lr_scheduler.PolynomialLR, total_iters=n, power=1.0) for n in (2, 4))
+    fit(tmp_path, build_system(schedule=short), make_data(), keep(tmp_path), epochs=2, enable_checkpointing=True)
+    checkpoint = tmp_path / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["lr_schedulers"][0]["last_epoch"] == 2
+    system = build_system(schedule=long)
+    rates: list[float] = []
+    system.on_train_batch_start = lambda *_: rates.append(system.trainer.optimizers[0].param_groups[0]["lr"])  # type: ignore[method-assign]
+    fit(tmp_path / "b", system, make_data(), epochs=3, checkpoint=checkpoint)
+    initial = system.trainer.optimizers[0].param_groups[0]["initial_lr"]
+    assert rates
+    assert rates[0] == pytest.approx(initial * 0.5)
+
+
+def test_an_optimiser_of_another_class_starts_anew(tmp_path: Path, make_data: MakeData, checkpoint: Path) -> None:
+    system = build_system(segmentor_optimizer=partial(torch.optim.SGD, lr=0.25), critic_optimizer=ADAM)
+    trainer = fit(tmp_path, system, make_data(), epochs=2, checkpoint=checkpoint)
+    assert isinstance(trainer.optimizers[0], torch.optim.SGD)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.25
+
+
+def test_a_schedule_that_is_taken_away_leaves_the_configured_rate(
+    tmp_path: Path, make_data: MakeData, checkpoint: Path
+) -> None:
+    system = build_system(segmentor_optimizer=ADAM, critic_optimizer=ADAM)
+    trainer = fit(tmp_path, system, make_data(), epochs=2, checkpoint=checkpoint)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 1e-3
+
+
+def test_a_group_of_batches_takes_one_step_and_its_last_may_be_smaller(tmp_path: Path, make_data: MakeData) -> None:
+    system = build_system(accumulate=3)
+    fit(tmp_path, system, make_data(batch_size=16), epochs=2)
+    batches = int(system.trainer.num_training_batches)
+    assert system.groups_seen == 2 * -(-batches // 3)
+    assert system.batches_seen == 2 * batches
+
+
+def test_an_output_that_is_not_finite_stops_validation_with_the_case(tmp_path: Path, make_data: MakeData) -> None:
+    system = build_system()
+    torch.nn.init.constant_(next(system.segmentor.parameters()), float("nan"))
+    data = make_data()
+    with pytest.raises(NonFiniteLossError, match=r"validation: the network's output is not finite .*cases: BraTS19"):
+        build_trainer(tmp_path, epochs=1).validate(system, datamodule=data, verbose=False)
 
 
 @pytest.mark.parametrize(

@@ -86,10 +86,17 @@ class VolumeDiceStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, so that a checkpoint loads with weights_only=True."""
-        return {"best_score": self.best_score, "best_epoch": self.best_epoch, "waited": self.waited}
+        return {
+            "monitor": self.monitor,
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "waited": self.waited,
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on waiting where the checkpoint stopped; `patience` is this run's."""
+        """Go on waiting where the checkpoint stopped, unless it watched another score; `patience` is this run's."""
+        if state_dict["monitor"] != self.monitor:
+            return
         self.best_score = state_dict["best_score"]
         self.best_epoch = state_dict["best_epoch"]
         self.waited = state_dict["waited"]

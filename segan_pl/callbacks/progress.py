@@ -153,11 +153,12 @@ class Progress(ProgressBar):
 
     def state_dict(self) -> dict[str, Any]:
         """The best score, as plain values."""
-        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+        return {"monitor": self.monitor, "best_score": self.best_score, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """A resumed run knows the best of the epochs before."""
-        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+        """A resumed run knows the best of the epochs before, by the same score."""
+        if state_dict["monitor"] == self.monitor:
+            self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
 
     # How it looks
 

@@ -24,11 +24,12 @@ class CaseScores(Callback):
         self.name = name
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the split beside the scores."""
-        if trainer.is_global_zero:
+        """Keep the split beside the scores; that of a continued run stays as it is."""
+        file = self.directory / "split.json"
+        if trainer.is_global_zero and not file.exists():
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             self.directory.mkdir(parents=True, exist_ok=True)
-            data.split.save(self.directory / "split.json")
+            data.split.save(file)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After the module has gathered its counts."""

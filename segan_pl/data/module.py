@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,16 @@ from segan_pl.data.labels import SCHEMES, LabelScheme
 from segan_pl.data.layouts import find_cases, require_modalities
 from segan_pl.data.preparation import Preparation
 from segan_pl.data.preparing import PrepareReport, prepare_all
-from segan_pl.data.sampling import CaseDataset, Empty, PlanSampler, RankSampler, SliceDataset, slice_table
+from segan_pl.data.sampling import (
+    CaseDataset,
+    Empty,
+    Place,
+    PlanSampler,
+    RankSampler,
+    SliceDataset,
+    place_of,
+    slice_table,
+)
 from segan_pl.data.splits import Split, stratified_split
 from segan_pl.data.volume import MODALITIES, Case, CaseError, PreparedCase
 
@@ -51,6 +61,10 @@ class MRIDataModule(L.LightningDataModule):
         seed: Of order and crops.
         workers: Loader processes; 0 loads in the training process.
         prepare_workers: Processes that prepare what the cache lacks; default all cores.
+
+    Attributes:
+        saved_split: The split.json of the run that is continued or scored, set before first use; where that file is, it
+            is the split, whatever the settings say, so that no case changes sides.
     """
 
     def __init__(
@@ -97,7 +111,9 @@ class MRIDataModule(L.LightningDataModule):
         self.prepare_workers = prepare_workers or os.cpu_count() or 1
         self.cases: list[Case] = []
         self.dropped: list[Case] = []
+        self.saved_split: Path | None = None
         self.split: Split | None = None
+        self._places: dict[int, Place] = {}
 
     # -- cases and their split ---------------------------------------------------------------------------------------
 
@@ -105,20 +121,26 @@ class MRIDataModule(L.LightningDataModule):
         """Find the cases and split them; reads no voxel.
 
         Raises:
-            CaseError: No cases, an incomplete case with `missing="refuse"`, or a split file for other data.
+            CaseError: No cases, an incomplete case with `missing="refuse"`, or a split made for other data.
         """
         if self.split is not None:
             return
         found = find_cases(self.root, self.layout)
         self.cases, self.dropped = require_modalities(found, self.modalities, mask=True, allow=self.missing == "drop")
-        if self.split_file:
-            self.split = Split.load(Path(self.split_file)).require_matches(self.cases, dropped=self.dropped)
-        else:
-            val, test = self.fractions
-            self.split = stratified_split(
-                self.cases, val_fraction=val, test_fraction=test, by=self.stratify_by, seed=self.split_seed
-            )
+        self.split = self._split()
         self._rows = {case.name: row for row, case in enumerate(self.cases)}
+
+    def _split(self) -> Split:
+        """The run's own split, else that of the split file, else one drawn now."""
+        if self.saved_split is not None and self.saved_split.exists():
+            split = Split.load(self.saved_split).require_matches(self.cases, dropped=self.dropped)
+            return replace(split, notes=(*split.notes, f"the split is the run's own, {self.saved_split}"))
+        if self.split_file:
+            return Split.load(Path(self.split_file)).require_matches(self.cases, dropped=self.dropped)
+        val, test = self.fractions
+        return stratified_split(
+            self.cases, val_fraction=val, test_fraction=test, by=self.stratify_by, seed=self.split_seed
+        )
 
     def rows(self, part: Part) -> list[int]:
         """Rows of the case table that belong to a part of the split."""
@@ -156,6 +178,8 @@ class MRIDataModule(L.LightningDataModule):
         for note in self.notes():
             rank_zero_info(f"note: {note}")
         report = self.prepare([case for case in self.cases if case.name in wanted])
+        for line in report.lines():
+            rank_zero_info(line)
         if report.refused:
             reasons = "; ".join(why for _, why in report.refused)
             raise CaseError(f"{report.summary()}: {reasons}")
@@ -166,15 +190,22 @@ class MRIDataModule(L.LightningDataModule):
         return prepare_all(found, self.cache, workers=self.prepare_workers)
 
     def setup(self, stage: str) -> None:
-        """Check that the split can be trained on."""
+        """Look once at each prepared case that the stage needs; from here on the sources may be gone.
+
+        Raises:
+            CaseError: There is nothing to train on.
+        """
         self.find()
         if stage == "fit" and not self.rows("train"):
             raise CaseError("the split has no training case; lower --data.val_fraction or add cases")
+        parts: dict[str, tuple[Part, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": (self.test_part,)}
+        for row in (row for part in parts.get(stage, ()) for row in self.rows(part)):
+            self._place(row)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of 2-D patches."""
-        rows = self.rows("train")
-        table = slice_table(map(self.open, rows), need_empty=self.empty != "keep")
+        places = self._part("train")
+        table = slice_table(places, need_empty=self.empty != "keep")
         sampler = PlanSampler(
             table,
             self.batch_size,
@@ -188,16 +219,16 @@ class MRIDataModule(L.LightningDataModule):
             sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         if len(sampler) == 0:
             raise CaseError(
-                f"{sampler.slices} training slices make no batch for {self._ranks()['world_size']} ranks; "
-                f"add cases or use fewer --trainer.devices"
+                f"{sampler.slices} training slices make no batch for {self._ranks()['world_size']} ranks, expected at "
+                f"least 2 a rank; add cases or use fewer --trainer.devices"
             )
         dataset = SliceDataset(
-            map(self.open, rows),
+            places,
             table,
             scheme=self.scheme,
             patch=self.patch,
             augmentation=self.augmentation,
-            rows=rows,
+            rows=self.rows("train"),
         )
         return self._loader(dataset, sampler)
 
@@ -207,6 +238,11 @@ class MRIDataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Whole test cases; the validation cases when the split has no test part."""
+        if self.test_part == "val":
+            rank_zero_info(
+                f"note: the split has no test part; the {len(self.rows('val'))} validation cases are scored, and these "
+                f"chose the checkpoint"
+            )
         return self._case_loader(self.test_part)
 
     @property
@@ -225,15 +261,22 @@ class MRIDataModule(L.LightningDataModule):
 
     def outside(self, row: int) -> np.ndarray:
         """(C, 2) int64: voxels of the native grid that the crop left out, in and not in each channel's reference."""
-        outside = self.open(row).outside
-        table = self.scheme.table().astype(np.int64)
-        labels, voxels = np.array(list(outside), np.int64), np.array(list(outside.values()), np.int64)
-        inside = table[:, labels] @ voxels if len(labels) else np.zeros(len(table), np.int64)
-        return np.stack([inside, voxels.sum() - inside], 1)
+        return self._place(row).outside
 
     def real_box(self, row: int) -> tuple[slice, ...]:
         """The part of a prepared volume that is not padding."""
-        return self.open(row).geometry.real_box
+        return self._place(row).real_box
+
+    def _place(self, row: int) -> Place:
+        if row not in self._places:
+            self._places[row] = place_of(self.cache.open(self.cases[row], self.modalities), self.scheme)
+        return self._places[row]
+
+    def _part(self, part: Part) -> list[Place]:
+        """A part's places, their labels checked: here, so that a checkpoint made for others is refused before."""
+        for row in self.rows(part):
+            self.scheme.require_known(self._place(row).labels, self.cases[row].name)
+        return [self._place(row) for row in self.rows(part)]
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint must remember to prepare a new case alike."""
@@ -254,7 +297,7 @@ class MRIDataModule(L.LightningDataModule):
         rows, ranks = self.rows(part), self._ranks()
         if len(rows) < ranks["world_size"]:
             raise CaseError(f"{len(rows)} {part} cases for {ranks['world_size']} ranks; use fewer --trainer.devices")
-        dataset = CaseDataset(self.open, rows, scheme=self.scheme)
+        dataset = CaseDataset(self._part(part), rows, scheme=self.scheme)
         return self._loader(dataset, RankSampler(len(rows), **ranks))
 
     def _loader(self, dataset: Any, sampler: Any) -> DataLoader[Batch]:

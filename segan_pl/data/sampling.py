@@ -7,7 +7,7 @@ exactly what the uninterrupted one would have drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, Sampler
 from segan_pl.batch import Batch
 from segan_pl.data.augmentation import Augmentation, Draws, shade, warp, window
 from segan_pl.data.labels import LabelScheme
-from segan_pl.data.volume import PreparedCase
+from segan_pl.data.volume import CaseError, PreparedCase
 
 Empty = Literal["keep", "drop", "balance"]
 OPEN_FILES = 128  # memory maps a process keeps; each holds a file descriptor
@@ -47,20 +47,63 @@ class SliceTable(NamedTuple):
     empty: NDArray[np.bool_]
 
 
-def slice_table(cases: Iterable[PreparedCase], *, need_empty: bool) -> SliceTable:
+class Place(NamedTuple):
+    """A prepared case without its voxels: what training and scoring must know of it, small enough to keep for all.
+
+    Attributes:
+        image: File of the (K, D, H, W) image.
+        label: File of the (D, H, W) native labels.
+        channels: Rows of the image that are the modalities asked for, in order.
+        real_box: The part of the prepared volume that is not padding.
+        outside: (C, 2) int64, voxels that the crop left out, in and not in each channel's reference.
+        labels: Native labels that occur in the whole native volume.
+    """
+
+    image: Path
+    label: Path
+    channels: tuple[int, ...]
+    real_box: tuple[slice, ...]
+    outside: NDArray[np.int64]
+    labels: tuple[int, ...]
+
+
+def place_of(case: PreparedCase, scheme: LabelScheme) -> Place:
+    """What is kept of an opened case.
+
+    Raises:
+        CaseError: The case has no mask.
+    """
+    if case.label is None:
+        raise CaseError(f"{case.name}: no mask; a case without one cannot be trained on or scored")
+    labels = np.array(list(case.outside), np.int64)
+    voxels = np.array(list(case.outside.values()), np.int64)
+    inside = scheme.table().astype(np.int64)[:, labels] @ voxels
+    return Place(
+        Path(case.image.filename),  # type: ignore[attr-defined]
+        Path(case.label.filename),  # type: ignore[attr-defined]
+        tuple(case.channels),
+        case.geometry.real_box,
+        np.stack([inside, voxels.sum() - inside], 1),
+        case.labels,
+    )
+
+
+def slice_table(places: Sequence[Place], *, need_empty: bool) -> SliceTable:
     """All real slices of the cases; masks are read only when `need_empty`."""
     rows, slices, empty = [], [], []
-    for row, case in enumerate(cases):
-        z = np.arange(case.geometry.shape[0], dtype=np.int32)[case.geometry.real_box[0]]
+    for row, place in enumerate(places):
+        z = np.arange(place.real_box[0].start, place.real_box[0].stop, dtype=np.int32)
         rows.append(np.full(len(z), row, np.int32))
         slices.append(z)
-        filled = case.label[z].any((1, 2)) if need_empty and case.label is not None else np.ones(len(z), bool)
+        filled = np.load(place.label, mmap_mode="r")[z].any((1, 2)) if need_empty else np.ones(len(z), bool)
         empty.append(~filled)
     return SliceTable(np.concatenate(rows), np.concatenate(slices), np.concatenate(empty))
 
 
 class PlanSampler(Sampler[Plan]):
     """Plans of one epoch's batches: a full shuffle, split over ranks so that all ranks make the same number.
+
+    A last batch with fewer than 2 slices a rank is left out: batch normalisation of 1x1 maps cannot train on one.
 
     Args:
         table: Slices to draw from.
@@ -112,7 +155,7 @@ class PlanSampler(Sampler[Plan]):
     def __len__(self) -> int:
         """Batches an epoch; of the last one, what the ranks cannot share equally is left out."""
         full, tail = divmod(self.slices, self.joined)
-        return full + (tail >= self.world_size)
+        return full + (tail >= 2 * self.world_size)
 
     def _order(self) -> NDArray[np.int64]:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -136,8 +179,8 @@ class SliceDataset(Dataset[Batch]):
     """Carries out plans: whole batches of 2-D patches, cropped before anything is copied.
 
     Args:
-        cases: Prepared cases, looked at one at a time; only their places on disk are kept, so neither memory nor open
-            files grow with their number.
+        places: Of the prepared cases; they are opened when they are needed, so neither memory nor open files grow
+            with their number.
         table: Their slices.
         scheme: Native labels to channels.
         patch: (H, W) of a training patch.
@@ -147,7 +190,7 @@ class SliceDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        cases: Iterable[PreparedCase],
+        places: Sequence[Place],
         table: SliceTable,
         *,
         scheme: LabelScheme,
@@ -155,7 +198,7 @@ class SliceDataset(Dataset[Batch]):
         augmentation: Augmentation,
         rows: Sequence[int],
     ) -> None:
-        self.places = [_place(case) for case in cases]
+        self.places = list(places)
         self.table = table
         self.lookup = scheme.table()
         self.patch = patch
@@ -206,20 +249,6 @@ class SliceDataset(Dataset[Batch]):
         return start
 
 
-class Place(NamedTuple):
-    """Where a prepared case lies on disk."""
-
-    image: Path
-    label: Path
-    channels: tuple[int, ...]
-
-
-def _place(case: PreparedCase) -> Place:
-    if case.label is None:
-        raise ValueError(f"{case.name}: no mask; a case without one cannot be trained on or scored")
-    return Place(Path(case.image.filename), Path(case.label.filename), tuple(case.channels))  # type: ignore[attr-defined]
-
-
 @lru_cache(maxsize=OPEN_FILES)
 def _arrays(path: Path) -> NDArray:
     return np.load(path, mmap_mode="r")
@@ -238,13 +267,13 @@ class CaseDataset(Dataset[Batch]):
     """Whole prepared cases, one an item: image (1, M, D, H, W) float16, target (1, C, D, H, W) uint8.
 
     Args:
-        cases: Number to prepared case; called in the worker, so nothing is held open.
+        places: Of the prepared cases; each is opened for its item alone, so nothing is held open.
         rows: Their rows in the data module's case table.
         scheme: Native labels to channels.
     """
 
-    def __init__(self, cases: Callable[[int], PreparedCase], rows: Sequence[int], *, scheme: LabelScheme) -> None:
-        self.cases = cases
+    def __init__(self, places: Sequence[Place], rows: Sequence[int], *, scheme: LabelScheme) -> None:
+        self.places = list(places)
         self.rows = list(rows)
         self.lookup = scheme.table()
 
@@ -254,13 +283,12 @@ class CaseDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         """The case, padding and all."""
-        case = self.cases(self.rows[index])
-        image = torch.from_numpy(np.stack([case.image[m] for m in case.channels]))
-        if case.label is None:
-            raise ValueError(f"{case.name}: no mask; a case without one cannot be scored")
+        place = self.places[index]
+        volume, label = np.load(place.image, mmap_mode="r"), np.load(place.label, mmap_mode="r")
+        image = torch.from_numpy(np.stack([volume[m] for m in place.channels]))
         return Batch(
             image=image[None],
-            target=torch.from_numpy(self.lookup[:, case.label])[None],
+            target=torch.from_numpy(self.lookup[:, label])[None],
             labelled=torch.ones(1, dtype=torch.bool),
             present=torch.ones(1, len(image), dtype=torch.bool),
             case=torch.tensor([self.rows[index]]),

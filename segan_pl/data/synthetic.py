@@ -5,9 +5,11 @@ Case i is a function of (seed, i, shape) alone, so a cohort of 10 is the beginni
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,3 +193,13 @@ def make_cohort(
         write_volume(folder / f"{case.name}_seg.nii.gz", case.label, affine)
         names.append(case.name)
     return names
+
+
+def make_cohort_once(root: Path, **settings: Any) -> None:
+    """`make_cohort` unless `root` is there; it is whole or it is not there, even if this process is killed."""
+    if root.exists():
+        return
+    partial = root.with_name(f"{root.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # a killed process left it
+    make_cohort(partial, **settings)
+    partial.rename(root)

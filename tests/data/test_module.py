@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from segan_pl.data.labels import SCHEMES
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.preparation import Preparation
+from segan_pl.data.synthetic import make_cohort
 from segan_pl.data.volume import CaseError
 from tests.cohort import CASES, CROP, build_data
 
@@ -47,12 +49,16 @@ def test_names_are_said_once_each_in_order(make_data: MakeData) -> None:
     assert data.names([3, 1, 3]) == [data.cases[3].name, data.cases[1].name]
 
 
-def test_the_validation_cases_are_tested_where_there_is_no_test_part(make_data: MakeData) -> None:
+def test_the_validation_cases_are_tested_where_there_is_no_test_part_and_this_is_said(
+    make_data: MakeData, caplog: pytest.LogCaptureFixture
+) -> None:
     data = make_data()
     data.prepare_data()
     data.setup("test")
     assert data.test_part == "val"
-    assert [int(batch.case) for batch in data.test_dataloader()] == data.rows("val")
+    with caplog.at_level("INFO"):
+        assert [int(batch.case) for batch in data.test_dataloader()] == data.rows("val")
+    assert "no test part; the 2 validation cases are scored, and these chose the checkpoint" in caplog.text
 
 
 def test_a_split_file_is_followed_and_what_it_leaves_out_is_noted(make_data: MakeData, tmp_path: Path) -> None:
@@ -66,6 +72,33 @@ def test_a_split_file_is_followed_and_what_it_leaves_out_is_noted(make_data: Mak
     assert data.rows("train") == [0, 1, 2]
     assert data.rows("val") == [3, 4]
     assert any("3 cases are in no part of the split" in note for note in data.notes())
+
+
+def test_a_continued_run_keeps_its_split_and_new_cases_are_noted(copy: Path, tmp_path: Path) -> None:
+    first = build_data(copy, tmp_path / "cache")
+    first.find()
+    assert first.split is not None
+    first.split.save(tmp_path / "split.json")
+    make_cohort(copy, cases=CASES + 4, shape=(8, 48, 48))
+    redrawn = build_data(copy, tmp_path / "cache")
+    redrawn.find()
+    assert redrawn.split is not None
+    assert set(redrawn.split.val) - set(first.split.val)  # the leak that this prevents
+    data = build_data(copy, tmp_path / "cache")
+    data.saved_split = tmp_path / "split.json"
+    data.find()
+    assert data.split is not None
+    assert (data.split.train, data.split.val, data.split.test) == (first.split.train, first.split.val, ())
+    assert any("4 cases are in no part of the split and not used" in note for note in data.notes())
+    assert data.notes()[-1] == f"the split is the run's own, {tmp_path / 'split.json'}"
+
+
+def test_a_saved_split_that_is_not_there_yet_is_drawn(make_data: MakeData, tmp_path: Path) -> None:
+    plain, data = make_data(), make_data()
+    data.saved_split = tmp_path / "split.json"
+    plain.find()
+    data.find()
+    assert data.split == plain.split
 
 
 def test_only_the_cases_of_the_split_are_prepared(cohort: Path, tmp_path: Path, make_data: MakeData) -> None:
@@ -83,6 +116,19 @@ def test_prepare_reports_given_used_and_refused(copy: Path, tmp_path: Path) -> N
     one_file(copy, "t2").write_bytes(b"not a volume")
     report = build_data(copy, tmp_path / "cache").prepare()
     assert report.summary() == f"{CASES} given, {CASES - 1} used, 1 refused"
+
+
+def test_what_the_preparation_noted_is_said_at_every_fit(
+    copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flair = one_file(copy, "flair")
+    shutil.copy(flair, one_file(copy, "t2"))
+    for _ in range(2):  # the second time nothing is built
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            build_data(copy, tmp_path / "cache").prepare_data()
+        assert f"note: {flair.parent.name}: t2 and flair are the same file" in caplog.messages
+        assert caplog.messages[-1] == f"{CASES} given, {CASES} used, 0 refused"
 
 
 def test_a_case_that_cannot_be_read_stops_the_fit_with_its_name(copy: Path, tmp_path: Path) -> None:
@@ -128,6 +174,33 @@ def test_labels_that_the_scheme_does_not_know_are_refused_with_the_case(make_dat
     data.prepare_data()
     with pytest.raises(CaseError, match=r"BraTS19_\w+: the mask holds label \[.*scheme 'binary' knows \[0, 1\]"):
         data.train_dataloader()
+
+
+def test_each_case_is_opened_once_and_the_sources_may_go_after_setup(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = build_data(copy, tmp_path / "cache", empty="balance")
+    data.prepare_data()
+    opened: list[str] = []
+    really = data.cache.open
+    monkeypatch.setattr(data.cache, "open", lambda case, names: opened.append(case.name) or really(case, names))  # type: ignore[func-returns-value]
+    data.setup("fit")
+    copy.rename(tmp_path / "unmounted")
+    for _ in range(2):
+        assert list(data.train_dataloader())
+        assert [int(batch.case) for batch in data.val_dataloader()] == data.rows("val")
+    for row in data.rows("val"):
+        assert data.real_box(row) == (slice(0, 8), slice(0, 48), slice(0, 48))
+        assert data.outside(row).tolist() == [[0, 0]]
+    assert sorted(opened) == sorted(case.name for case in data.cases)
+
+
+def test_what_is_kept_of_a_case_is_small_and_holds_no_voxel(make_data: MakeData) -> None:
+    data = make_data(labels="labels")
+    data.prepare_data()
+    data.setup("fit")
+    assert len(pickle.dumps(data._place(0))) < 1000
+    assert not any(isinstance(kept, np.memmap) for kept in data._place(0))
 
 
 def test_a_split_without_training_cases_is_refused(make_data: MakeData) -> None:

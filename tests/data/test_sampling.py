@@ -100,7 +100,7 @@ def test_as_many_empty_slices_as_others_are_drawn_anew_every_epoch() -> None:
 
 
 def test_balance_takes_all_empty_slices_where_they_are_few() -> None:
-    assert sorted(rows(plans(sampler(table(filled=10, empty=3), empty="balance")))) == list(range(13))
+    assert sorted(rows(plans(sampler(table(filled=10, empty=3), 5, empty="balance")))) == list(range(13))
 
 
 @pytest.mark.parametrize("world", [2, 3])
@@ -114,8 +114,10 @@ def test_ranks_share_the_joined_batch_and_its_draws(world: int) -> None:
         assert_same_plan(joined, Plan(np.concatenate([part.rows for part in parts]), type(joined.draws)(*draws)))
 
 
-@pytest.mark.parametrize(("size", "lengths"), [(15, [6, 1]), (13, [6]), (11, [5]), (1, []), (12, [6])])
-def test_a_tail_is_cut_so_that_all_ranks_take_equal_parts(size: int, lengths: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "lengths"), [(16, [6, 2]), (15, [6]), (13, [6]), (11, [5]), (4, [2]), (3, []), (12, [6])]
+)
+def test_a_tail_is_cut_so_that_all_ranks_take_equal_parts_of_at_least_2(size: int, lengths: list[int]) -> None:
     for rank in (0, 1):
         assert [len(plan.rows) for plan in plans(sampler(table(size), rank=rank, world_size=2))] == lengths
 
@@ -229,6 +231,13 @@ def test_gain_and_gamma_of_the_plan_act_on_the_plain_patch(make_data: MakeData) 
 def test_the_dataset_of_many_cases_holds_places_and_no_voxel(make_data: MakeData) -> None:
     dataset = ready(make_data()).train_dataloader().dataset
     assert len(pickle.dumps(dataset)) < 10_000 < np.prod(SHAPE)
+
+
+def test_the_dataset_of_whole_cases_carries_neither_the_data_module_nor_its_trainer(make_data: MakeData) -> None:
+    data = ready(make_data())
+    data.burden = lambda: None  # type: ignore[attr-defined] # cannot be pickled
+    dataset = data.val_dataloader().dataset
+    assert len(pickle.dumps(dataset)) < 5_000
 
 
 def test_a_whole_case_is_one_item(make_data: MakeData) -> None:

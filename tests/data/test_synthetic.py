@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from segan_pl.data.io import read_volume
 from segan_pl.data.phantom import FLUID, GREY, WHITE, draw_anatomy, draw_tumour, smooth_field
-from segan_pl.data.synthetic import SCANNERS, SyntheticCase, make_case, make_cohort
+from segan_pl.data.synthetic import SCANNERS, SyntheticCase, make_case, make_cohort, make_cohort_once
 from segan_pl.data.volume import MODALITIES
 
 SHAPE = (24, 64, 64)
@@ -143,6 +144,27 @@ def test_files_are_named_as_in_brats_2019_and_carry_its_affine(tmp_path: Path) -
         volume = read_volume(folder / f"{names[2]}_{kind}.nii.gz")
         np.testing.assert_array_equal(volume.array, array)
         np.testing.assert_array_equal(volume.affine, [[-1, 0, 0, 0], [0, -1, 0, 31], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def test_a_killed_generation_leaves_no_cohort_and_the_next_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(index: int, **settings: Any) -> SyntheticCase:
+        if index == 1:
+            raise KeyboardInterrupt
+        return make_case(index, **settings)
+
+    root = tmp_path / "deep" / "cohort"
+    monkeypatch.setattr("segan_pl.data.synthetic.make_case", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_cohort_once(root, cases=2, shape=(16, 48, 48), seed=4)
+    assert not root.exists()
+    monkeypatch.undo()
+    make_cohort_once(root, cases=1, shape=(16, 48, 48), seed=4)
+    assert len(contents(root)) == 5
+    assert [path.name for path in root.parent.iterdir()] == ["cohort"]
+    make_cohort_once(root, cases=2, shape=(16, 48, 48), seed=4)
+    assert len(contents(root)) == 5
 
 
 def test_tumour_has_exactly_the_share_asked_for() -> None:
