@@ -20,13 +20,13 @@ from segan_pl.batch import Batch
 from segan_pl.checkpoint_format import pack, unpack
 from segan_pl.data.module import label_scheme
 from segan_pl.errors import UsageError
-from segan_pl.evaluation.cases import CaseScore, require_each_once, score_case, summarise, summary_names
-from segan_pl.evaluation.counts import POLICIES, confusion
+from segan_pl.evaluation.cases import CaseScore, summary_names
+from segan_pl.evaluation.counts import POLICIES
 from segan_pl.evaluation.preview import PreviewSlice
-from segan_pl.evaluation.volumes import centre, gather, threshold
 from segan_pl.inference.slices import predict_slices
 from segan_pl.objectives.base import LossTerms, Objective, Play, Turn
 from segan_pl.players import averaged_copy, compile_or_stay_eager, has_gradient, negate_gradients, one_scale, only
+from segan_pl.scoring import ScoreOn, VolumeScoring
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class AdversarialSegmentation(L.LightningModule):
         averaging: float | None = None,
         accumulate: int = 1,
         clip_gradient: float | None = None,
-        score_on: Literal["volume", "crop"] = "volume",
+        score_on: ScoreOn = "volume",
         crop: tuple[int, int, int] = (128, 160, 160),
         empty_policy: Literal["segan_cat", "nnunet", "brats2018"] = "segan_cat",
         channels_last: bool = False,
@@ -109,17 +109,18 @@ class AdversarialSegmentation(L.LightningModule):
         self.schedule = schedule
         self.accumulate = accumulate
         self.clip_gradient = clip_gradient
-        self.score_on = score_on
-        self.crop = crop
-        self.policy = POLICIES[empty_policy]
+        self.scoring = VolumeScoring(
+            self.scheme,
+            POLICIES[empty_policy],
+            score_on=score_on,
+            crop=crop,
+            shown=self.modalities.index("flair") if "flair" in self.modalities else 0,
+            previews=previews,
+        )
         self.channels_last = channels_last
         self.slices = slices
-        self.preview_cases = previews
-        self.previews: list[PreviewSlice] = []
         self.batches_seen = 0
         self.groups_seen = 0
-        self.case_scores: list[CaseScore] = []
-        self._counts: dict[int, list[list[int]]] = {}
         if channels_last:
             self.to(memory_format=torch.channels_last)
         if compile:
@@ -264,10 +265,19 @@ class AdversarialSegmentation(L.LightningModule):
             dtype=self._input_dtype,
         )
 
+    @property
+    def case_scores(self) -> list[CaseScore]:
+        """One row a case and region, of the last scoring."""
+        return self.scoring.case_scores
+
+    @property
+    def previews(self) -> list[PreviewSlice]:
+        """A slice each of the first few cases of the last scoring."""
+        return self.scoring.previews
+
     def on_validation_start(self) -> None:
         """All ranks score with rank 0's normalisation statistics, so scores do not depend on who scores a case."""
-        self._counts = {}
-        self.previews = []
+        self.scoring.begin()
         if dist.is_available() and dist.is_initialized():
             for buffer in self.buffers():
                 dist.broadcast(buffer, 0)
@@ -280,75 +290,32 @@ class AdversarialSegmentation(L.LightningModule):
             self.trainer.model.broadcast_buffers = False
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one case's voxels."""
-        image, target, row = batch.image[0], batch.target[0], int(batch.case)
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.score_on == "crop":
-            image, target = centre(image, self.crop), centre(target, self.crop)
+        """Predict one case, and count its voxels."""
+        row, data = int(batch.case), self.trainer.datamodule  # type: ignore[attr-defined]
+        image, target = self.scoring.scored_part(batch.image[0]), self.scoring.scored_part(batch.target[0])
         logits = self.forward(image)
         if not torch.isfinite(logits).all():  # else a broken network would score 0 and replace last.ckpt
             self._refuse_non_finite("validation: the network's output", "", batch)
-        mask = threshold(logits, self.scheme.activation)
-        if self.score_on == "volume":
-            box = (slice(None), *data.real_box(row))  # padding is not on the original grid
-            counts = confusion(mask[box], target[box])
-            counts[:, 2:] += torch.as_tensor(data.outside(row), device=counts.device)
-        else:
-            counts = confusion(mask, target)
-        self._counts[row] = counts.tolist()
-        self._keep_preview(batch_idx, row, image, target, logits)
+        self.scoring.count(row, target, logits, data)
+        if self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            self.scoring.keep_preview(data.cases[row].name, image, target, logits)
 
     test_step = validation_step
 
-    def _keep_preview(self, number: int, row: int, image: Tensor, target: Tensor, logits: Tensor) -> None:
-        if not self.trainer.is_global_zero or number >= self.preview_cases or self.trainer.sanity_checking:
-            return
-        channel = self.scheme.channels.index(self.scheme.foreground[0])
-        z = int(target[channel].sum((1, 2)).argmax())  # the slice with most of the reference
-        probability = logits[:, z].float()
-        probability = probability.softmax(0) if self.scheme.activation == "softmax" else probability.sigmoid()
-        shown = self.modalities.index("flair") if "flair" in self.modalities else 0
-        name = self.trainer.datamodule.cases[row].name  # type: ignore[attr-defined]
-        self.previews.append(
-            PreviewSlice(
-                name,
-                z,
-                image[shown, z].float().cpu().numpy(),
-                target[channel, z].cpu().numpy().astype("uint8"),
-                probability[channel].cpu().numpy(),
-            )
-        )
-
     def on_validation_epoch_end(self) -> None:
-        """Gather every rank's counts, check that each case is there once, and log the means."""
-        self._finish("val")
+        """Log the means over cases, each scored once whatever the number of ranks."""
+        self._finish("val", "val")
 
     def on_test_epoch_end(self) -> None:
         """The same for the test cases."""
-        self._finish("test")
+        self._finish("test", self.trainer.datamodule.test_part)  # type: ignore[attr-defined]
 
-    def _finish(self, stage: Literal["val", "test"]) -> None:
+    def _finish(self, stage: str, part: str) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        counts = gather(self._counts)
-        if not self.trainer.sanity_checking:
-            part = "val" if stage == "val" else data.test_part
-            require_each_once(data.names([row for row, _ in counts]), getattr(data.split, part))
-        scored = [self.scheme.channels.index(region) for region in self.scheme.foreground]
-        self.case_scores = []
-        for row, numbers in sorted(counts):
-            case = data.cases[row]
-            self.case_scores += score_case(
-                case.name,
-                [numbers[c] for c in scored],
-                self.scheme.foreground,
-                self.policy,
-                grade=case.grade,
-                institution=case.institution,
-            )
-        summary = summarise(self.case_scores, self.scheme.foreground)
-        self.log_dict(
-            {**{f"{stage}/{name}": value for name, value in summary.items()}, "step": float(self.batches_seen)}
-        )
+        expected = None if self.trainer.sanity_checking else getattr(data.split, part)
+        summary = self.scoring.finish(data, expected)
+        logged = {f"{stage}/{name}": value for name, value in summary.items()}
+        self.log_dict({**logged, "step": float(self.batches_seen)})
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 

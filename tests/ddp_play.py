@@ -50,7 +50,8 @@ def score(root: Path, cache: Path, world: int, part: Path) -> dict[str, Any]:
     trainer = build_trainer(part, **strategy(world))
     trainer.validate(system, data, verbose=False)
     rows = [(row.case, row.region, list(row.counts)) for row in system.case_scores]
-    return {"rows": rows, "own": sorted(system._counts), "dice": float(trainer.callback_metrics["val/dice_mean"])}
+    dice = float(trainer.callback_metrics["val/dice_mean"])
+    return {"rows": rows, "own": sorted(system.scoring.counts), "dice": dice}
 
 
 def train(root: Path, cache: Path, world: int, part: Path, *, statistics: bool = False, **options: Any) -> Any:
