@@ -20,7 +20,7 @@ from segan_pl.checkpoint_format import KEY
 from segan_pl.data.module import MRIDataModule
 from segan_pl.errors import UsageError
 from segan_pl.lightning_cli import Parser, SeganCLI
-from segan_pl.shipped import config_paths, refuse_two_models, resolve_config_arguments
+from segan_pl.shipped import config_paths, refuse_two_models, require_system_first, resolve_config_arguments
 from segan_pl.system import AdversarialSegmentation
 
 ALLOWED_IMPORTS = ["segan_pl", "torch.optim", "torch.nn", "lightning.pytorch", "monai.networks", "monai.losses"]
@@ -60,6 +60,7 @@ def option_value(arguments: Sequence[str], name: str) -> str | None:
 def run_lightning(arguments: list[str]) -> int:
     """fit, validate, test."""
     refuse_two_models(config_paths(arguments))
+    require_system_first(config_paths(arguments))
     with tempfile.TemporaryDirectory() as folder:
         if arguments[0] != "fit":
             arguments = config_from_checkpoint(arguments, Path(folder))

@@ -82,6 +82,21 @@ def refuse_two_models(paths: Sequence[Path]) -> None:
         )
 
 
+def require_system_first(paths: Sequence[Path]) -> None:
+    """Refuse a system file after a data file: its own preparation would silently replace the data's.
+
+    Raises:
+        UsageError: A file with `model:` follows one without, and both define something under `data:`.
+    """
+    for earlier, later in pairwise(paths):
+        shared = set(_read(earlier).get("data") or {}) & set(_read(later).get("data") or {})  # type: ignore[call-overload]
+        if "model" in _read(later) and "model" not in _read(earlier) and shared:
+            raise UsageError(
+                f"--config {earlier.stem} stands before the system {later.stem}, which would replace its "
+                f"{', '.join(sorted(shared))}; give the system file first"
+            )
+
+
 def _read(path: Path) -> dict[str, object]:
     """The top level of a YAML file; an empty file is an empty mapping."""
     try:

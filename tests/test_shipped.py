@@ -7,7 +7,14 @@ import pytest
 
 from segan_pl import shipped
 from segan_pl.errors import UsageError
-from segan_pl.shipped import config_paths, find_config, refuse_two_models, resolve_config_arguments, shipped_configs
+from segan_pl.shipped import (
+    config_paths,
+    find_config,
+    refuse_two_models,
+    require_system_first,
+    resolve_config_arguments,
+    shipped_configs,
+)
 
 
 @pytest.fixture
@@ -91,3 +98,10 @@ def test_names_of_shipped_files_are_unique() -> None:
     assert stems, "no configuration is shipped"
     assert max(stems.values()) == 1
     assert set(stems) == set(shipped_configs())
+
+
+def test_a_data_file_before_the_system_file_is_refused_because_its_preparation_would_be_replaced() -> None:
+    require_system_first([find_config("segan_cat"), find_config("lgg")])
+    with pytest.raises(UsageError, match=r"lgg stands before the system segan_cat, .* preparation; give"):
+        require_system_first([find_config("lgg"), find_config("segan_cat")])
+    require_system_first([find_config("lgg"), find_config("segan_cat_small")])
