@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)  # the same examples every time
+settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,8 @@ WHOLE = Preparation(crop=None)
 )
 def test_histogram_percentiles_equal_numpys_to_the_bit(region, percentiles):
     bounds = percentile_bounds(region, percentiles, table_range(region))
-    assert tuple(bounds) == tuple(np.percentile(region, percentiles))
+    exact = region.astype(np.float64)  # NumPy's own interpolation overflows between -1 and 32767 in int16
+    assert tuple(bounds) == tuple(np.percentile(exact, percentiles))
 
 
 def test_percentiles_of_nonzero_voxels_leave_zeros_out():
