@@ -1,7 +1,7 @@
 """The training step inside `fit` against a bare loop over the same networks: 4x160x160, width 64, batch 32.
 
-The two take turns in one process, so the ratio holds on a noisy machine. The bare loop has its batches in memory and
-knows no Lightning: it is what the arithmetic alone costs.
+The two take turns in one process, so the ratio holds better on a noisy machine. The bare loop has its batches in
+memory, knows no Lightning, and is plain PyTorch: a reference, not the fastest there could be.
 
 python benchmarks/bench_step.py [--update simultaneous] [--precision bf16-mixed] [--device cpu]
 """

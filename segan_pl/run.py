@@ -23,7 +23,7 @@ FREE = (
     "data.prepare_workers",
     "data.cache_dir",
 )
-"""Settings that may differ when a run directory is continued: they do not change what is computed."""
+"""Settings that may differ when a run directory is continued: its length, places, onlookers and schedule."""
 
 
 class RunDirectoryError(ValueError):
