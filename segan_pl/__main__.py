@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,9 +15,16 @@ COMMANDS = {
     "fit": "train from MRI files to the best checkpoint",
     "validate": "score a checkpoint on the validation cases",
     "test": "score a checkpoint on the test cases, one row a case",
+    "check": "read every byte of a data set, table and refuse what is wrong",
+    "split": "part a data set into train, validation, test or folds",
     "prepare": "check and preprocess a data set into the cache",
+    "predict": "segment the cases of a folder, each on its own grid",
+    "evaluate": "score segmentation files against masks, case by case",
+    "compare": "compare two runs or more over the same cases",
     "demo": "generate a small cohort, train on it, show the scores",
 }
+
+WITHOUT_TRAINER = ("check", "split", "prepare", "predict", "evaluate", "compare")  # modules of segan_pl.commands
 
 HELP = f"""usage: segan_pl [--version] [--help] [--debug] COMMAND [options]
 
@@ -68,9 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    """Hand the line to the command line interface, which imports PyTorch and Lightning."""
+    """Hand the line to its command; those with a trainer import PyTorch and Lightning."""
     if arguments[0] not in COMMANDS:
         raise UsageError(f"unknown command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
+    if arguments[0] in WITHOUT_TRAINER:
+        return int(importlib.import_module(f"segan_pl.commands.{arguments[0]}").main(arguments))
     from segan_pl import cli
 
     return cli.main(arguments)

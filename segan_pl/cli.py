@@ -94,28 +94,6 @@ def finish(cli: SeganCLI) -> int:
     return 1 if getattr(cli.trainer.strategy.checkpoint_io, "failures", None) else 0
 
 
-def run_prepare(arguments: list[str]) -> int:
-    """Prepare every case of a data set into the cache; of a configuration file only `data` matters."""
-    parser = Parser(prog="segan_pl prepare", description="Prepare cases once, into a cache of memory-mapped arrays.")
-    parser.add_argument("-c", "--config", action="config", help="a system or data file, e.g. segan_cat or lgg")
-    parser.add_lightning_class_args(MRIDataModule, "data")
-    with tempfile.TemporaryDirectory() as folder:
-        settings = parser.parse_args(only_data(arguments[1:], Path(folder)))
-    data = parser.instantiate_classes(settings).data
-    report = data.prepare()
-    print("\n".join([f"cache: {data.cache.folder}", *report.lines()]))
-    return 1 if report.refused else 0
-
-
-def only_data(arguments: list[str], folder: Path) -> list[str]:
-    """The arguments with each configuration file replaced by its `data` part."""
-    for number, path in enumerate(config_paths(arguments)):
-        part = folder / f"{number}.yaml"
-        part.write_text(yaml.safe_dump({"data": (yaml.safe_load(path.read_text()) or {}).get("data", {})}))
-        arguments = [str(part) if argument == str(path) else argument for argument in arguments]
-    return arguments
-
-
 def run_demo(arguments: list[str]) -> int:
     """The demonstration."""
     from segan_pl.demo import main as demo
@@ -127,7 +105,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "fit": run_lightning,
     "validate": run_lightning,
     "test": run_lightning,
-    "prepare": run_prepare,
     "demo": run_demo,
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from segan_pl.data.labels import SCHEMES
+from segan_pl.data.labels import label_scheme
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.preparation import Preparation
 from segan_pl.data.synthetic import make_cohort_once
@@ -88,7 +88,7 @@ def flair_threshold(cohort: Path, names: Sequence[str]) -> tuple[float, list[flo
     data.find()
     rows = {case.name: row for row, case in enumerate(data.cases)}
     cases: list[Any] = [data.open(rows[name]) for name in names]
-    lookup = SCHEMES["whole_tumour"].table()[0].astype(bool)
+    lookup = label_scheme("whole_tumour").table()[0].astype(bool)
     return best_threshold([case.pixels()[0] for case in cases], [lookup[case.label] for case in cases])
 
 

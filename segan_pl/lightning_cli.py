@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -23,42 +18,16 @@ from segan_pl.callbacks.preview import Preview
 from segan_pl.callbacks.progress import Progress
 from segan_pl.callbacks.record import RunRecord
 from segan_pl.callbacks.scores import CaseScores
-from segan_pl.data.volume import MODALITIES
+from segan_pl.data.module import MRIDataModule
+from segan_pl.data.volume import MODALITIES, CaseError
 from segan_pl.errors import UsageError, nearest
 from segan_pl.loggers import loggers
+from segan_pl.parsing import OneLineErrors
 from segan_pl.run import RunOptions, continue_from, run_directory
 
 
-class Parser(LightningArgumentParser):
-    """A parser whose errors are one line, with the nearest match for an unknown key; no key may be shortened."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with code 2."""
-        print(f"segan_pl: error: {explain(message, known_keys(self))}", file=sys.stderr)
-        raise SystemExit(2) from ex
-
-
-def known_keys(parser: ArgumentParser) -> list[str]:
-    """Every dotted key that a parser, or one of its sub-commands, takes."""
-    commands = getattr(parser, "_subcommands_action", None)
-    parsers = [parser, *(commands._name_parser_map.values() if commands else [])]
-    return list(dict.fromkeys(action.dest for one in parsers for action in one._actions if action.dest != "help"))
-
-
-def explain(message: str, known: Sequence[str]) -> str:
-    """One line of a parser's message, with the nearest known key where one was not known."""
-    line = " ".join(message.split())
-    match = re.search(r"(?:[Kk]ey|[Oo]ption) '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", line)
-    if match:
-        key = match[1] or match[2]
-        near = difflib.get_close_matches(key, known, 1, 0.6) or difflib.get_close_matches(
-            key.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], 1, 0.6
-        )
-        line += f" Did you mean '{near[0]}'?" if near else ""
-    return line
+class Parser(OneLineErrors, LightningArgumentParser):
+    """Lightning's parser with one-line errors."""
 
 
 class SeganCLI(LightningCLI):
@@ -74,7 +43,7 @@ class SeganCLI(LightningCLI):
         """The run's options, and what the model learns from the data."""
         parser.add_class_arguments(RunOptions, "run")
         parser.link_arguments("data.modalities", "model.modalities", compute_fn=modalities)
-        parser.link_arguments("data.labels", "model.labels")
+        parser.link_arguments("data", "model.labels", compute_fn=scheme_name, apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing of a checkpoint overrides what was asked for (Lightning would let it)."""
@@ -94,6 +63,15 @@ class SeganCLI(LightningCLI):
         else:
             self.directory = scored_directory(options, checkpoint)
         self.options = options
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; an error of the data is raised as it is, not as one of the link to it."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if isinstance(error.__cause__, CaseError):
+                raise error.__cause__ from None
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our callbacks and atomic checkpoints."""
@@ -198,6 +176,11 @@ def devices(trainer: Any) -> int:
 def modalities(names: list[str] | None) -> list[str]:
     """The modalities that the data module will serve."""
     return list(names or MODALITIES)
+
+
+def scheme_name(data: MRIDataModule) -> str:
+    """The label scheme's whole name; what the labels mean may be told by the data set only."""
+    return data.scheme.name
 
 
 def scored_directory(options: RunOptions, checkpoint: str | None) -> Path:

@@ -14,7 +14,7 @@ from segan_pl.evaluation.cases import CaseScore, require_each_once, score_case, 
 from segan_pl.evaluation.counts import EmptyPolicy, confusion
 from segan_pl.evaluation.preview import PreviewSlice
 from segan_pl.evaluation.volumes import centre, gather, threshold
-from segan_pl.objectives.base import activate
+from segan_pl.losses.activation import activate
 
 ScoreOn = Literal["volume", "crop"]
 
@@ -118,6 +118,12 @@ class VolumeScoring:
         for row, numbers in counts:
             case, of_regions = data.cases[row], [numbers[channel] for channel in channels]
             self.case_scores += score_case(
-                case.name, of_regions, regions, self.policy, grade=case.grade, institution=case.institution
+                case.name,
+                of_regions,
+                regions,
+                self.policy,
+                patient=case.patient,
+                grade=case.grade,
+                institution=case.institution,
             )
         return summarise(self.case_scores, regions)

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segan_pl.batch import Batch
 from segan_pl.checkpoint_format import pack, unpack
-from segan_pl.data.module import label_scheme
+from segan_pl.data.labels import label_scheme
 from segan_pl.errors import UsageError
 from segan_pl.evaluation.cases import CaseScore, summary_names
 from segan_pl.evaluation.counts import POLICIES
@@ -48,7 +48,7 @@ class AdversarialSegmentation(L.LightningModule):
         objective: The game.
         critic: Built with (in_channels), which the objective derives; leave it out where the objective has no critic.
         modalities: From the data module.
-        labels: Name of the label scheme, from the data module.
+        labels: Name of the label scheme, e.g. "regions/brats2023", from the data module.
         segmentor_optimizer: Takes the segmentor's parameters.
         critic_optimizer: Takes the critic's parameters.
         schedule: Learning-rate scheduler of both players, stepped once an epoch; default constant (the papers').

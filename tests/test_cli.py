@@ -105,6 +105,7 @@ def test_a_run_leaves_its_record_scores_pictures_and_checkpoints(finished: Path)
         "environment.json",
         "metrics.csv",
         "previews",
+        "cases.csv",
         "scores",
         "split.json",
     }
@@ -278,7 +279,8 @@ def test_notes_on_the_data_are_shown(
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": names[:4], "val": names[4:6]}))
     arguments = (f"--run.directory={tmp_path / 'run'}", f"--data.split_file={split}", "--trainer.max_epochs=1")
-    assert command("fit", *arguments) == 0
+    assert command("fit", *arguments) == 1
+    assert command("fit", *arguments, "--data.split_leftovers=ignore") == 0
     assert "2 cases are in no part of the split and not used" in caplog.text
 
 
@@ -379,7 +381,7 @@ def test_a_class_outside_the_allowed_packages_is_not_imported(
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("--data.labels=tumor", "no such label scheme; choose one of whole_tumour"),
+        ("--data.labels=tumor", "no such label scheme; did you mean 'whole_tumour'?"),
         ("--data.root=/nowhere", "/nowhere: no such folder"),
         ("--data.modalities=[flare]", "flare"),
     ],
@@ -393,21 +395,7 @@ def test_wrong_data_settings_are_one_line(
     assert expected in last_line(error)
 
 
-# -- prepare, print_config -------------------------------------------------------------------------------------------
-
-
-def test_prepare_ends_with_given_used_and_refused(
-    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy, cache = shutil.copytree(cohort, tmp_path / "copy"), tmp_path / "cache"
-    arguments = ["prepare", f"--data.root={copy}", f"--data.cache_dir={cache}", "--data.prepare_workers=1"]
-    assert main(arguments) == 0
-    assert last_line(capsys.readouterr().out) == f"{CASES} given, {CASES} used, 0 refused"
-    next(copy.rglob("*_t2.nii.gz")).write_bytes(b"not a volume")
-    assert main(arguments) == 1
-    out = capsys.readouterr().out
-    assert last_line(out) == f"{CASES} given, {CASES - 1} used, 1 refused"
-    assert "refused: BraTS19_" in out
+# -- print_config ----------------------------------------------------------------------------------------------------
 
 
 def test_print_config_shows_the_resulting_configuration(command: Command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from segan_pl.batch import Batch
 from segan_pl.checkpoint_format import KEY, CheckpointMismatchError
-from segan_pl.data.labels import SCHEMES
+from segan_pl.data.labels import label_scheme
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.preparation import Preparation
 from segan_pl.evaluation.counts import Counts
@@ -233,7 +233,7 @@ def test_regions_and_labels_are_trained_and_scored(
     system = build_system(SegAN(critic_input=critic_input), labels=labels, modalities=("flair", "t1"))
     trainer = fit(tmp_path, system, make_data(labels=labels, modalities=["flair", "t1"]))
     assert set(system.metric_names()) == {name for name in trainer.callback_metrics if name.startswith("val/")}
-    assert {row.region for row in system.case_scores} == set(SCHEMES[labels].foreground)
+    assert {row.region for row in system.case_scores} == set(label_scheme(labels).foreground)
 
 
 def test_bf16_and_channels_last_train(tmp_path: Path, make_data: MakeData) -> None:
@@ -301,7 +301,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_cases_and_keeps_the_last_check
 
 
 def native_mask(case: Any, labels: str) -> np.ndarray:
-    return SCHEMES[labels].encode(np.asarray(nib.load(case.mask).dataobj, np.uint8).T) > 0
+    return label_scheme(labels).encode(np.asarray(nib.load(case.mask).dataobj, np.uint8).T) > 0
 
 
 def count(found: np.ndarray, truth: np.ndarray) -> Counts:
@@ -321,7 +321,7 @@ def test_validation_counts_are_those_of_the_restored_volume(
     data = make_data(preparation=Preparation(crop=crop), labels=labels, test_fraction=0.25)
     system = build_system(labels=labels, slices=5)
     build_trainer(tmp_path).validate(system, data, verbose=False)
-    scheme, found = SCHEMES[labels], {}
+    scheme, found = label_scheme(labels), {}
     for row in data.rows("val"):
         prepared = data.open(row)
         height, width = (-(-n // 16) * 16 for n in prepared.geometry.shape[1:])
@@ -379,7 +379,7 @@ def test_a_preview_shows_the_slice_with_most_of_the_reference(tmp_path: Path, ma
         data, system = make_data(labels=labels), build_system(labels=labels, previews=1)
         build_trainer(tmp_path).validate(system, data, verbose=False)
         (shown,) = system.previews
-        channel = SCHEMES[labels].channels.index(SCHEMES[labels].foreground[0])
+        channel = label_scheme(labels).channels.index(label_scheme(labels).foreground[0])
         row = data.rows("val")[0]
         truth = native_mask(data.cases[row], labels)[channel]
         assert shown.case == data.cases[row].name
@@ -511,9 +511,9 @@ def test_a_schedule_keeps_its_place_and_takes_its_new_settings(
     ("system", "data", "message"),
     [
         (
-            {"labels": "binary"},
-            {"labels": "binary"},
-            "labels whole_tumour, the configuration says binary; set --data.labels",
+            {"labels": "regions"},
+            {"labels": "regions"},
+            "labels whole_tumour, the configuration says regions; set --data.labels",
         ),
         (
             {"modalities": ("t1", "flair")},

@@ -1,4 +1,4 @@
-"""Per-case scores and the split as files of the run."""
+"""Per-case scores, the split and the case table as files of the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from segan_pl.evaluation.cases import write_csv
+from segan_pl.evaluation.cases import write_csv, write_table
 
 
 class CaseScores(Callback):
@@ -24,12 +24,14 @@ class CaseScores(Callback):
         self.name = name
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the split beside the scores; that of a continued run stays as it is."""
-        file = self.directory / "split.json"
-        if trainer.is_global_zero and not file.exists():
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            self.directory.mkdir(parents=True, exist_ok=True)
+        """Keep split.json and cases.csv beside the scores; a continued run's split stays as it is."""
+        if not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not (file := self.directory / "split.json").exists():
             data.split.save(file)
+        write_table(self.directory / "cases.csv", data.case_table())
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After the module has gathered its counts."""

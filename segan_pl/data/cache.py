@@ -4,39 +4,68 @@
                                                label.npy   (D, H, W) uint8, where the case has a mask
                                                entry.json
 
-An entry is built in <preparation>/.building/ and renamed into place, so it is whole or it is not there.
+An entry is built in <preparation>/.building/ by one process at a time and renamed into place, so it is whole or it is
+not there. Its checksums are compared when a process opens it for the first time.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
+import logging
 import os
-import re
-import secrets
-import shutil
-import socket
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from segan_pl.data.cache_building import FOLDER, alone, remove_entry, remove_leftovers, why_unwritable, workplace
+from segan_pl.data.cache_entry import (
+    IMAGE,
+    LABEL,
+    DamagedError,
+    entry_name,
+    geometry_fields,
+    open_arrays,
+    read_sidecar,
+    sources,
+    verify_arrays,
+    write_entry,
+)
 from segan_pl.data.preparation import Preparation, Prepared, prepare
-from segan_pl.data.volume import Case, CaseError, Geometry, PreparedCase
+from segan_pl.data.volume import Case, CaseError, PreparedCase
 
-FORMAT = 1  # of the entry; another number means another layout on disk
-SLACK_BYTES = 1 << 20  # beside the arrays
-ABANDONED_SECONDS = 24 * 3600  # after which another host's unfinished entry is taken for dead
+_LOG = logging.getLogger(__name__)
+ATTEMPTS = 8  # at an entry that others damage or remove meanwhile
 
 
 def default_directory() -> Path:
     """$SEGAN_PL_CACHE, or ~/.cache/segan_pl/prepared."""
     named = os.environ.get("SEGAN_PL_CACHE")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "segan_pl" / "prepared"
+
+
+def default_threads() -> int:
+    """For reading entries: checksums run beside each other, disks seldom gain from more than 16."""
+    return min(16, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A whole entry.
+
+    Attributes:
+        place: Its folder.
+        record: Its sidecar: geometry, label counts, bounds, digests of the sources, notes.
+        built: Whether this call built it.
+        repaired: What was wrong with the entry that it replaces; "" for none.
+    """
+
+    place: Path
+    record: dict[str, Any]
+    built: bool = False
+    repaired: str = ""
 
 
 class Cache:
@@ -51,141 +80,149 @@ class Cache:
         self.preparation = preparation
         self.directory = Path(directory).expanduser() if directory is not None else default_directory()
         self.folder = self.directory / preparation.digest()
+        self.building = self.folder / FOLDER
 
     def path(self, case: Case) -> Path:
         """Where the case's entry is or will be: it moves whenever a source's path, size or time changes."""
-        safe = re.sub(r"[^\w.-]", "_", case.name)[:80].lstrip(".")
-        return self.folder / f"{safe}-{_source_digest(case)}"
+        return self.folder / entry_name(case.name, sources(case))
+
+    def lists(self, case: Case) -> bool:
+        """Whether an entry of the case is there, by its sidecar and its files' sizes; no array is read."""
+        return _examine(self.path(case), arrays=False)[0] is not None
+
+    def find(self, case: Case) -> Entry | None:
+        """The case's entry where a whole one is there, every byte compared once a process; nothing is built."""
+        return _examine(self.path(case))[0]
 
     def holds(self, case: Case) -> bool:
-        """Whether a whole entry of the case is there."""
-        return _read_entry(self.path(case)) is not None
+        """Whether `find` finds it."""
+        return self.find(case) is not None
+
+    def verify(self, cases: Sequence[Case], threads: int | None = None) -> list[bool]:
+        """For each case whether the cache `holds` it; read in threads, so that opening them later is cheap.
+
+        Args:
+            cases: Any.
+            threads: Default one a processor, at most 16.
+
+        Raises:
+            CaseError: A source is gone.
+        """
+        with ThreadPoolExecutor(threads or default_threads()) as pool:
+            return list(pool.map(self.holds, cases))
 
     def build(self, case: Case) -> Path:
+        """The folder of the case's `entry`."""
+        return self.entry(case).place
+
+    def entry(self, case: Case) -> Entry:
         """The case's entry, prepared now unless it is there; a damaged one is replaced.
+
+        Of many processes that ask for one entry, one builds it and the others wait for it.
 
         Raises:
             CaseError: The case cannot be used, or the cache cannot be written.
         """
         final = self.path(case)
-        if _read_entry(final) is not None:
-            return final
-        prepared = prepare(case, self.preparation)
-        with self._workplace(case, prepared.image.nbytes) as place:
-            _write_entry(place, self._record(case, prepared), prepared)
-            _move_into_place(place, final)
-        return final
+        for _ in range(ATTEMPTS):
+            if entry := _examine(final)[0] or self._build(case, final):
+                return entry
+        raise _unstable(final)
 
-    def open(self, case: Case, modalities: Sequence[str]) -> PreparedCase:
+    def open(self, case: Case, modalities: Sequence[str], *, absent: Sequence[str] = ()) -> PreparedCase:
         """The case, memory-mapped, with the modalities asked for in the order asked for; built if need be.
+
+        An entry that had to be built anew because it was damaged is told in the log.
+
+        Args:
+            case: As found.
+            modalities: In any order.
+            absent: Those of them that the case may lack; they become ABSENT channels.
 
         Raises:
             CaseError: The case lacks a modality, or could not be built.
         """
-        while True:
-            place = self.build(case)
+        for _ in range(ATTEMPTS):
+            entry = self.entry(case)
+            if entry.repaired:
+                _LOG.warning("note: %s: its cache entry was damaged (%s) and is rebuilt", case.name, entry.repaired)
             try:
-                record = json.loads((place / "entry.json").read_text(encoding="utf-8"))
-                return _open_entry(place, record, case.name, modalities)
-            except FileNotFoundError:
-                continue  # another process took the entry for damaged and replaces it
+                verify_arrays(entry.place, entry.record)  # of a new one: what was written may not be what was meant
+                return open_arrays(entry.place, entry.record, case.name, modalities, absent)
+            except (DamagedError, FileNotFoundError):
+                continue  # another process took the entry for damaged and replaces it, or it is
+        raise _unstable(self.path(case))
 
     def record(self, case: Case) -> dict[str, Any]:
         """The entry's sidecar (geometry, label counts, bounds, digests, notes); built if need be."""
-        return _read_entry(self.build(case)) or self.record(case)
+        return self.entry(case).record
 
-    def _record(self, case: Case, prepared: Prepared) -> dict[str, Any]:
-        """What the sidecar says, but for the files' sizes."""
-        geometry = prepared.geometry
+    def _build(self, case: Case, final: Path) -> Entry | None:
+        """Prepare the case, unless another process does so first; None where the new entry is damaged already."""
+        with ExitStack() as stack:
+            with self._writable(case):
+                stack.enter_context(alone(self.building, final.name))
+            found, damage = _examine(final)
+            if found:
+                return found
+            remove_leftovers(self.building)
+            prepared = prepare(case, self.preparation)
+            self._require_unchanged(case, final)
+            self._write(case, final, prepared)
+            found, _ = _examine(final, arrays=False)
+        return replace(found, built=True, repaired=damage) if found else None
+
+    def _require_unchanged(self, case: Case, final: Path) -> None:
+        """Refuse what was read while its files changed: the entry would bear the old files' name."""
+        if self.path(case) != final:
+            raise CaseError(f"{case.name}: its files changed while they were read; start again when they rest")
+
+    def _write(self, case: Case, final: Path, prepared: Prepared) -> None:
+        """The entry, first aside and then in place."""
+        arrays = {IMAGE: prepared.image} | ({} if prepared.label is None else {LABEL: prepared.label})
+        needed = sum(array.nbytes for array in arrays.values())
+        with self._writable(case, needed), workplace(self.building, needed) as place:
+            write_entry(place, self._record(case, final.name, prepared), arrays)
+            _move_into_place(place, final)
+
+    def _record(self, case: Case, key: str, prepared: Prepared) -> dict[str, Any]:
+        """What the sidecar says, but for the files."""
         return {
-            "format": FORMAT,
+            "key": key,
             "case": case.name,
             "modalities": list(prepared.modalities),
-            "native": list(geometry.native),
-            "start": list(geometry.start),
-            "shape": list(geometry.shape),
-            "affine": [list(row) for row in geometry.affine],
+            "geometry": geometry_fields(prepared.geometry),
             "labels": {str(label): count for label, count in prepared.labels.items()},
             "outside": {str(label): count for label, count in prepared.outside.items()},
             "bounds": {modality: list(bounds) for modality, bounds in prepared.bounds.items()},
-            "sources": {part: str(path) for part, path in _sources(case)},
+            "sources": [[part, str(path), channel] for part, path, channel in sources(case)],
             "digests": dict(prepared.digests),
             "preparation": self.preparation.as_dict(),
             "notes": list(prepared.notes),
         }
 
     @contextmanager
-    def _workplace(self, case: Case, needed: int) -> Iterator[Path]:
-        """A folder of this builder alone on the cache's file system, gone afterwards; dead builders' go first."""
-        building = self.folder / ".building"
-        place = building / f"{socket.gethostname()}+{os.getpid()}+{secrets.token_hex(4)}"
+    def _writable(self, case: Case, needed: int = 0) -> Iterator[None]:
+        """Turns what the operating system says of the cache's folder into one line."""
         try:
-            building.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(building)
-            free = shutil.disk_usage(building).free
-            if free < needed + SLACK_BYTES:
-                raise OSError(errno.ENOSPC, "disk full")
-            place.mkdir()
-            yield place
+            yield
         except OSError as error:
-            raise CaseError(_why_unwritable(case, self.directory, error, needed)) from error
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+            raise CaseError(f"{case.name}: {why_unwritable(self.directory, error, needed)}") from error
 
 
-def _sources(case: Case) -> list[tuple[str, Path]]:
-    """(modality or "mask", absolute file)."""
-    files = [*case.images.items(), *([("mask", case.mask)] if case.mask else [])]
-    return [(part, path.absolute()) for part, path in files]
-
-
-def _source_digest(case: Case) -> str:
-    """Of the sources' paths, sizes and times: no byte is read. Whole paths, since copies may keep their times."""
-    facts: list[object] = [case.name]
-    for part, path in _sources(case):
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise CaseError(f"{case.name}: {path} cannot be read ({error.strerror}); restore the file") from error
-        facts.append((part, str(path), stat.st_size, stat.st_mtime_ns))
-    return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
-
-
-def _write_entry(place: Path, record: dict[str, Any], prepared: Prepared) -> None:
-    """The arrays, then the sidecar with their sizes."""
-    np.save(place / "image.npy", prepared.image)
-    if prepared.label is not None:
-        np.save(place / "label.npy", prepared.label)
-    files = {path.name: path.stat().st_size for path in place.iterdir()}
-    (place / "entry.json").write_text(json.dumps({**record, "files": files}, indent=1), encoding="utf-8")
-
-
-def _read_entry(place: Path) -> dict[str, Any] | None:
-    """An entry's sidecar, or None where the entry is missing or damaged."""
+def _examine(place: Path, *, arrays: bool = True) -> tuple[Entry | None, str]:
+    """A whole entry, or else what is wrong with the one that is there; `arrays` compares them with their checksums."""
     try:
-        record = json.loads((place / "entry.json").read_text(encoding="utf-8"))
-        whole = record["format"] == FORMAT and "image.npy" in record["files"]
-        sizes = all((place / name).stat().st_size == size for name, size in record["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return record if whole and sizes else None
+        record = read_sidecar(place)
+        if record is not None and arrays:
+            verify_arrays(place, record)
+    except DamagedError as damage:
+        return None, str(damage)
+    return (Entry(place, record) if record is not None else None), ""
 
 
-def _open_entry(place: Path, record: dict[str, Any], case: str, modalities: Sequence[str]) -> PreparedCase:
-    """Memory maps of a whole entry; `modalities` become rows of its image."""
-    if lacking := [modality for modality in modalities if modality not in record["modalities"]]:
-        raise CaseError(f"{case}: no {lacking}, found {record['modalities']}; choose --data.modalities")
-    affine = tuple(tuple(row) for row in record["affine"])
-    return PreparedCase(
-        name=case,
-        modalities=tuple(modalities),
-        image=np.load(place / "image.npy", mmap_mode="r"),
-        label=np.load(place / "label.npy", mmap_mode="r") if "label.npy" in record["files"] else None,
-        geometry=Geometry(tuple(record["native"]), tuple(record["start"]), tuple(record["shape"]), affine),
-        outside={int(label): count for label, count in record["outside"].items()},
-        channels=tuple(record["modalities"].index(modality) for modality in modalities),
-        labels=tuple(int(label) for label in record["labels"]),
-    )
+def _unstable(place: Path) -> CaseError:
+    return CaseError(f"{place}: damaged again and again as soon as it is written; check the disk of the cache")
 
 
 def _move_into_place(place: Path, final: Path) -> None:
@@ -197,49 +234,7 @@ def _move_into_place(place: Path, final: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
-        if _read_entry(final) is not None:
+        if _examine(final)[0] is not None:
             return
-        aside = place.with_name(f"{place.name}.damaged")
-        try:
-            final.rename(aside)
-        except FileNotFoundError:
-            continue  # another builder moved it away
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_entry(final, place.parent)
     raise OSError(errno.EBUSY, "an entry in the way cannot be replaced")
-
-
-def _remove_leftovers(building: Path) -> None:
-    """Remove what builders left that no longer run: dead processes of this host, anything a day old."""
-    for path in building.iterdir():
-        host, _, rest = path.name.partition("+")
-        process = rest.partition("+")[0]
-        try:
-            old = time.time() - path.stat().st_mtime > ABANDONED_SECONDS
-        except FileNotFoundError:
-            continue  # its builder finished
-        if old or (host == socket.gethostname() and process.isdigit() and not _runs(int(process))):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    """Whether a process of that number exists."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _why_unwritable(case: Case, directory: Path, error: OSError, needed: int) -> str:
-    """One line: what the cache needs and how to give it."""
-    remedy = "set SEGAN_PL_CACHE or --data.cache to another folder"
-    free = shutil.disk_usage(directory).free if directory.exists() else needed
-    # NumPy's short write carries no errno, so the free space is asked too.
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and free < needed):
-        return (
-            f"{case.name}: the disk of the cache {directory} is full: {needed / 1e6:.1f} MB needed, "
-            f"{free / 1e6:.1f} MB free; make room, or {remedy}"
-        )
-    return f"{case.name}: the cache {directory} cannot be written ({error.strerror or error}); {remedy}"

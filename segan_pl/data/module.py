@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 from segan_pl.batch import Batch
 from segan_pl.data.augmentation import Augmentation
 from segan_pl.data.cache import Cache, default_directory
-from segan_pl.data.labels import SCHEMES, LabelScheme
-from segan_pl.data.layouts import find_cases, require_modalities
+from segan_pl.data.cohort import Cohort, Missing, find_cohort
+from segan_pl.data.labels import LabelScheme, label_scheme
+from segan_pl.data.layouts import find_cases
 from segan_pl.data.preparation import Preparation
 from segan_pl.data.preparing import PrepareReport, prepare_all
 from segan_pl.data.sampling import (
@@ -43,20 +44,25 @@ class MRIDataModule(L.LightningDataModule):
 
     Args:
         root: Folder of the data set.
-        layout: How it is laid out ("brats2019", "brats2021", "lgg"), or "auto".
+        layout: How it is laid out, a key of `layouts.LAYOUTS`, or "auto".
         modalities: Any subset in any order of t1, t1ce, t2, flair; the networks' input channels.
         labels: Label scheme: "whole_tumour", "regions" (WT, TC, ET), "labels", or "binary" for 0/1 masks.
+        native_labels: What the masks' labels mean, a key of `labels.CONVENTIONS`; "auto" where the layout says it.
         preparation: What is done to a volume once; the default is SegAN-CAT's (section IV).
         cache_dir: Where prepared cases lie; default $SEGAN_PL_CACHE, else ~/.cache/segan_pl/prepared.
         patch: (H, W) of a training patch, in voxels.
         batch_size: Slices a batch and device.
         empty: Slices without label: "keep" (the papers'), "drop", or "balance" (as many as there are others).
         augmentation: Beside the random place of the patch; default none (the papers').
-        missing: Cases that lack a modality: "refuse", or "drop" them by name.
+        missing: Cases that lack a modality: "refuse", "drop" them by name, or "zero" for zeros in its place.
         val_fraction: Of the cases.
         test_fraction: Of the cases.
         stratify_by: Columns of the case table.
-        split_file: JSON with "train", "val" and perhaps "test"; instead of drawing a split.
+        split_file: JSON with "train", "val" and perhaps "test", or with folds (nnU-Net's splits_final.json too), as
+            `segan_pl split` writes it; instead of drawing a split.
+        fold: Which of the split file's folds, from 0.
+        split_leftovers: Usable cases that the split file does not name: "refuse", or "ignore" them with a note.
+        split_leaks: A patient on two sides of the split file: "refuse", or "allow" with a note.
         split_seed: Of the split.
         seed: Of order and crops.
         workers: Loader processes; 0 loads in the training process.
@@ -74,17 +80,21 @@ class MRIDataModule(L.LightningDataModule):
         layout: str = "auto",
         modalities: list[str] | None = None,
         labels: str = "whole_tumour",
+        native_labels: str = "auto",
         preparation: Preparation | None = None,
         cache_dir: str | None = None,
         patch: tuple[int, int] = (160, 160),
         batch_size: int = 64,
         empty: Empty = "keep",
         augmentation: Augmentation | None = None,
-        missing: Literal["refuse", "drop"] = "refuse",
+        missing: Missing = "refuse",
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         stratify_by: tuple[str, ...] = ("grade", "institution"),
         split_file: str | None = None,
+        fold: int | None = None,
+        split_leftovers: Literal["refuse", "ignore"] = "refuse",
+        split_leaks: Literal["refuse", "allow"] = "refuse",
         split_seed: int = 0,
         seed: int = 0,
         workers: int = 0,
@@ -94,53 +104,110 @@ class MRIDataModule(L.LightningDataModule):
         self.root = Path(root).expanduser()
         self.layout = layout
         self.modalities = tuple(modalities or MODALITIES)
-        self.scheme = label_scheme(labels)
+        label_scheme(labels, None if native_labels == "auto" else native_labels)  # refuse a wrong name at once
+        self.labels = labels
+        self.native_labels = native_labels
         self.preparation = preparation or Preparation()
         self.cache = Cache(cache_dir or default_directory(), self.preparation)
         self.patch = patch
         self.batch_size = batch_size
         self.empty: Empty = empty
         self.augmentation = augmentation or Augmentation()
-        self.missing = missing
+        self.missing: Missing = missing
         self.fractions = (val_fraction, test_fraction)
         self.stratify_by = tuple(stratify_by)
         self.split_file = split_file
+        self.fold = fold
+        self.split_leftovers: Literal["refuse", "ignore"] = split_leftovers
+        self.split_leaks: Literal["refuse", "allow"] = split_leaks
         self.split_seed = split_seed
         self.seed = seed
         self.workers = workers
         self.prepare_workers = prepare_workers or os.cpu_count() or 1
-        self.cases: list[Case] = []
-        self.dropped: list[Case] = []
+        self._cohort: Cohort | None = None
         self.saved_split: Path | None = None
         self.split: Split | None = None
         self._places: dict[int, Place] = {}
 
     # -- cases and their split ---------------------------------------------------------------------------------------
 
+    @property
+    def cohort(self) -> Cohort:
+        """The cases of the folder, found on first use; reads no voxel.
+
+        Raises:
+            CaseError: As `find_cohort`.
+        """
+        if self._cohort is None:
+            self._cohort = find_cohort(
+                self.root,
+                self.layout,
+                modalities=self.modalities,
+                labels=self.labels,
+                native_labels=self.native_labels,
+                missing=self.missing,
+            )
+        return self._cohort
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """The cases that are used, by name; `Batch.case` is a row of it."""
+        return self.cohort.cases
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """Native labels to channels."""
+        scheme = self.cohort.scheme
+        assert scheme is not None  # every case has a mask
+        return scheme
+
     def find(self) -> None:
-        """Find the cases and split them; reads no voxel.
+        """Find the cases and split them.
 
         Raises:
             CaseError: No cases, an incomplete case with `missing="refuse"`, or a split made for other data.
         """
-        if self.split is not None:
-            return
-        found = find_cases(self.root, self.layout)
-        self.cases, self.dropped = require_modalities(found, self.modalities, mask=True, allow=self.missing == "drop")
-        self.split = self._split()
-        self._rows = {case.name: row for row, case in enumerate(self.cases)}
+        if self.split is None:
+            self.split = self._split()
+            self._rows = {case.name: row for row, case in enumerate(self.cases)}
 
     def _split(self) -> Split:
         """The run's own split, else that of the split file, else one drawn now."""
-        if self.saved_split is not None and self.saved_split.exists():
-            split = Split.load(self.saved_split).require_matches(self.cases, dropped=self.dropped)
+        dropped = self.cohort.dropped
+        if self.saved_split is not None and self.saved_split.exists():  # cases that came since are left out
+            own = Split.load(self.saved_split)
+            split = own.require_matches(self.cases, dropped=dropped, leftovers="ignore", leaks=self.split_leaks)
             return replace(split, notes=(*split.notes, f"the split is the run's own, {self.saved_split}"))
         if self.split_file:
-            return Split.load(Path(self.split_file)).require_matches(self.cases, dropped=self.dropped)
+            split = Split.load(Path(self.split_file).expanduser(), self.fold)
+            return split.require_matches(
+                self.cases, dropped=dropped, leftovers=self.split_leftovers, leaks=self.split_leaks
+            )
+        if self.fold is not None:
+            raise CaseError("--data.fold is given without --data.split_file; make one with segan_pl split --folds")
         val, test = self.fractions
         return stratified_split(
             self.cases, val_fraction=val, test_fraction=test, by=self.stratify_by, seed=self.split_seed
         )
+
+    def case_table(self) -> list[dict[str, str]]:
+        """One row a case found: name, patient, grade, institution, part of the split, modalities there and absent."""
+        assert self.split is not None
+        part_of = {name: part for part in ("train", "val", "test") for name in getattr(self.split, part)}
+        dropped = {case.name for case in self.cohort.dropped}
+        return [
+            {
+                "case": case.name,
+                "patient": case.patient,
+                "grade": case.grade or "",
+                "institution": case.institution or "",
+                "part": "dropped" if case.name in dropped else part_of.get(case.name, ""),
+                "modalities": " ".join(m for m in self.modalities if m in case.images),
+                "absent": " ".join(m for m in self.modalities if m not in case.images),
+                **{f"extra_{name}": value for name, value in case.extra.items()},
+            }
+            for case in self.cohort.source.cases
+        ]
 
     def rows(self, part: Part) -> list[int]:
         """Rows of the case table that belong to a part of the split."""
@@ -154,15 +221,7 @@ class MRIDataModule(L.LightningDataModule):
     def notes(self) -> list[str]:
         """What a user must know of the data: cases left out, columns missing, strata too small."""
         assert self.split is not None
-        left = (
-            [
-                f"{len(self.dropped)} cases lack a modality and are left out: "
-                f"{', '.join(case.name for case in self.dropped)}"
-            ]
-            if self.dropped
-            else []
-        )
-        return [*left, *self.split.notes]
+        return [*self.cohort.notes(), *self.split.notes]
 
     # -- Lightning's hooks -------------------------------------------------------------------------------------------
 
@@ -199,7 +258,9 @@ class MRIDataModule(L.LightningDataModule):
         if stage == "fit" and not self.rows("train"):
             raise CaseError("the split has no training case; lower --data.val_fraction or add cases")
         parts: dict[str, tuple[Part, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": (self.test_part,)}
-        for row in (row for part in parts.get(stage, ()) for row in self.rows(part)):
+        rows = [row for part in parts.get(stage, ()) for row in self.rows(part)]
+        self.cache.verify([self.cases[row] for row in rows])  # in threads; a damaged one is rebuilt when it is opened
+        for row in rows:
             self._place(row)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -255,9 +316,12 @@ class MRIDataModule(L.LightningDataModule):
 
     def open(self, row: int) -> PreparedCase:
         """The prepared case of a row, memory-mapped; its labels are checked against the scheme."""
-        case = self.cache.open(self.cases[row], self.modalities)
+        case = self._opened(self.cases[row])
         self.scheme.require_known(case.labels, case.name)
         return case
+
+    def _opened(self, case: Case) -> PreparedCase:
+        return self.cache.open(case, self.modalities, absent=self.cohort.absent.get(case.name, ()))
 
     def outside(self, row: int) -> np.ndarray:
         """(C, 2) int64: voxels of the native grid that the crop left out, in and not in each channel's reference."""
@@ -269,7 +333,7 @@ class MRIDataModule(L.LightningDataModule):
 
     def _place(self, row: int) -> Place:
         if row not in self._places:
-            self._places[row] = place_of(self.cache.open(self.cases[row], self.modalities), self.scheme)
+            self._places[row] = place_of(self._opened(self.cases[row]), self.scheme)
         return self._places[row]
 
     def _part(self, part: Part) -> list[Place]:
@@ -282,7 +346,8 @@ class MRIDataModule(L.LightningDataModule):
         """What a checkpoint must remember to prepare a new case alike."""
         return {
             "modalities": list(self.modalities),
-            "labels": self.scheme.name,
+            "labels": self.scheme.target,
+            "native_labels": self.scheme.convention.name,
             "preparation": self.preparation.as_dict(),
             "patch": list(self.patch),
         }
@@ -310,14 +375,3 @@ class MRIDataModule(L.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
         )
-
-
-def label_scheme(name: str) -> LabelScheme:
-    """The scheme of that name.
-
-    Raises:
-        CaseError: No such scheme.
-    """
-    if name not in SCHEMES:
-        raise CaseError(f"--data.labels {name}: no such label scheme; choose one of {', '.join(SCHEMES)}")
-    return SCHEMES[name]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from segan_pl.data.cache import Cache
+from segan_pl.data.cache import Cache, Entry, default_threads
+from segan_pl.data.cache_building import remove_leftovers
+from segan_pl.data.cache_size import need
+from segan_pl.data.case_pool import over_cases
+from segan_pl.data.progress import shown
 from segan_pl.data.volume import Case, CaseError
 
-PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
+EXAMPLES = 3  # cases named in a note that holds for more
 
 
 @dataclass(frozen=True)
@@ -29,8 +25,8 @@ class PrepareReport:
         given: Number of cases asked for.
         used: Names of those that the cache now holds, in the order given.
         refused: (name, one line that says why), in the order given.
-        built: How many of `used` were not there before.
-        notes: What the preparation of the used cases noted.
+        built: How many of `used` this call built; other processes may have built further ones.
+        notes: What the preparation of the used cases noted; one line for all cases that share a note.
     """
 
     given: int
@@ -61,95 +57,90 @@ class _Outcome:
     refusal: str | None = None
 
 
-class _Advance(Protocol):
-    def __call__(self) -> None: ...
-
-
 def prepare_all(cases: Sequence[Case], cache: Cache, workers: int = 1, progress: bool = True) -> PrepareReport:
-    """Build the entries that are missing; a case that cannot be used is reported, the others are finished.
+    """Build the entries that are missing or damaged; a case that cannot be used is reported, the others are finished.
 
     Args:
         cases: Names are unique.
         cache: Where to.
         workers: Processes; 1 works in this one. They are spawned, so a script needs its `__main__` guard.
         progress: Show a bar on a terminal, and a line every so often elsewhere (both on stderr).
+
+    Raises:
+        CaseError: The disk has no room for all of them; nothing is begun.
     """
-    outcomes = {case.name: outcome for case in cases if (outcome := _held(cache, case)) is not None}
+    outcomes = _held(cases, cache)
     missing = [case for case in cases if case.name not in outcomes]
-    with _shown(len(missing), progress) as advance:
+    need(missing, cache).require_room()
+    with shown(len(missing), enabled=progress) as advance:
         for name, outcome in _outcomes(missing, cache, workers):
             outcomes[name] = outcome
             advance()
-    ordered = [(case.name, outcomes[case.name]) for case in cases]
+    return _report([(case.name, outcomes[case.name]) for case in cases])
+
+
+def _report(ordered: Sequence[tuple[str, _Outcome]]) -> PrepareReport:
     return PrepareReport(
-        given=len(cases),
+        given=len(ordered),
         used=tuple(name for name, outcome in ordered if outcome.refusal is None),
         refused=tuple((name, outcome.refusal) for name, outcome in ordered if outcome.refusal is not None),
         built=sum(outcome.built for _, outcome in ordered),
-        notes=tuple(note for _, outcome in ordered for note in outcome.notes),
+        notes=grouped((name, note) for name, outcome in ordered for note in outcome.notes),
     )
 
 
+def grouped(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """One line a note: "<case>: <note>", or "<n> cases: <note>: a, b, c and others" where more than three share it."""
+    cases: dict[str, list[str]] = {}
+    for name, note in notes:
+        cases.setdefault(note.removeprefix(f"{name}: "), []).append(name)
+    lines: list[str] = []
+    for note, names in cases.items():
+        if len(names) <= EXAMPLES:
+            lines += [f"{name}: {note}" for name in names]
+        else:
+            rest = len(names) - EXAMPLES
+            lines.append(f"{len(names)} cases: {note}: {', '.join(names[:EXAMPLES])} and {rest} more")
+    return tuple(lines)
+
+
+def _held(cases: Sequence[Case], cache: Cache) -> dict[str, _Outcome]:
+    """Outcomes of the cases whose entries are there already, read in threads; no process is started for those."""
+
+    def look(case: Case) -> _Outcome | None:
+        try:
+            entry = cache.find(case)
+        except CaseError as error:
+            return _Outcome(refusal=str(error))
+        return _outcome(entry) if entry else None
+
+    with ThreadPoolExecutor(default_threads()) as pool:
+        found = zip(cases, pool.map(look, cases), strict=True)
+        return {case.name: outcome for case, outcome in found if outcome is not None}
+
+
 def _outcomes(cases: Sequence[Case], cache: Cache, workers: int) -> Iterator[tuple[str, _Outcome]]:
-    """Each case's outcome as it comes."""
-    if workers <= 1 or len(cases) <= 1:
-        yield from ((case.name, _build(cache, case)) for case in cases)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(cases)), mp_context=context) as pool:
-        futures = {pool.submit(_build, cache, case): case.name for case in cases}
-        for future in as_completed(futures):
-            name = futures[future]
-            try:
-                yield name, future.result()
-            except BrokenProcessPool:
-                why = "a preparing process was killed, perhaps for memory; use fewer workers and start again"
-                yield name, _Outcome(refusal=f"{name}: {why}")
-
-
-def _held(cache: Cache, case: Case) -> _Outcome | None:
-    """The outcome of a case whose entry is there already; no process is started for those."""
+    """Each case's outcome as it comes; an interruption ends all processes at once, finished entries stay."""
     try:
-        return _Outcome(False, tuple(cache.record(case)["notes"])) if cache.holds(case) else None
-    except CaseError as error:
-        return _Outcome(refusal=str(error))
+        for case, outcome in over_cases(partial(_build, cache), cases, workers=workers):
+            why = f"{case.name}: the process that prepared it was killed, perhaps for memory; free some and start again"
+            yield case.name, outcome or _Outcome(refusal=why)
+    except BaseException:
+        remove_leftovers(cache.building)
+        raise
 
 
 def _build(cache: Cache, case: Case) -> _Outcome:
     """One case, with its refusal as a value, so that it neither stops the others nor needs to be pickled."""
     try:
-        return _Outcome(True, tuple(cache.record(case)["notes"]))
+        return _outcome(cache.entry(case))
     except CaseError as error:
         return _Outcome(refusal=str(error))
     except MemoryError:
         return _Outcome(refusal=f"{case.name}: not enough memory; use fewer workers")
 
 
-@contextmanager
-def _shown(total: int, progress: bool) -> Iterator[_Advance]:
-    """A function to call after each case."""
-    console = Console(stderr=True)
-    if not progress or total == 0:
-        yield lambda: None
-    elif console.is_terminal:
-        columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("preparing", total=total)
-            yield lambda: bar.advance(task)
-    else:
-        yield _PlainLines(total)
-
-
-class _PlainLines:
-    """A line every so often, and one at the end."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.start = total, 0, time.monotonic()
-        self.last = self.start
-
-    def __call__(self) -> None:
-        self.done += 1
-        now = time.monotonic()
-        if self.done == self.total or now - self.last >= PLAIN_SECONDS:
-            self.last = now
-            print(f"prepared {self.done} of {self.total} in {now - self.start:.0f} s", file=sys.stderr, flush=True)
+def _outcome(entry: Entry) -> _Outcome:
+    repaired = (f"its cache entry was damaged ({entry.repaired}) and is rebuilt",) if entry.repaired else ()
+    case = entry.record["case"]
+    return _Outcome(entry.built, (*(f"{case}: {note}" for note in repaired), *entry.record["notes"]))

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, Sampler
 from segan_pl.batch import Batch
 from segan_pl.data.augmentation import Augmentation, Draws, shade, warp, window
 from segan_pl.data.labels import LabelScheme
-from segan_pl.data.volume import CaseError, PreparedCase
+from segan_pl.data.volume import ABSENT, CaseError, PreparedCase
 
 Empty = Literal["keep", "drop", "balance"]
 OPEN_FILES = 128  # memory maps a process keeps; each holds a file descriptor
@@ -53,7 +53,7 @@ class Place(NamedTuple):
     Attributes:
         image: File of the (K, D, H, W) image.
         label: File of the (D, H, W) native labels.
-        channels: Rows of the image that are the modalities asked for, in order.
+        channels: Rows of the image that are the modalities asked for, in order; ABSENT for one that the case lacks.
         real_box: The part of the prepared volume that is not padding.
         outside: (C, 2) int64, voxels that the crop left out, in and not in each channel's reference.
         labels: Native labels that occur in the whole native volume.
@@ -200,6 +200,7 @@ class SliceDataset(Dataset[Batch]):
     ) -> None:
         self.places = list(places)
         self.table = table
+        self.present = torch.tensor([[channel != ABSENT for channel in place.channels] for place in places])
         self.lookup = scheme.table()
         self.patch = patch
         self.augmentation = augmentation
@@ -213,6 +214,7 @@ class SliceDataset(Dataset[Batch]):
         """One batch: image (B, M, *patch) float16, or float32 when intensities vary; target (B, C, *patch) uint8."""
         cases, slices = self.table.case[plan.rows], self.table.z[plan.rows]
         size, modalities = len(plan.rows), len(self.places[0].channels)
+        present = self.present[torch.from_numpy(cases.astype(np.int64))]
         image = np.zeros((size, modalities, *self.patch), np.float32 if self.augmentation.warps else np.float16)
         label = np.zeros((size, *self.patch), np.uint8)
         origin = np.zeros((size, 3), np.int64)
@@ -220,13 +222,13 @@ class SliceDataset(Dataset[Batch]):
             origin[b] = z, *self._fill(self.places[case], int(z), b, plan.draws, image[b], label[b])
         pixels = torch.from_numpy(image)
         if self.augmentation.shades:
-            pixels = shade(pixels.float(), plan.draws)
+            pixels = shade(pixels.float(), plan.draws) * present[:, :, None, None]
         target = torch.from_numpy(self.lookup[:, label]).movedim(0, 1)  # (B, C, H, W)
         return Batch(
             image=pixels,
             target=target,
             labelled=torch.ones(size, dtype=torch.bool),
-            present=torch.ones(size, modalities, dtype=torch.bool),
+            present=present,
             case=torch.from_numpy(self.rows[cases]),
             origin=torch.from_numpy(origin),
         )
@@ -235,13 +237,15 @@ class SliceDataset(Dataset[Batch]):
         """Write sample b's patch into `image` (M, h, w) and `label` (h, w); returns its first voxel (y, x)."""
         volume, mask = _arrays(place.image), _arrays(place.label)
         start = window(volume.shape[2:], self.patch, draws.corner[b])
+        there = [channel for channel, row in enumerate(place.channels) if row != ABSENT]
         if self.augmentation.warps:
             turn = (start, self.patch, float(draws.rotation[b]), float(draws.scale[b]))
-            planes = np.stack([volume[m, z] for m in place.channels]).astype(np.float32)
-            image[:] = warp(torch.from_numpy(planes), *turn, "bilinear").numpy()
+            planes = np.stack([volume[m, z] for m in place.channels if m != ABSENT]).astype(np.float32)
+            image[there] = warp(torch.from_numpy(planes), *turn, "bilinear").numpy()
             label[:] = warp(torch.from_numpy(mask[z].astype(np.float32))[None], *turn, "nearest")[0].numpy()
         else:
-            _copy_window([volume[m, z] for m in place.channels], start, image)
+            for channel in there:
+                _copy_window([volume[place.channels[channel], z]], start, image[channel : channel + 1])
             _copy_window([mask[z]], start, label[None])
         for axis in np.flatnonzero(draws.flip[b]).tolist():
             image[:] = np.flip(image, axis + 1).copy()
@@ -285,12 +289,15 @@ class CaseDataset(Dataset[Batch]):
         """The case, padding and all."""
         place = self.places[index]
         volume, label = np.load(place.image, mmap_mode="r"), np.load(place.label, mmap_mode="r")
-        image = torch.from_numpy(np.stack([volume[m] for m in place.channels]))
+        image = torch.zeros((len(place.channels), *volume.shape[1:]), dtype=torch.float16)
+        for channel, row in enumerate(place.channels):
+            if row != ABSENT:
+                image[channel] = torch.from_numpy(volume[row].copy())
         return Batch(
             image=image[None],
             target=torch.from_numpy(self.lookup[:, label])[None],
             labelled=torch.ones(1, dtype=torch.bool),
-            present=torch.ones(1, len(image), dtype=torch.bool),
+            present=torch.tensor([[row != ABSENT for row in place.channels]]),
             case=torch.tensor([self.rows[index]]),
             origin=torch.zeros(1, 3, dtype=torch.int64),
         )

@@ -18,6 +18,7 @@ Shape = tuple[int, int, int]
 
 _ALL = slice(None)
 MODALITIES = ("t1", "t1ce", "t2", "flair")
+ABSENT = -1  # in place of a channel's row: the case lacks that modality
 
 
 class CaseError(ValueError):
@@ -35,6 +36,10 @@ class Case:
         mask: File with the native labels, or None.
         grade: "HGG", "LGG" or None where the data set does not say.
         institution: Site, or None where the data set does not say.
+        channels: Modality to its volume in a 4-D file; a modality that is not here has a 3-D file of its own.
+        extra: Further columns of the case table, as a manifest gave them, e.g. {"scanner": "Skyra"}.
+        output: File name of a segmentation of this case in the data set's own naming, e.g. "VSD.Seg.54512.mha"; None
+            means the name and .nii.gz.
     """
 
     name: str
@@ -43,6 +48,16 @@ class Case:
     mask: Path | None = None
     grade: str | None = None
     institution: str | None = None
+    channels: Mapping[str, int] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
+    output: str | None = None
+
+    def column(self, name: str) -> str | None:
+        """The value of one of the case table's columns: "grade", "institution", "patient", or an extra one."""
+        if name in ("grade", "institution", "patient"):
+            value: str | None = getattr(self, name)
+            return value
+        return self.extra.get(name) or None
 
 
 @dataclass(frozen=True)
@@ -116,8 +131,8 @@ class PreparedCase:
         geometry: Way back to the native grid.
         outside: Native label to the number of its voxels that the crop left out (label 0 included), so that scores on
             the native grid need no second reading; empty where the case has no mask.
-        channels: Row of `image` for each of `modalities`, so that a subset in any order stays a memory map; empty
-            means the rows as they are.
+        channels: Row of `image` for each of `modalities`, so that a subset in any order stays a memory map, and ABSENT
+            for a modality that the case lacks; empty means the rows as they are.
         labels: Native labels that occur in the whole native volume; empty where the case has no mask.
     """
 
@@ -137,5 +152,6 @@ class PreparedCase:
     def pixels(
         self, z: int | slice = _ALL, y: int | slice = _ALL, x: int | slice = _ALL, *, out: NDArray | None = None
     ) -> NDArray[np.float16]:
-        """(M, *box) copy of the asked modalities inside a box; only that box's pages are read from disk."""
-        return np.stack([self.image[channel, z, y, x] for channel in self.channels], out=out)
+        """(M, *box) copy of the asked modalities inside a box, 0 for absent ones; only that box's pages are read."""
+        zeros = np.zeros_like(self.image[0, z, y, x]) if ABSENT in self.channels else self.image[:0]
+        return np.stack([self.image[c, z, y, x] if c != ABSENT else zeros for c in self.channels], out=out)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segan_pl.evaluation.counts import METRICS, Counts, EmptyPolicy, mean_available, scores
 
-COLUMNS = ("case", "grade", "institution", "region", "tp", "fp", "fn", "tn", *METRICS, "empty")
+COLUMNS = ("case", "patient", "grade", "institution", "region", "tp", "fp", "fn", "tn", *METRICS, "empty")
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,14 @@ class CaseScore:
     region: str
     counts: Counts
     values: Mapping[str, float]
+    patient: str | None = None
     grade: str | None = None
     institution: str | None = None
 
     def row(self) -> dict[str, str | int]:
         """A CSV row; a metric that is not available is an empty cell."""
         values = {name: "" if math.isnan(value) else f"{value:.6f}" for name, value in self.values.items()}
-        about = {"case": self.case, "grade": self.grade or "", "institution": self.institution or ""}
+        about = {"case": self.case, **{name: getattr(self, name) or "" for name in ("patient", "grade", "institution")}}
         return {**about, "region": self.region, **self.counts._asdict(), **values, "empty": self.counts.empty}
 
 
@@ -38,6 +39,7 @@ def score_case(
     regions: Sequence[str],
     policy: EmptyPolicy,
     *,
+    patient: str | None = None,
     grade: str | None = None,
     institution: str | None = None,
 ) -> list[CaseScore]:
@@ -45,7 +47,7 @@ def score_case(
     rows = []
     for region, numbers in zip(regions, counts, strict=True):
         count = Counts(*numbers)
-        rows.append(CaseScore(case, region, count, scores(count, policy), grade, institution))
+        rows.append(CaseScore(case, region, count, scores(count, policy), patient, grade, institution))
     return rows
 
 
@@ -90,10 +92,16 @@ def summary_names(regions: Sequence[str]) -> list[str]:
 
 def write_csv(path: Path, rows: Sequence[CaseScore]) -> None:
     """One row a case and region, replacing the file at once."""
+    write_table(path, [row.row() for row in rows], COLUMNS)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
+    """Rows as CSV, replacing the file at once; columns as they come unless given, empty where a row lacks one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(file, names, lineterminator="\n", restval="")
         writer.writeheader()
-        writer.writerows(row.row() for row in rows)
+        writer.writerows(rows)
     temporary.replace(path)

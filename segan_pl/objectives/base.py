@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from segan_pl.batch import Batch
-from segan_pl.losses.precision import at_least_float32
-
-Activation = Literal["sigmoid", "softmax"]
+from segan_pl.losses.activation import Activation, activate
 
 
 class LossTerms(NamedTuple):
@@ -42,12 +40,6 @@ class Play:
         self.activation = activation
         self.logits: Tensor = players["segmentor"](batch.image)
         self.probability = activate(self.logits, activation)
-
-
-def activate(logits: Tensor, activation: Activation) -> Tensor:
-    """Logits (B, C, *spatial) to probabilities, in float32 (float64 stays): softmax over C, or a sigmoid each."""
-    logits = at_least_float32(logits)
-    return logits.softmax(1) if activation == "softmax" else logits.sigmoid()
 
 
 class Turn(NamedTuple):

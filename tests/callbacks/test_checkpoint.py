@@ -12,10 +12,11 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from segan_pl.callbacks import checkpoint
-from segan_pl.callbacks.checkpoint import AtomicCheckpointIO, CheckpointError
+from segan_pl.callbacks.checkpoint import AtomicCheckpointIO
 from segan_pl.callbacks.early_stopping import VolumeDiceStopping
 from segan_pl.callbacks.progress import Progress
 from segan_pl.callbacks.record import RunRecord
+from segan_pl.checkpoint_file import CheckpointError
 from tests.callbacks.toy import QUIET, Toy, loader, trainer
 
 pytestmark = QUIET

@@ -10,10 +10,26 @@ from segan_pl.callbacks.scores import CaseScores
 from segan_pl.data.splits import Split
 
 
+class Data:
+    """As much of the data module as the callback asks for."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def case_table(self) -> list[dict[str, str]]:
+        return [{"case": name, "part": part} for part in ("train", "val") for name in getattr(self.split, part)]
+
+
 def start(directory: Path, split: Split, *, rank: int = 0) -> None:
     """The beginning of a fit with that split."""
-    trainer: Any = SimpleNamespace(is_global_zero=rank == 0, datamodule=SimpleNamespace(split=split))
+    trainer: Any = SimpleNamespace(is_global_zero=rank == 0, datamodule=Data(split))
     CaseScores(directory).on_fit_start(trainer, None)  # type: ignore[arg-type]
+
+
+def test_the_case_table_is_written_at_every_start(tmp_path: Path) -> None:
+    for _ in range(2):
+        start(tmp_path / "run", Split(train=("a",), val=("b",)))
+    assert (tmp_path / "run" / "cases.csv").read_text() == "case,part\na,train\nb,val\n"
 
 
 def test_the_split_is_kept_at_the_first_start_and_never_replaced(tmp_path: Path) -> None:

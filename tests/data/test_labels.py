@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segan_pl.data.labels import SCHEMES
+from segan_pl.data.labels import TARGETS, label_scheme
 from segan_pl.data.volume import CaseError
 
 
 def test_regions_of_brats_are_nested_as_the_challenge_defines_them():
-    wt, tc, et = SCHEMES["regions"].encode(np.array([0, 1, 2, 4], np.uint8))
+    wt, tc, et = label_scheme("regions").encode(np.array([0, 1, 2, 4], np.uint8))
     assert wt.tolist() == [0, 1, 1, 1]
     assert tc.tolist() == [0, 1, 0, 1]
     assert et.tolist() == [0, 0, 0, 1]
@@ -17,7 +17,7 @@ def test_regions_of_brats_are_nested_as_the_challenge_defines_them():
 @pytest.mark.parametrize("name", ["regions", "labels"])
 def test_a_label_that_is_enhancing_tumour_in_other_years_is_refused_and_never_silently_empty(name):
     with pytest.raises(CaseError, match=r"a: the mask holds label \[3\].*whole_tumour knows it"):
-        SCHEMES[name].require_known([0, 1, 2, 3], "a")
+        label_scheme(name).require_known([0, 1, 2, 3], "a")
 
 
 @pytest.mark.parametrize(
@@ -26,28 +26,28 @@ def test_a_label_that_is_enhancing_tumour_in_other_years_is_refused_and_never_si
 )
 def test_encode_then_decode_is_the_identity_on_exportable_labels(name, labels):
     native = np.random.default_rng(0).choice(np.array(labels, np.uint8), (3, 4, 5))
-    np.testing.assert_array_equal(SCHEMES[name].decode(SCHEMES[name].encode(native)), native)
+    np.testing.assert_array_equal(label_scheme(name).decode(label_scheme(name).encode(native)), native)
 
 
 def test_softmax_channels_exclude_each_other_and_cover_everything():
-    scheme = SCHEMES["labels"]
+    scheme = label_scheme("labels")
     encoded = scheme.encode(np.array(scheme.known, np.uint8))
     assert encoded.sum(0).tolist() == [1] * len(scheme.known)
 
 
 def test_background_is_not_scored():
-    assert SCHEMES["labels"].foreground == ("necrosis", "oedema", "enhancing")
-    assert SCHEMES["whole_tumour"].foreground == ("wt",)
+    assert label_scheme("labels").foreground == ("necrosis", "oedema", "enhancing")
+    assert label_scheme("whole_tumour").foreground == ("wt",)
 
 
 def test_an_unknown_label_is_refused_with_what_the_scheme_knows():
-    SCHEMES["whole_tumour"].require_known([0, 4], "a")
+    label_scheme("whole_tumour").require_known([0, 4], "a")
     with pytest.raises(CaseError, match=r"a: the mask holds label \[4\], scheme 'binary' knows \[0, 1\]"):
-        SCHEMES["binary"].require_known([0, 1, 4], "a")
+        label_scheme("binary").require_known([0, 1, 4], "a")
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", TARGETS)
 def test_every_scheme_has_one_member_list_and_one_export_label_a_channel(name):
-    scheme = SCHEMES[name]
+    scheme = label_scheme(name)
     assert len(scheme.channels) == len(scheme.members) == len(scheme.export)
     assert {label for members in scheme.members for label in members} <= set(scheme.known)

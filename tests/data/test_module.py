@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segan_pl.data.labels import SCHEMES
+from segan_pl.data.augmentation import Augmentation
+from segan_pl.data.labels import label_scheme
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.preparation import Preparation
 from segan_pl.data.synthetic import make_cohort
@@ -67,7 +68,9 @@ def test_a_split_file_is_followed_and_what_it_leaves_out_is_noted(make_data: Mak
     names = [case.name for case in drawn.cases]
     file = tmp_path / "split.json"
     file.write_text(json.dumps({"train": names[:3], "val": names[3:5]}))
-    data = make_data(split_file=str(file))
+    with pytest.raises(CaseError, match=r"leaves out 3 of the data's 8 cases"):
+        make_data(split_file=str(file)).find()
+    data = make_data(split_file=str(file), split_leftovers="ignore")
     data.find()
     assert data.rows("train") == [0, 1, 2]
     assert data.rows("val") == [3, 4]
@@ -107,7 +110,7 @@ def test_only_the_cases_of_the_split_are_prepared(cohort: Path, tmp_path: Path, 
     names = [case.name for case in whole.cases]
     file = tmp_path / "split.json"
     file.write_text(json.dumps({"train": names[:1], "val": names[1:2]}))
-    data = build_data(cohort, tmp_path / "cache", split_file=str(file))
+    data = build_data(cohort, tmp_path / "cache", split_file=str(file), split_leftovers="ignore")
     data.prepare_data()
     assert [data.cache.holds(case) for case in data.cases] == [True, True, *[False] * (CASES - 2)]
 
@@ -154,7 +157,7 @@ def test_an_incomplete_case_is_dropped_on_request_and_noted(copy: Path, tmp_path
     lost.unlink()
     data = build_data(copy, tmp_path / "cache", missing="drop")
     data.find()
-    assert [case.name for case in data.dropped] == [lost.parent.name]
+    assert [case.name for case in data.cohort.dropped] == [lost.parent.name]
     assert len(data.cases) == CASES - 1
     assert data.notes()[0] == f"1 cases lack a modality and are left out: {lost.parent.name}"
     complete = build_data(copy, tmp_path / "cache", modalities=["t1"])
@@ -164,7 +167,7 @@ def test_an_incomplete_case_is_dropped_on_request_and_noted(copy: Path, tmp_path
 
 def test_an_unknown_label_scheme_is_refused_with_those_known(make_data: MakeData) -> None:
     with pytest.raises(
-        CaseError, match=r"--data.labels tumor: no such label scheme; choose one of whole_tumour, binary"
+        CaseError, match=r"--data.labels tumor: no such label scheme; did you mean 'whole_tumour'\?"
     ):
         make_data(labels="tumor")
 
@@ -172,7 +175,7 @@ def test_an_unknown_label_scheme_is_refused_with_those_known(make_data: MakeData
 def test_labels_that_the_scheme_does_not_know_are_refused_with_the_case(make_data: MakeData) -> None:
     data = make_data(labels="binary")
     data.prepare_data()
-    with pytest.raises(CaseError, match=r"BraTS19_\w+: the mask holds label \[.*scheme 'binary' knows \[0, 1\]"):
+    with pytest.raises(CaseError, match=r"BraTS19_\w+: the mask holds label \[.*'binary' knows \[0, 1\]"):
         data.train_dataloader()
 
 
@@ -183,7 +186,7 @@ def test_each_case_is_opened_once_and_the_sources_may_go_after_setup(
     data.prepare_data()
     opened: list[str] = []
     really = data.cache.open
-    monkeypatch.setattr(data.cache, "open", lambda case, names: opened.append(case.name) or really(case, names))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(data.cache, "open", lambda case, names, absent: opened.append(case.name) or really(case, names))  # type: ignore[func-returns-value]
     data.setup("fit")
     copy.rename(tmp_path / "unmounted")
     for _ in range(2):
@@ -230,7 +233,7 @@ def test_voxels_outside_the_crop_are_those_that_a_restored_crop_loses(make_data:
     data.prepare_data()
     lost = 0
     for row, case in enumerate(data.cases):
-        native = SCHEMES[labels].encode(np.asarray(nib.load(case.mask).dataobj, np.uint8).T)
+        native = label_scheme(labels).encode(np.asarray(nib.load(case.mask).dataobj, np.uint8).T)
         geometry = data.open(row).geometry
         inside = geometry.restore(geometry.crop(np.ones_like(native))) > 0
         expected = [[int((n & ~i).sum()), int((~n & ~i).sum())] for n, i in zip(native > 0, inside, strict=True)]
@@ -251,3 +254,59 @@ def test_the_description_is_plain_and_tells_how_to_prepare_a_new_case(make_data:
     assert described["modalities"] == ["t2", "t1"]
     assert described["labels"] == "regions"
     assert described["preparation"]["crop"] == [6, 40, 64]
+
+
+def test_a_modality_set_to_zero_is_zeros_and_not_present_in_every_batch(copy: Path, tmp_path: Path) -> None:
+    lost = one_file(copy, "t2")
+    lost.unlink()
+    whole = build_data(copy, tmp_path / "cache", modalities=["t1", "flair"])
+    data = build_data(copy, tmp_path / "cache", missing="zero", modalities=["t1", "t2", "flair"])
+    for module in (whole, data):
+        module.prepare_data()
+        module.setup("fit")
+    row = next(row for row, case in enumerate(data.cases) if case.name == lost.parent.name)
+    seen = 0
+    for batch, other in zip(data.train_dataloader(), whole.train_dataloader(), strict=True):
+        np.testing.assert_array_equal(batch.case, other.case)
+        np.testing.assert_array_equal(batch.image[:, [0, 2]], other.image)
+        expected = np.ones((len(batch.case), 3), bool)
+        expected[batch.case == row, 1] = False
+        np.testing.assert_array_equal(batch.present, expected)
+        assert not batch.image[batch.case == row, 1].any()
+        assert batch.image[batch.case != row, 1].any()
+        seen += int((batch.case == row).sum())
+    volumes = {int(batch.case): batch for batch in data.val_dataloader()}
+    if row in volumes:
+        assert not volumes[row].image[0, 1].any()
+        seen += 1
+    assert seen
+    assert f"{lost.parent.name} (no t2)" in data.notes()[0]
+
+
+def test_absent_modalities_stay_zero_under_augmentation(copy: Path, tmp_path: Path) -> None:
+    lost = one_file(copy, "t1")
+    lost.unlink()
+    strong = Augmentation(flip_x=0.5, rotation_deg=20, scale=0.2, gain=0.2, gamma=0.3)
+    data = build_data(copy, tmp_path / "cache", missing="zero", val_fraction=0.1, augmentation=strong)
+    data.prepare_data()
+    data.setup("fit")
+    batches = list(data.train_dataloader())
+    present = np.concatenate([batch.present for batch in batches])
+    images = np.concatenate([batch.image for batch in batches])
+    assert (~present[:, 0]).any() or lost.parent.name in data.split.val  # type: ignore[union-attr]
+    assert not images[~present].any()
+
+
+def test_the_case_table_has_a_row_a_case_with_its_part_and_what_it_lacks(copy: Path, tmp_path: Path) -> None:
+    zeroed, dropped = sorted(copy.rglob("*_flair.nii.gz"))[:2]
+    zeroed.unlink()
+    next(dropped.parent.glob("*_seg.nii.gz")).unlink()
+    data = build_data(copy, tmp_path / "cache", missing="zero")
+    data.find()
+    rows = {row["case"]: row for row in data.case_table()}
+    assert len(rows) == CASES
+    assert rows[dropped.parent.name]["part"] == "dropped"
+    assert rows[zeroed.parent.name]["absent"] == "flair"
+    assert rows[zeroed.parent.name]["grade"] == zeroed.parent.parent.name
+    parts = [row["part"] for row in rows.values()]
+    assert {part: parts.count(part) for part in set(parts)} == {"train": 5, "val": 2, "dropped": 1}

@@ -12,7 +12,7 @@ import torch
 
 from segan_pl.batch import Batch
 from segan_pl.data.augmentation import Augmentation
-from segan_pl.data.labels import SCHEMES
+from segan_pl.data.labels import label_scheme
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.sampling import Plan, PlanSampler, RankSampler, SliceTable
 from segan_pl.data.volume import PreparedCase
@@ -248,6 +248,6 @@ def test_a_whole_case_is_one_item(make_data: MakeData) -> None:
         case = data.open(int(batch.case))
         assert batch.image.shape == (1, 2, 6, 40, 64)
         np.testing.assert_array_equal(batch.image[0], case.pixels())
-        np.testing.assert_array_equal(batch.target[0], SCHEMES["whole_tumour"].encode(case.label))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(batch.target[0], label_scheme("whole_tumour").encode(case.label))  # type: ignore[arg-type]
         assert batch.present.all()
         assert batch.labelled.all()

@@ -75,6 +75,7 @@ def test_the_csv_holds_counts_and_scores_and_leaves_cells_empty_that_are_not_ava
     assert tuple(rows[0]) == COLUMNS
     assert rows[0] == {
         "case": "a",
+        "patient": "",
         "grade": "HGG",
         "institution": "",
         "region": "wt",

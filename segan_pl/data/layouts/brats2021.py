@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-from segan_pl.data.layouts.naming import case_files, folders
+from segan_pl.data.layouts.listing import Folder, Found
+from segan_pl.data.layouts.naming import case_files, matching
 from segan_pl.data.volume import Case
 
 NAME = "brats2021"
 EXPECTS = "BraTS2021_<number>/<case>_{t1,t1ce,t2,flair,seg}.nii[.gz]"
-_CASE = re.compile(r"BraTS2021_\d+", re.IGNORECASE)
+CASE = re.compile(r"BraTS2021_\d+", re.IGNORECASE)
 
 
-def recognises(root: Path) -> bool:
+def recognises(here: Folder) -> bool:
     """Whether the folder holds cases named as in 2021."""
-    return any(_CASE.fullmatch(folder.name) for folder in folders(root))
+    return any(CASE.fullmatch(folder.path.name) for folder in here.folders)
 
 
-def find(root: Path) -> list[Case]:
+def find(here: Folder) -> Found:
     """All cases of a flat folder; a case is its own patient."""
-    found = [folder for folder in folders(root) if _CASE.fullmatch(folder.name)]
-    return [Case(folder.name, folder.name, *case_files(folder)) for folder in found]
+    found, others = matching(here, CASE)
+    cases = [Case(folder.path.name, folder.path.name, *case_files(folder)) for folder, _ in found]
+    return Found(cases, "brats2017", beside=others)

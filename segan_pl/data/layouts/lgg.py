@@ -5,48 +5,51 @@ No grade (all are lower grade), no t2, masks drawn on FLAIR. Some cases lack a s
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
+import re
+from collections.abc import Mapping
 
-from segan_pl.data.layouts.naming import case_files, folders, has_images, modality_of
+from segan_pl.data.layouts.listing import Folder, Found, suffix_of
+from segan_pl.data.layouts.naming import case_files, modality_of
+from segan_pl.data.layouts.table import header, read_table
 from segan_pl.data.volume import Case, CaseError
 
 NAME = "lgg"
 EXPECTS = "cases.csv (case, patient, institution, ...) and <case>/<case>_{t1,t1ce,flair,seg}.nii[.gz]"
+CASE: re.Pattern[str] | None = None  # any name
+TABLE = "cases.csv"
 COLUMNS = ("case", "patient", "institution")
 _SEQUENCES = {"pre": "t1", "post": "t1ce", "flair": "flair"}  # the table's own words
 
 
-def recognises(root: Path) -> bool:
-    """Whether the folder has a cases.csv with the columns that this layout needs."""
-    try:
-        with (root / "cases.csv").open(newline="", encoding="utf-8-sig") as file:
-            return set(COLUMNS) <= set(next(csv.reader(file), ()))
-    except (OSError, UnicodeDecodeError):
-        return False
+def recognises(here: Folder) -> bool:
+    """Whether the folder has a cases.csv with the columns that this layout needs, and none of files (a manifest's)."""
+    columns = header(here.path / TABLE) if TABLE in here.files else ()
+    return set(COLUMNS) <= set(columns) and not any(modality_of(column) for column in columns)
 
 
-def find(root: Path) -> list[Case]:
+def find(here: Folder) -> Found:
     """The cases of the table, each with the files of its folder.
 
     Raises:
         CaseError: Table and folders differ, or a file exists that the table calls missing.
     """
-    with (root / "cases.csv").open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    strangers = {f.name for f in folders(root) if has_images(f)} - {row["case"] for row in rows}
-    if strangers:
-        raise CaseError(f"{root}: {sorted(strangers)} not in cases.csv; add a row each or move the folders away")
-    return [_case(root, row) for row in rows]
+    rows = [{name.lower(): cell for name, cell in row.items()} for _, row in read_table(here.path / TABLE, "case").rows]
+    folders = {folder.path.name: folder for folder in here.folders}
+    listed = {row["case"] for row in rows}
+    unlisted = [folder for name, folder in folders.items() if name not in listed]
+    if strangers := [folder.path.name for folder in unlisted if any(map(suffix_of, folder.files))]:
+        raise CaseError(f"{here.path}: {strangers} not in cases.csv; add a row each or move the folders away")
+    return Found([_case(here, folders, row) for row in rows], "binary")
 
 
-def _case(root: Path, row: dict[str, str]) -> Case:
-    folder = root / row["case"]
-    if not row["case"] or not folder.is_dir():
-        raise CaseError(f"{root}: cases.csv names {row['case']!r}, which has no folder; restore it or drop the row")
-    images, mask = case_files(folder)
-    words = (row.get("missing") or "").replace("+", " ").split()
+def _case(here: Folder, folders: Mapping[str, Folder], row: Mapping[str, str]) -> Case:
+    if row["case"] not in folders:
+        raise CaseError(
+            f"{here.path}: cases.csv names {row['case']!r}, which has no folder; restore it or drop the row"
+        )
+    images, mask = case_files(folders[row["case"]])
+    words = row.get("missing", "").replace("+", " ").split()
     absent = {_SEQUENCES.get(word) or modality_of(word) or word for word in words}
     if wrong := sorted(absent & set(images)):
-        raise CaseError(f"{folder.name}: cases.csv calls {wrong} missing, but the file is there; mend the table")
-    return Case(folder.name, row["patient"] or folder.name, images, mask, None, row["institution"] or None)
+        raise CaseError(f"{row['case']}: cases.csv calls {wrong} missing, but the file is there; mend the table")
+    return Case(row["case"], row["patient"] or row["case"], images, mask, None, row["institution"] or None)

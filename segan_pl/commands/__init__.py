@@ -1,0 +1,1 @@
+"""Commands that need no trainer: each a module with `main(arguments) -> exit code`; none imports PyTorch."""

@@ -1,0 +1,217 @@
+"""`segan_pl split`: draw train, validation, test or folds; show the balance; check a split that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import Namespace
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, OpenUnitInterval, PositiveInt
+
+from segan_pl.commands.options import DataSetOptions, parse
+from segan_pl.data.balance import balance_of, render
+from segan_pl.data.cohort import Cohort
+from segan_pl.data.folds import stratified_folds
+from segan_pl.data.labels import label_scheme
+from segan_pl.data.split_files import read_json
+from segan_pl.data.split_presets import PRESETS, find_preset, preset_split
+from segan_pl.data.split_record import Split, load_folds, save_folds
+from segan_pl.data.splits import Rounding, stratified_split
+from segan_pl.data.strata import COLUMNS, require_columns
+from segan_pl.data.volume import CaseError
+from segan_pl.errors import UsageError
+from segan_pl.parsing import OneLineErrors
+
+DESCRIPTION = (
+    "Part the cases of a data set at random, stratified and with all scans of a patient on one side, show the balance, "
+    "and write it with -o. Reads no voxel."
+)
+_SIZES = ("val", "test", "folds", "nested", "rounding")
+
+
+def main(arguments: list[str]) -> int:
+    """Draw or check a split.
+
+    Args:
+        arguments: "split" and its options.
+
+    Returns:
+        0; whatever cannot be split is an error.
+    """
+    options, settings = parse(arguments, DESCRIPTION, _add_arguments)
+    _require_fitting(settings)
+    output = _new_file(settings)
+    cohort = _cohort(options)
+    by = COLUMNS if settings.by is None else settings.by
+    require_columns(cohort.cases, by)
+    together = _groups(settings.together, cohort) if settings.together else []
+    folds = _checked(settings, cohort, together) if settings.check else _drawn(settings, cohort, by, together)
+    for note in _notes(folds, cohort):
+        print(f"note: {note}")
+    for table in balance_of(folds, cohort.cases, by):
+        print(render(table, settings.table))
+    _write(folds, output, settings)
+    used = len(frozenset().union(*(fold.named for fold in folds)))
+    print(f"{len(cohort.source.cases)} given, {used} used, 0 refused")
+    return 0
+
+
+def _add_arguments(parser: OneLineErrors) -> None:
+    presets = "; ".join(f"{name}: {preset.source}" for name, preset in PRESETS.items())
+    add = parser.add_argument
+    add("--val", type=OpenUnitInterval | None, help="fraction of the patients for validation (default: 0.2)")
+    add("--test", type=ClosedUnitInterval | None, help="fraction of the patients held out (default: 0)")
+    add("--folds", type=PositiveInt | None, help="so many folds instead; each patient validates once")
+    add("--nested", type=PositiveInt | None, help="so many inner folds; the outer folds are then the test parts")
+    add("--by", type=str, nargs="*", help="columns that make the strata (default: grade institution)")
+    add("--group", type=Literal["patient", "scan"], default="patient", help="what stays on one side")
+    add("--rounding", type=Rounding | None, help="total: exact parts of the whole; floor: each stratum rounded down")
+    add("--seed", type=NonNegativeInt, default=0, help="of the drawing")
+    add("--preset", type=str | None, help=f"a paper's proportions (no paper published its draw). {presets}")
+    add("--together", type=str | None, help="JSON of `segan_pl check --json`: cases of the same content share a side")
+    add("--check", type=str | None, help="a split file to hold against the data, instead of drawing one")
+    add("--leftovers", type=Literal["refuse", "ignore"], default="refuse", help="with --check: cases in no part")
+    add("--leaks", type=Literal["refuse", "allow"], default="refuse", help="with --check: patients on two sides")
+    add("-o", "--output", type=str | None, help="the file to write; without it the table is only shown")
+    add("--format", type=Literal["json", "nnunet"], default="json", help="nnunet: splits_final.json, which has no test")
+    add("--overwrite", action="store_true", help="replace the file if it is there")
+    add("--table", type=Literal["text", "markdown"], default="text", help="form of the table")
+
+
+def _cohort(options: DataSetOptions) -> Cohort:
+    """The cases with masks; what the masks' labels mean need not be known, but a wrong name is refused.
+
+    Raises:
+        CaseError: As `find_cohort`, or no such labels.
+    """
+    label_scheme(options.labels, None if options.native_labels == "auto" else options.native_labels)
+    return replace(options, labels="binary", native_labels="auto").find(mask=True)
+
+
+def _require_fitting(settings: Namespace) -> None:
+    """Refuse options that contradict one another, before anything is looked for.
+
+    Raises:
+        UsageError: With the two.
+    """
+    given = [f"--{name}" for name in _SIZES if getattr(settings, name) is not None]
+    if settings.preset:
+        find_preset(settings.preset)
+    for name in ("check", "preset"):
+        asked = [*given, *(["--preset"] if settings.preset and name == "check" else [])]
+        asked += ["--by"] if name == "preset" and settings.by is not None else []
+        if getattr(settings, name) and asked:
+            raise UsageError(f"--{name} says how the cases are parted; leave out {', '.join(asked)}")
+    if settings.nested and not settings.folds:
+        raise UsageError("--nested needs --folds, the number of outer folds")
+    if settings.nested and settings.test:
+        raise UsageError("--nested has the outer folds as test parts; leave out --test")
+    if settings.folds and (clash := [name for name in ("--val", "--rounding") if name in given]):
+        raise UsageError(f"--folds says how large validation is; leave out {', '.join(clash)}")
+    if not settings.check and (settings.leftovers, settings.leaks) != ("refuse", "refuse"):
+        raise UsageError("--leftovers and --leaks go with --check; a drawn split has neither")
+
+
+def _new_file(settings: Namespace) -> Path | None:
+    """Where to write, once it is known that nothing is lost there.
+
+    Raises:
+        UsageError: It is there, or its folder is not.
+    """
+    if settings.output is None:
+        return None
+    path = Path(settings.output).expanduser()
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"-o {path}: {'is a folder' if path.is_dir() else 'no such folder'}; give a file in a folder")
+    if path.exists() and not settings.overwrite:
+        raise UsageError(f"-o {path}: is there already; choose another name or add --overwrite")
+    return path
+
+
+def _groups(path: str, cohort: Cohort) -> list[list[str]]:
+    """The groups of case names with the same content that `segan_pl check --json` found, but for unused cases.
+
+    Raises:
+        CaseError: The file is no such JSON, or was made for other data.
+    """
+    found = read_json(path, "the file that `segan_pl check --json` wrote")
+    groups = found.get("duplicates") if isinstance(found, dict) else None
+    if not isinstance(groups, list) or not all(
+        isinstance(g, list) and all(isinstance(n, str) for n in g) for g in groups
+    ):
+        raise CaseError(
+            f'{path}: no list of groups under "duplicates"; give the file that `segan_pl check --json` wrote'
+        )
+    known = {case.name for case in cohort.source.cases}
+    if strange := sorted({name for group in groups for name in group} - known):
+        raise CaseError(f"{path}: names cases that the data lacks: {', '.join(strange)}; check this data again")
+    used = {case.name for case in cohort.cases}
+    return [[name for name in group if name in used] for group in groups]
+
+
+def _drawn(settings: Namespace, cohort: Cohort, by: Sequence[str], together: Sequence[Sequence[str]]) -> list[Split]:
+    """The split, or the folds, that the options ask for."""
+    cases, seed, grouped = cohort.cases, settings.seed, settings.group
+    if settings.preset:
+        return [preset_split(settings.preset, cases, seed=seed, grouped=grouped, together=together)]
+    if settings.folds:
+        return stratified_folds(
+            cases,
+            folds=settings.folds,
+            nested=settings.nested or 0,
+            test_fraction=settings.test or 0.0,
+            by=by,
+            seed=seed,
+            grouped=grouped,
+            together=together,
+        )
+    split = stratified_split(
+        cases,
+        val_fraction=0.2 if settings.val is None else settings.val,
+        test_fraction=settings.test or 0.0,
+        by=by,
+        seed=seed,
+        grouped=grouped,
+        together=together,
+        rounding=settings.rounding or "total",
+    )
+    return [split]
+
+
+def _checked(settings: Namespace, cohort: Cohort, together: Sequence[Sequence[str]]) -> list[Split]:
+    """The folds of a file, each known to fit the data.
+
+    Raises:
+        CaseError: One does not, with the file and the fold before the reason.
+    """
+    allowed = {"leftovers": settings.leftovers, "leaks": settings.leaks, "together": together}
+    matched = []
+    for number, fold in enumerate(folds := load_folds(settings.check)):
+        try:
+            matched.append(fold.require_matches(cohort.cases, dropped=cohort.dropped, **allowed))
+        except CaseError as error:
+            place = f"{settings.check}: fold {number}" if len(folds) > 1 else settings.check
+            raise CaseError(f"{place}: {error}") from error
+    return matched
+
+
+def _notes(folds: Sequence[Split], cohort: Cohort) -> list[str]:
+    """What a user must know, each once."""
+    kept_apart = "scans of a patient may be on two sides, as --group scan asks"
+    scans = folds[0].grouped == "scan" and len({case.patient for case in cohort.cases}) < len(cohort.cases)
+    notes = [*cohort.notes(), *([kept_apart] if scans else []), *(note for fold in folds for note in fold.notes)]
+    return list(dict.fromkeys(notes))
+
+
+def _write(folds: Sequence[Split], output: Path | None, settings: Namespace) -> None:
+    """Write the file that was asked for, and say so."""
+    if output is None:
+        print("nothing is written; -o FILE does" if not settings.check else f"{settings.check} fits the data")
+        return
+    save_folds(folds, output, settings.format)
+    held_out = frozenset().union(*(fold.test for fold in folds))
+    if settings.format == "nnunet" and held_out:
+        print(f"note: nnU-Net's file has no test part: {len(held_out)} test cases are not in it as such")
+    print(f"wrote {output}")

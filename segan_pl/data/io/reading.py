@@ -1,0 +1,222 @@
+"""From a file's bytes to voxels and their place in space, of whatever format."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from nibabel.orientations import aff2axcodes
+from numpy.typing import NDArray
+
+from segan_pl.data.io import metaimage, nifti
+from segan_pl.data.io.header import Header
+from segan_pl.data.io.streams import GZIP, MAX_INFLATION, gunzip, gunzip_start, unzlib
+from segan_pl.data.volume import CaseError, Shape
+
+DIGEST_BYTES = 16
+Nonfinite = Literal["refuse", "zero"]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One volume's voxels and their place in space.
+
+    Attributes:
+        array: (D, H, W), read-only; the file's own type, or float32 where the header scales it.
+        affine: (4, 4) float64, voxel (x, y, z) to mm, RAS.
+        digest: Of the file's bytes as they lie on disk; equal files have equal digests.
+        notes: What was assumed or replaced, e.g. that a trailing axis of 1 was dropped.
+        dtype_on_disk: NumPy's name of the stored type, e.g. "int16".
+    """
+
+    array: NDArray
+    affine: NDArray[np.float64]
+    digest: str
+    notes: tuple[str, ...] = ()
+    dtype_on_disk: str = ""
+
+    @property
+    def shape(self) -> Shape:
+        """(D, H, W), voxels."""
+        depth, height, width = self.array.shape
+        return depth, height, width
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance of neighbours along (x, y, z)."""
+        x, y, z = (float(mm) for mm in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return x, y, z
+
+    @property
+    def orientation(self) -> str:
+        """Where x, y and z run to, e.g. "LPS"."""
+        return "".join(aff2axcodes(self.affine))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a header says of a file's volumes; no voxel was read.
+
+    Attributes:
+        shape: (D, H, W), voxels.
+        affine: (4, 4) float64, voxel (x, y, z) to mm, RAS.
+        channels: Volumes in the file.
+        dtype: NumPy's name of the stored type.
+        notes: What was assumed.
+    """
+
+    shape: Shape
+    affine: NDArray[np.float64]
+    channels: int
+    dtype: str
+    notes: tuple[str, ...] = ()
+
+
+def read_volume(path: Path | str, *, nonfinite: Nonfinite = "refuse") -> Volume:
+    """The whole of one 3-D file: NIfTI, MetaImage or Analyze, compressed or not, whatever its name ends with.
+
+    Args:
+        path: Of a pair of files, either half.
+        nonfinite: Voxels that are NaN or Inf: "refuse" the file, or set them to "zero" with a note.
+
+    Raises:
+        CaseError: The file is missing, cut off, damaged, of no known format, not one 3-D volume of finite numbers, or
+            has a header that does not fit its data or its geometry.
+    """
+    volumes = _read(Path(path), nonfinite, single=True)
+    return volumes[0]
+
+
+def read_channels(path: Path | str, *, nonfinite: Nonfinite = "refuse") -> tuple[Volume, ...]:
+    """Every volume of a 4-D file, inflated once; one of a 3-D file. Their digests differ.
+
+    Raises:
+        CaseError: As `read_volume`.
+    """
+    return _read(Path(path), nonfinite, single=False)
+
+
+def read_grid(path: Path | str) -> Grid:
+    """What the header says; reads a few kB.
+
+    Raises:
+        CaseError: There is no such file, or its header says what cannot be.
+    """
+    path = Path(path)
+    try:
+        with _file(path).open("rb") as file:
+            header = _header(file.read(metaimage.HEAD_BYTES), path)
+    except OSError as error:
+        raise CaseError(f"{path}: cannot be read ({error.strerror}); expected a file; mend the path") from error
+    except ValueError as error:
+        raise CaseError(f"{path}: {error}") from error
+    x, y, z = header.shape
+    return Grid((z, y, x), header.affine, header.channels, header.dtype.name, header.notes)
+
+
+def same_grid(a: Volume, b: Volume) -> bool:
+    """Whether two volumes have one shape and, within 1e-3, one affine."""
+    return a.shape == b.shape and same_affine(a.affine, b.affine)
+
+
+def same_affine(a: NDArray[np.float64], b: NDArray[np.float64], *, tolerance: float = 1e-3) -> bool:
+    """Whether two affines differ by at most `tolerance` in every element."""
+    return bool(np.abs(a - b).max() <= tolerance)
+
+
+def _read(path: Path, nonfinite: Nonfinite, *, single: bool) -> tuple[Volume, ...]:
+    try:
+        raw = _file(path).read_bytes()
+        header = _header(raw[: metaimage.HEAD_BYTES] if not raw.startswith(GZIP) else raw, path)
+        if single and header.channels > 1:
+            axes = [*header.shape, header.channels]
+            raise ValueError(
+                f"the image has 4 axes {axes}, expected one 3-D volume; split it, or name the layout whose files hold "
+                f"all modalities (--data.layout msd)"
+            )
+        voxels = raw if header.data is None else header.data.read_bytes()
+        digest = hashlib.blake2b(raw, digest_size=DIGEST_BYTES)
+        if header.data is not None:
+            digest.update(voxels)
+        return _volumes(_body(voxels, header), header, digest.hexdigest(), nonfinite)
+    except OSError as error:
+        raise CaseError(f"{path}: cannot be read ({error.strerror}); expected a file; mend the path") from error
+    except ValueError as error:
+        raise CaseError(f"{path}: {error}") from error
+
+
+def _file(path: Path) -> Path:
+    """Where the header is: of a pair named by its voxels, the other half."""
+    return nifti.other_half(path) if nifti.is_voxel_half(path) else path
+
+
+def _header(start: bytes, path: Path) -> Header:
+    """The header at the start of a file, by its magic bytes."""
+    if start.startswith(GZIP):
+        inflated = gunzip_start(start, nifti.HEAD_BYTES)
+        header = nifti.read_header(inflated, _file(path))
+        return header if header.data is not None else replace(header, packed="gzip")
+    if metaimage.begins_like(start):
+        return metaimage.read_header(start, path)
+    return nifti.read_header(start[: nifti.HEAD_BYTES], _file(path))
+
+
+def _body(raw: bytes, header: Header) -> memoryview:
+    """The bytes of the voxels out of the file that holds them; as many as the header says, or ValueError."""
+    packed = header.packed
+    if header.data is not None and packed == "no" and raw.startswith(GZIP):
+        packed = "gzip"  # the second half of a pair
+    needed = header.offset + header.size
+    most = len(raw) * (1 if packed == "no" else MAX_INFLATION)
+    if needed > most:
+        raise ValueError(f"the header announces {needed} bytes, the file holds at most {most}; cut off? copy it anew")
+    start = header.offset
+    if packed == "zlib":
+        body, start = unzlib(memoryview(raw)[start:], header.size), 0
+    else:
+        body = gunzip(raw, needed) if packed == "gzip" else raw
+    if len(body) != (expected := start + header.size):
+        size = f"more than {expected}" if len(body) > expected else str(len(body))
+        raise ValueError(f"the header announces {expected} bytes, found {size}; cut off or mislabelled: copy it anew")
+    return memoryview(body)[start:]
+
+
+def _volumes(body: memoryview, header: Header, digest: str, nonfinite: Nonfinite) -> tuple[Volume, ...]:
+    """The voxels as arrays: the file's x runs fastest, so that (x, y, z) there is (z, y, x) here, a view."""
+    voxels = np.frombuffer(body, header.dtype, math.prod(header.shape) * header.channels)
+    spatial = header.shape[::-1]
+    stack = (
+        np.moveaxis(voxels.reshape(*spatial, header.channels), -1, 0)
+        if header.interleaved
+        else voxels.reshape(header.channels, *spatial)
+    )
+    volumes = []
+    for number, array in enumerate(stack):
+        scaled, notes = _finite(_scaled(array, header), nonfinite)
+        scaled.flags.writeable = False
+        own = digest if header.channels == 1 else f"{digest}#{number}"
+        volumes.append(Volume(scaled, header.affine, own, header.notes + notes, header.dtype.name))
+    return tuple(volumes)
+
+
+def _scaled(voxels: NDArray, header: Header) -> NDArray:
+    """The voxels as the header's slope and intercept scale them, in the machine's byte order, slices contiguous."""
+    if header.slope != 0 and (header.slope, header.intercept) != (1.0, 0.0):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return (voxels * np.float64(header.slope) + header.intercept).astype(np.float32)
+    return np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("="))
+
+
+def _finite(voxels: NDArray, nonfinite: Nonfinite) -> tuple[NDArray, tuple[str, ...]]:
+    """The voxels without NaN and Inf, and a note where there were any."""
+    if voxels.dtype.kind != "f" or np.isfinite(voxels).all():
+        return voxels, ()
+    sound = np.isfinite(voxels)
+    count = voxels.size - int(sound.sum())
+    if nonfinite == "refuse":
+        raise ValueError(f"{count} voxels are NaN or Inf, expected finite numbers; replace them or drop the case")
+    return np.where(sound, voxels, voxels.dtype.type(0)), (f"{count} voxels were NaN or Inf and are 0 now",)

@@ -1,0 +1,182 @@
+"""Volumes to files: whole or not at all, and the same bytes for the same input."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.analyze import AnalyzeHeader
+from numpy.typing import ArrayLike, NDArray
+
+from segan_pl.data.io import metaimage, nifti
+from segan_pl.data.io.reading import read_grid
+from segan_pl.data.io.streams import GZIP, gunzip_start
+from segan_pl.data.volume import CaseError
+
+META_TYPES = {np.dtype(code).name: name for name, code in metaimage.TYPES.items() if "LONG" not in name or "8" in code}
+METAIMAGE = ".mha"
+VOXEL_KEYS = (
+    "DimSize",
+    "BinaryData",
+    "BinaryDataByteOrderMSB",
+    "ElementByteOrderMSB",
+    "CompressedData",
+    "CompressedDataSize",
+    "ElementNumberOfChannels",
+    "ElementType",
+    "ElementMin",
+    "ElementMax",
+    "HeaderSize",
+    "ElementDataFile",
+)
+"""Lines of a MetaImage header that another file's voxels change."""
+
+
+def write_volume(path: Path | str, array: NDArray, affine: ArrayLike, *, compresslevel: int = 6) -> None:
+    """Write (D, H, W) voxels as NIfTI-1 with sform and qform, or as MetaImage where `path` ends with .mha.
+
+    NIfTI is gzipped where `path` ends with .gz, MetaImage compressed unless `compresslevel` is 0. Atomic: the file
+    appears whole or not at all. The same input gives the same bytes.
+    """
+    path = Path(path)
+    affine = np.asarray(affine, np.float64)
+    if path.suffix.lower() == METAIMAGE:
+        _write(path, _metaimage(_meta_geometry(affine), array, compresslevel))
+        return
+    image = nib.Nifti1Image(array.T, affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    _write(path, _zipped(image.to_bytes(), path, compresslevel))
+
+
+def write_like(reference: Path | str, array: NDArray, path: Path | str, *, compresslevel: int = 6) -> None:
+    """Write (D, H, W) voxels on the grid of another file, its header kept to the byte.
+
+    What changes is what must: data type, scaling (none), the range to display, the number of axes of a 4-D file, and
+    compression. A header's extensions stay. Where the formats of `reference` and `path` differ, shape and affine are
+    kept; of an Analyze pair, which has no orientation, a NIfTI file without sform and qform is made.
+
+    Raises:
+        CaseError: The reference cannot be read, or has another shape.
+    """
+    reference, path = Path(reference), Path(path)
+    grid = read_grid(reference)
+    if grid.shape != array.shape:
+        raise CaseError(f"{reference}: has shape {grid.shape[::-1]}, the segmentation {array.shape[::-1]}; not written")
+    source = nifti.other_half(reference) if nifti.is_voxel_half(reference) else reference
+    raw = source.read_bytes()
+    meta, wants_meta = metaimage.begins_like(raw), path.suffix.lower() == METAIMAGE
+    if meta and wants_meta:
+        _write(path, _metaimage(_kept_lines(raw), array, compresslevel))
+    elif meta or wants_meta:
+        write_volume(path, array, grid.affine, compresslevel=compresslevel)
+    else:
+        _write(path, _zipped(_nifti_like(raw, array), path, compresslevel))
+
+
+def _nifti_like(raw: bytes, array: NDArray) -> bytes:
+    """A NIfTI file with the header and the extensions of another one's bytes."""
+
+    def start(size: int) -> bytes:
+        return gunzip_start(raw, size) if raw.startswith(GZIP) else raw[:size]
+
+    header = nifti.native_header(start(nifti.HEAD_BYTES), Path("pair.hdr"))
+    if not isinstance(header, nib.Nifti1Header):
+        header = _from_analyze(header)
+    size = int(header["sizeof_hdr"])
+    single = bytes(header["magic"])[:3] in nifti.SINGLE
+    offset = int(header["vox_offset"]) if single else 0
+    offset = max(offset, nifti.HEADER_BYTES[size])
+    extensions = start(offset)[size:] if single else b""
+    _describe(header, array, offset)
+    voxels = array.astype(array.dtype.newbyteorder(header.endianness), copy=False).tobytes()
+    return header.binaryblock + extensions.ljust(offset - size, b"\0") + voxels
+
+
+def _describe(header: nib.Nifti1Header, array: NDArray, offset: int) -> None:
+    """Set what the header says of the voxels, of a single file."""
+    header["magic"] = b"n+1" if int(header["sizeof_hdr"]) == 348 else b"n+2\0\r\n\x1a\n"
+    header["vox_offset"] = offset
+    header.set_data_dtype(array.dtype)
+    header["dim"] = [3, *array.shape[::-1], 1, 1, 1, 1]
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["cal_min"] = header["cal_max"] = 0
+
+
+def _from_analyze(header: AnalyzeHeader) -> nib.Nifti1Header:
+    """A NIfTI header with an Analyze header's sizes and spacing, and no orientation, as there is none."""
+    made = nib.Nifti1Header(endianness=header.endianness)
+    made["pixdim"] = [1, *header["pixdim"][1:4], 0, 0, 0, 0]
+    return made
+
+
+def _kept_lines(raw: bytes) -> list[tuple[str, str]]:
+    """The lines of a MetaImage header, but for those that speak of its voxels."""
+    fields, _ = metaimage.parse(raw)
+    axes = int(fields["NDims"])
+    lines = [(key, value) for key, value in fields.items() if key not in VOXEL_KEYS]
+    if axes == 3:
+        return lines
+    affine = metaimage.LPS_TO_RAS @ np.eye(4)
+    direction, origin = metaimage.direction_and_origin(fields, axes)
+    spacing = [float(word) for word in fields.get("ElementSpacing", "1 1 1").split()[:3]]
+    affine[:3, :3], affine[:3, 3] = direction * spacing, origin
+    return _meta_geometry(metaimage.LPS_TO_RAS @ affine)
+
+
+def _meta_geometry(affine: NDArray[np.float64]) -> list[tuple[str, str]]:
+    """A MetaImage header's lines that say what it is and where it lies; numbers to their last digit."""
+    lps = metaimage.LPS_TO_RAS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    return [
+        ("ObjectType", "Image"),
+        ("NDims", "3"),
+        ("TransformMatrix", _numbers((lps[:3, :3] / spacing).T.ravel())),
+        ("Offset", _numbers(lps[:3, 3])),
+        ("CenterOfRotation", "0 0 0"),
+        ("ElementSpacing", _numbers(spacing)),
+    ]
+
+
+def _metaimage(lines: Sequence[tuple[str, str]], array: NDArray, compresslevel: int) -> bytes:
+    """Header and voxels of a .mha file."""
+    if array.dtype.name not in META_TYPES:
+        raise CaseError(f"data type {array.dtype.name} cannot be written as MetaImage; convert it to uint8 or float32")
+    voxels = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    packed = zlib.compress(voxels, compresslevel) if compresslevel else voxels
+    said = [
+        *lines,
+        ("DimSize", " ".join(map(str, array.shape[::-1]))),
+        ("BinaryData", "True"),
+        ("BinaryDataByteOrderMSB", "False"),
+        ("CompressedData", str(bool(compresslevel))),
+        *([("CompressedDataSize", str(len(packed)))] if compresslevel else []),
+        ("ElementType", META_TYPES[array.dtype.name]),
+        ("ElementDataFile", "LOCAL"),
+    ]
+    return "".join(f"{key} = {value}\n" for key, value in said).encode("latin-1") + packed
+
+
+def _numbers(values: NDArray[np.float64]) -> str:
+    return " ".join(repr(float(value) + 0.0) for value in values)  # + 0.0: no -0.0
+
+
+def _zipped(content: bytes, path: Path, compresslevel: int) -> bytes:
+    if path.suffix.lower() != ".gz":
+        return content
+    packer = zlib.compressobj(compresslevel, wbits=31)
+    return packer.compress(content) + packer.flush()
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,129 @@
+"""Figures of a report as SVG text or PNG bytes; matplotlib without pyplot, so no window and no shared state."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+COLOURS = ("#0b5fa5", "#b3450b", "#1b7837", "#762a83", "#8c6d00", "#525252")
+"""Told apart by people who do not see red and green as different, each at least 4.5 : 1 against white."""
+DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+MARKERS = "osD^vP"
+OUTLINES = {"reference": "#ffd400", "prediction": "#00d5ff"}
+
+
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, ylabel: str) -> Figure:
+    """One line a name over (x, y) points; a single point is a dot."""
+    figure, axes = _figure(6.4, 3.4)
+    for number, (name, points) in enumerate(series.items()):
+        x, y = zip(*points, strict=True)
+        axes.plot(
+            x,
+            y,
+            label=name,
+            color=COLOURS[number % len(COLOURS)],
+            linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
+            marker="o" if len(points) == 1 else None,
+            linewidth=1.6,
+        )
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.3)
+    if len(series) > 1:
+        axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def boxes(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) -> Figure:
+    """Box plots with every case as a dot.
+
+    Args:
+        groups: Region to run to the cases' values; NaN is left out.
+        ylabel: The metric.
+    """
+    runs = list(dict.fromkeys(run for values in groups.values() for run in values))
+    figure, axes = _figure(max(4.0, 1.1 + 0.75 * len(runs) * len(groups)), 3.6)
+    rng = np.random.default_rng(0)  # where the dots stand beside each other
+    step = len(runs) + 0.8
+    for place, (region, values) in enumerate(groups.items()):
+        for number, run in enumerate(runs):
+            there = [value for value in values.get(run, ()) if not math.isnan(value)]
+            if there:
+                _box(axes, there, place * step + number, COLOURS[number % len(COLOURS)], rng, MARKERS[number % 6])
+        if not any(values.values()):
+            axes.text(place * step, 0.5, "n/a", ha="center")
+        del region
+    axes.set_xticks([place * step + (len(runs) - 1) / 2 for place in range(len(groups))], [r.upper() for r in groups])
+    axes.set_ylabel(ylabel)
+    axes.grid(axis="y", alpha=0.3)
+    for number, run in enumerate(runs):
+        axes.plot([], [], marker=MARKERS[number % 6], color=COLOURS[number % len(COLOURS)], label=run, linestyle="")
+    if len(runs) > 1:
+        axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=min(3, len(runs)))
+    return figure
+
+
+def _box(axes: Axes, values: Sequence[float], x: float, colour: str, rng: np.random.Generator, marker: str) -> None:
+    line = {"color": colour, "linewidth": 1.4}
+    axes.boxplot(
+        [values], positions=[x], widths=0.6, showfliers=False, boxprops=line, medianprops=line, whiskerprops=line,
+        capprops=line, manage_ticks=False,
+    )  # fmt: skip
+    spread = x + rng.uniform(-0.18, 0.18, len(values))
+    axes.plot(spread, values, linestyle="", marker=marker, markersize=3.5, color=colour, alpha=0.55)
+
+
+def overlay(
+    image: NDArray, reference: NDArray[np.bool_], prediction: NDArray[np.bool_], *, aspect: float = 1.0
+) -> Figure:
+    """One slice (H, W) with the outlines of reference and prediction.
+
+    Args:
+        image: Any intensities; shown between their 1st and 99th percentile.
+        reference: What should have been found.
+        prediction: What was found.
+        aspect: Height of a pixel over its width.
+    """
+    height, width = image.shape
+    figure = Figure(figsize=(3.2, max(1.2, 3.2 * height * aspect / width)), dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    low, high = np.percentile(image.astype(np.float64), (1, 99.5))
+    axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect, interpolation="nearest")
+    for mask, colour, style in (
+        (reference, OUTLINES["reference"], "solid"),
+        (prediction, OUTLINES["prediction"], "dashed"),
+    ):
+        if mask.any() and not mask.all():  # a constant has no outline, and contour warns about it
+            axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.3, linestyles=style)
+    return figure
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as an <svg> element: the same figure, the same text; no font and no style from elsewhere."""
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "segan_pl", "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    return text.getvalue()
+
+
+def as_png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None}, dpi=110)
+    return content.getvalue()
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()

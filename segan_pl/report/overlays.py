@@ -1,0 +1,79 @@
+"""Pictures of the best, the median and the worst case of a region, read from images, masks and predictions on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segan_pl.data.io import Volume, read_volume, same_grid
+from segan_pl.data.labels import LabelScheme
+from segan_pl.data.volume import Case, CaseError
+from segan_pl.report.figures import as_png, overlay
+
+PREFERRED = ("flair", "t2", "t1ce", "t1")
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One picture.
+
+    Attributes:
+        case: Its name.
+        region: Channel of the label scheme.
+        rank: "best", "median" or "worst".
+        score: Dice of the case and region.
+        caption: What the picture shows, for those who cannot see it too.
+        png: The file.
+    """
+
+    case: str
+    region: str
+    rank: str
+    score: float
+    caption: str
+    png: bytes
+
+
+def chosen(scores: Mapping[str, float]) -> dict[str, str]:
+    """Rank to case: best, median and worst by score, ties by name; n/a is left out, few cases give fewer ranks."""
+    ordered = sorted((-value, case) for case, value in scores.items() if not math.isnan(value))
+    if not ordered:
+        return {}
+    places = {"best": 0, "median": (len(ordered) - 1) // 2, "worst": len(ordered) - 1}
+    out: dict[str, str] = {}
+    for rank, place in places.items():
+        if ordered[place][1] not in out.values():
+            out[rank] = ordered[place][1]
+    return out
+
+
+def draw(case: Case, prediction: Path, scheme: LabelScheme, region: str, *, rank: str, score: float) -> Overlay:
+    """The slice that holds most of the region in reference and prediction together.
+
+    Raises:
+        CaseError: A file cannot be read, or grids differ.
+    """
+    modality = next(m for m in PREFERRED if m in case.images)
+    image = read_volume(case.images[modality])
+    channel = scheme.channels.index(region)
+    assert case.mask is not None  # it was scored
+    reference, found = (_region(read_volume(path), image, scheme, channel, path) for path in (case.mask, prediction))
+    z = int((reference | found).sum((1, 2)).argmax())
+    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
+    figure = overlay(image.array[z], reference[z], found[z], aspect=float(spacing[1] / spacing[0]))
+    caption = (
+        f"{case.name}, {modality}, slice {z}: {region.upper()} reference (yellow, solid) and prediction (blue, "
+        f"dashed), Dice {score:.3f}"
+    )
+    return Overlay(case.name, region, rank, score, caption, as_png(figure))
+
+
+def _region(mask: Volume, image: Volume, scheme: LabelScheme, channel: int, path: Path) -> NDArray[np.bool_]:
+    if not same_grid(mask, image):
+        raise CaseError(f"{path}: lies on another grid than the image; it cannot be drawn over it")
+    return scheme.encode(mask.array.astype(np.uint8))[channel].astype(bool)

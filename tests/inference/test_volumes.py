@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.inferers.utils import sliding_window_inference
+from torch import Tensor, nn
+
+from segan_pl.data.labels import label_scheme
+from segan_pl.data.preparation import Preparation
+from segan_pl.inference.trained import TrainedSegmentor
+from segan_pl.inference.volumes import Windows, decide, probabilities, vote
+
+
+class Ramp(nn.Module):
+    """Adds a ramp along the last axis, so that mirroring matters."""
+
+    divisor = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, M, *spatial) to (B, 1, *spatial)."""
+        self.sizes.append(tuple(image.shape))
+        return self.weight * image.sum(1, keepdim=True) + torch.arange(image.shape[-1], dtype=image.dtype) / 10
+
+
+def segmentor(network: nn.Module, patch: tuple[int, ...] = (16, 16), slices: int = 3) -> TrainedSegmentor:
+    scheme = label_scheme("whole_tumour")
+    modalities = ("t1", "flair")
+    return TrainedSegmentor(
+        network, modalities, scheme, Preparation(), patch, slices, False, torch.float32, Path("x"), ""
+    )
+
+
+@pytest.fixture
+def image() -> Tensor:
+    return torch.randn(2, 5, 10, 13, generator=torch.Generator().manual_seed(0))
+
+
+def test_slices_give_the_probability_of_each_voxel(image: Tensor) -> None:
+    network = Ramp()
+    found = probabilities(segmentor(network), image.half())
+    expected = (image.half().float().sum(0) + torch.arange(13) / 10).sigmoid()
+    torch.testing.assert_close(found, expected[None])
+    assert network.sizes == [(3, 2, 12, 16), (2, 2, 12, 16)]
+
+
+def test_mirroring_is_the_mean_over_all_combinations_flipped_back(image: Tensor) -> None:
+    found = probabilities(segmentor(Ramp()), image[..., :12], mirror=(1, 2))
+    ramp = torch.arange(12) / 10
+    total = image[..., :12].sum(0)
+    expected = ((total + ramp).sigmoid() + (total + ramp.flip(0)).sigmoid()) / 2  # y does not matter to a ramp along x
+    torch.testing.assert_close(found, expected[None])
+
+
+def test_a_3d_network_walks_in_monais_windows_to_the_border(image: Tensor) -> None:
+    network = Ramp()
+    found = probabilities(segmentor(network, patch=(4, 8, 8)), image, windows=Windows(0.25, "constant", 2))
+    reference = sliding_window_inference(image[None], (4, 8, 8), 2, Ramp(), overlap=0.25, mode="constant")
+    torch.testing.assert_close(found, torch.as_tensor(reference)[0].sigmoid())
+    assert {size[2:] for size in network.sizes} == {(4, 8, 8)}
+
+
+def test_a_volume_smaller_than_the_window_is_padded(image: Tensor) -> None:
+    assert probabilities(segmentor(Ramp(), patch=(8, 16, 16)), image).shape == (1, 5, 10, 13)
+
+
+def test_sigmoid_decides_above_a_half_and_softmax_for_the_first_of_equals() -> None:
+    probability = torch.tensor([[0.5, 0.51, 0.2], [0.5, 0.2, 0.2]])
+    np.testing.assert_array_equal(decide(probability, "sigmoid"), [[False, True, False], [False, False, False]])
+    np.testing.assert_array_equal(decide(probability, "softmax"), [[True, True, True], [False, False, False]])
+
+
+def test_three_equal_voters_decide_by_majority_whatever_their_confidence() -> None:
+    sure, doubtful = torch.tensor([[0.99, 0.01]]), torch.tensor([[0.45, 0.55]])
+    np.testing.assert_array_equal(vote([sure, doubtful, doubtful], [1, 1, 1], "sigmoid"), [[False, True]])
+
+
+def test_weights_decide_as_the_authors_quarter_and_half_votes_do() -> None:
+    yes, no = torch.tensor([[0.6]]), torch.tensor([[0.4]])
+    assert vote([yes, yes, no, yes], [0.25, 0.25, 0.5, 0.5], "sigmoid").item()  # 1.0 of 1.5
+    assert not vote([yes, no, no, yes], [0.25, 0.25, 0.5, 0.25], "sigmoid").item()  # 0.5 of 1.25
+
+
+def test_a_tie_goes_to_the_larger_mean_probability_and_then_to_background() -> None:
+    def tied(high: float, low: float) -> bool:
+        return bool(vote([torch.tensor([[high]]), torch.tensor([[low]])], [0.5, 0.5], "sigmoid").item())
+
+    assert tied(0.9, 0.4)
+    assert not tied(0.6, 0.1)
+    assert not tied(0.6, 0.4)
+
+
+def test_labels_are_voted_for_and_a_tie_goes_to_the_larger_mean() -> None:
+    a = torch.tensor([[0.5], [0.3], [0.2]])
+    b = torch.tensor([[0.1], [0.8], [0.1]])
+    c = torch.tensor([[0.45], [0.0], [0.55]])
+    np.testing.assert_array_equal(vote([a, b], [1, 1], "softmax").squeeze(1), [False, True, False])
+    np.testing.assert_array_equal(vote([a, a, b, c], [1, 1, 1, 1], "softmax").squeeze(1), [True, False, False])
