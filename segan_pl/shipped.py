@@ -10,7 +10,7 @@ import yaml
 
 from segan_pl.errors import UsageError, nearest
 
-FOLDERS = ("systems", "data", "trainer", ".")
+FOLDERS = ("systems", "data", "preparation", "trainer", ".")
 FLAGS = ("--config", "-c")
 _PACKAGE = Path(__file__).resolve().parent
 

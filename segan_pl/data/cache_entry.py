@@ -150,7 +150,7 @@ def open_arrays(
         modalities=tuple(modalities),
         image=np.load(place / IMAGE, mmap_mode="r"),
         label=np.load(place / LABEL, mmap_mode="r") if LABEL in record["files"] else None,
-        geometry=_geometry(record["geometry"]),
+        geometry=Geometry.from_dict(record["geometry"]),
         outside={int(label): count for label, count in record["outside"].items()},
         channels=tuple(rows.get(modality, ABSENT) for modality in modalities),
         labels=tuple(int(label) for label in record["labels"]),
@@ -159,17 +159,7 @@ def open_arrays(
 
 def geometry_fields(geometry: Geometry) -> dict[str, Any]:
     """What the sidecar says of a geometry."""
-    return {
-        "native": list(geometry.native),
-        "start": list(geometry.start),
-        "shape": list(geometry.shape),
-        "affine": [list(row) for row in geometry.affine],
-    }
-
-
-def _geometry(fields: Mapping[str, Any]) -> Geometry:
-    affine = tuple(tuple(row) for row in fields["affine"])
-    return Geometry(tuple(fields["native"]), tuple(fields["start"]), tuple(fields["shape"]), affine)
+    return geometry.as_dict()
 
 
 def _require_ours(record: Any, name: str) -> None:

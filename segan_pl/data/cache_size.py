@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segan_pl.data.cache import Cache
 from segan_pl.data.cache_building import SLACK_BYTES, existing
+from segan_pl.data.geometry import frame_geometry
 from segan_pl.data.io import read_grid
 from segan_pl.data.preparation import Preparation
 from segan_pl.data.volume import Case, CaseError
@@ -129,6 +130,7 @@ def _prepared_shape(case: Case, preparation: Preparation) -> Sequence[int]:
     if preparation.crop is not None and not isinstance(preparation.crop, str):
         return preparation.crop
     try:
-        return read_grid(next(iter(case.images.values()))).shape
+        grid = read_grid(next(iter(case.images.values())))
+        return frame_geometry(grid.shape, grid.affine, preparation.orientation, preparation.spacing_mm).frame
     except CaseError as error:
         raise CaseError(f"{case.name}: {error}") from error

@@ -290,6 +290,7 @@ class MRIDataModule(L.LightningDataModule):
             patch=self.patch,
             augmentation=self.augmentation,
             rows=self.rows("train"),
+            background=self.preparation.background,
         )
         return self._loader(dataset, sampler)
 

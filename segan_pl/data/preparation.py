@@ -1,18 +1,19 @@
-"""What is done to a case once, before training: crop or pad, and scale; a frozen, versioned value."""
+"""What is done to a case once, before training: orient, resample, crop or pad, and scale; a frozen value."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segan_pl.data.checks import MASK, duplicates, labels_of, read_case
-from segan_pl.data.io import Volume
+from segan_pl.data.geometry import Interpolation, frame_geometry
+from segan_pl.data.io import Nonfinite, Volume
 from segan_pl.data.scaling import Bounds, moments, percentile_bounds, scale_between, standardise, table_range
 from segan_pl.data.volume import Case, CaseError, Geometry, Shape
 
@@ -25,19 +26,31 @@ class Preparation:
 
     Attributes:
         crop: (D, H, W) of a centre crop, with zero padding where a volume is smaller; "nonzero" for the box that
-            holds every voxel that is not 0 in some modality; None for the whole volume.
-        scaling: "percentile" clips each modality to `percentiles` and scales it to [0, 1]; "zscore" is mean 0 and
+            holds every voxel that is not 0 in some modality, "scaled" for the same after scaling; None for the whole.
+        scaling: "percentile" clips each modality to `percentiles` and scales it to `interval`; "zscore" is mean 0 and
             deviation 1 inside the brain (where any modality is not 0) and 0 outside; "none" keeps the values.
         percentiles: Of the voxels that `over` names, linearly interpolated, 0 to 100.
         over: Which voxels the percentiles, or mean and deviation, count: those of the crop, the non-zero ones of the
-            crop, or the whole native volume. Padding never counts.
+            crop, the positive ones of the crop, or the whole volume. Padding never counts.
+        interval: What "percentile" scales to; a constant modality and padding become its low end.
+        margin: Voxels (below, above) that a "nonzero" or "scaled" box gains on each axis, as far as the volume goes.
+        spacing_mm: (x, y, z) to resample to, after orienting and before all else; None keeps the file's.
+        interpolation: Of images when resampling; masks take the nearest voxel. Label counts are of the resampled grid.
+        orientation: Where x, y and z lead, e.g. "LPS"; None keeps the file's axes.
+        nonfinite: NaN and Inf voxels of an image: "refuse" the case, or make them "zero", with a note.
         version: Of this arithmetic; a change of results changes it, and with it every cache entry's key.
     """
 
-    crop: tuple[int, int, int] | Literal["nonzero"] | None = (128, 180, 180)
+    crop: tuple[int, int, int] | Literal["nonzero", "scaled"] | None = (128, 180, 180)
     scaling: Literal["percentile", "zscore", "none"] = "percentile"
     percentiles: tuple[float, float] = (2.0, 98.0)
-    over: Literal["crop", "nonzero", "volume"] = "crop"
+    over: Literal["crop", "nonzero", "positive", "volume"] = "crop"
+    interval: tuple[float, float] = (0.0, 1.0)
+    margin: tuple[int, int] = (0, 0)
+    spacing_mm: tuple[float, float, float] | None = None
+    interpolation: Interpolation = "linear"
+    orientation: str | None = None
+    nonfinite: Nonfinite = "refuse"
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -46,8 +59,33 @@ class Preparation:
             raise ValueError(f"percentiles are {self.percentiles}; expected 0 <= low < high <= 100")
         if isinstance(self.crop, tuple | list) and min(self.crop) < 1:
             raise ValueError(f"crop is {self.crop}; expected positive sizes (D, H, W)")
+        self._require_box()
+        if not -FLOAT16_MAX <= self.interval[0] < self.interval[1] <= FLOAT16_MAX:
+            raise ValueError(f"interval is {self.interval}; expected low < high")
+        if self.spacing_mm is not None and not (min(self.spacing_mm) > 0 and max(self.spacing_mm) < np.inf):
+            raise ValueError(f"spacing_mm is {self.spacing_mm}; expected positive sizes (x, y, z)")
+        axes = [{"L": "R", "P": "A", "I": "S"}.get(letter, letter) for letter in self.orientation or "RAS"]
+        if sorted(axes) != ["A", "R", "S"]:
+            raise ValueError(
+                f"orientation is {self.orientation!r}; expected one letter each of L/R, P/A, I/S, as 'LPS'"
+            )
         if self.version != 1:
             raise ValueError(f"preparation version {self.version}; this release knows 1")
+
+    def _require_box(self) -> None:
+        """Refuse a margin without a box, and a box after scaling where it could not be found."""
+        boxed = self.crop in ("nonzero", "scaled")
+        if min(self.margin) < 0 or (max(self.margin) > 0 and not boxed):
+            raise ValueError(f"margin is {self.margin}; expected voxels >= 0, with crop 'nonzero' or 'scaled' only")
+        if self.crop == "scaled" and (self.over == "crop" or (self.scaling == "percentile" and self.interval[0] != 0)):
+            raise ValueError(
+                "crop 'scaled' is found after scaling; expected another `over` than 'crop', interval from 0"
+            )
+
+    @property
+    def background(self) -> float:
+        """The prepared value of padding."""
+        return float(self.interval[0]) if self.scaling == "percentile" else 0.0
 
     @property
     def needs_brain(self) -> bool:
@@ -57,7 +95,10 @@ class Preparation:
     def as_dict(self) -> dict[str, object]:
         """The fields as JSON holds them; equal for equal preparations, however they were typed."""
         crop = [int(n) for n in self.crop] if isinstance(self.crop, tuple | list) else self.crop
-        return {**asdict(self), "crop": crop, "percentiles": [float(p) for p in self.percentiles]}
+        spacing = None if self.spacing_mm is None else [float(size) for size in self.spacing_mm]
+        floats = {name: [float(p) for p in getattr(self, name)] for name in ("percentiles", "interval")}
+        margin = [int(n) for n in self.margin]
+        return {**asdict(self), "crop": crop, "margin": margin, "spacing_mm": spacing, **floats}
 
     def digest(self) -> str:
         """12 hexadecimal digits that differ whenever a field does."""
@@ -98,11 +139,13 @@ def prepare(case: Case, preparation: Preparation) -> Prepared:
     Raises:
         CaseError: A file cannot be used, files disagree, or a value does not fit float16 (scaling "none" only).
     """
-    parts: Iterable[tuple[str, Volume]] = read_case(case)
+    parts: Iterable[tuple[str, Volume]] = read_case(case, nonfinite=preparation.nonfinite)
     brain = None
     if preparation.needs_brain:  # all modalities at once
         parts = list(parts)
-        brain = np.logical_or.reduce([volume.array != 0 for part, volume in parts if part != MASK])
+        frame = _frame(parts[0][1], preparation)
+        images = (frame.framed(volume.array, preparation.interpolation) for part, volume in parts if part != MASK)
+        brain = np.logical_or.reduce([image != 0 for image in images])
     work: _Work | None = None
     for part, volume in parts:
         work = work or _Work(case.name, preparation, _geometry(volume, preparation, brain), len(case.images), brain)
@@ -120,7 +163,9 @@ class _Work:
     ) -> None:
         self.name, self.preparation, self.geometry, self.brain = name, preparation, geometry, brain
         padded = geometry.real_box != tuple(slice(0, n) for n in geometry.shape)
-        self.image = (np.zeros if padded else np.empty)((channels, *geometry.shape), np.float16)
+        self.image = np.empty((channels, *geometry.shape), np.float16)
+        if padded:
+            self.image[...] = preparation.interval[0] if preparation.scaling == "percentile" else 0
         self.label: NDArray[np.uint8] | None = None
         self.labels: dict[int, int] = {}
         self.outside: dict[int, int] = {}
@@ -135,18 +180,36 @@ class _Work:
         if part == MASK:
             label = labels_of(volume, self.name)
             self.label = np.ascontiguousarray(self.geometry.crop(label))
-            self.labels, self.outside = _count(label, self.geometry)
+            self.labels, self.outside = _count(self.geometry.framed(label), self.geometry)
             return
         out = self.image[len(self.bounds)][self.geometry.real_box]
-        self.bounds[part] = bounds = _scale(volume.array, self.geometry, self.preparation, self.brain, out)
+        self.bounds[part] = bounds = _scale(self._framed(volume), self.geometry, self.preparation, self.brain, out)
         if self.preparation.scaling == "none" and max(map(abs, bounds)) > FLOAT16_MAX:
             raise CaseError(
                 f"{self.name}: {part} has values from {bounds.low:g} to {bounds.high:g}, expected at most "
                 f"{FLOAT16_MAX:g} (float16); choose another scaling than 'none'"
             )
 
+    def _framed(self, volume: Volume) -> NDArray:
+        """An image on the grid that is cropped; the file's voxels unless it is resampled."""
+        if not self.geometry.resampled:
+            return self.geometry.framed(volume.array)
+        return self.geometry.framed(volume.array, self.preparation.interpolation)
+
+    def _crop_scaled(self) -> None:
+        """Cut everything to the box of what is not 0 after scaling."""
+        start, shape = _bounding_box(np.logical_or.reduce(self.image != 0), self.preparation.margin)
+        self.geometry = replace(self.geometry, start=start, shape=shape)
+        box = self.geometry.native_box
+        self.image = np.ascontiguousarray(self.image[:, *box])
+        if self.label is not None:
+            self.labels, self.outside = _count(self.label, self.geometry)
+            self.label = np.ascontiguousarray(self.label[box])
+
     def finish(self) -> Prepared:
         """All of it, with what a user should know."""
+        if self.preparation.crop == "scaled":
+            self._crop_scaled()
         notes = [*self.notes, *duplicates(self.digests), *self._flat()]
         if self.label is not None and set(self.labels) <= {0}:
             notes.append("the mask is all background")
@@ -166,33 +229,44 @@ class _Work:
         """A note for each modality without contrast."""
         zscore = self.preparation.scaling == "zscore"
         flat = [part for part, (low, high) in self.bounds.items() if high <= (0 if zscore else low)]
-        became = "" if self.preparation.scaling == "none" else ", all 0 now"
+        became = (
+            ""
+            if self.preparation.scaling == "none"
+            else f", all {self.preparation.interval[0] if not zscore else 0:g} now"
+        )
         return [f"{part} has no contrast over the {self.preparation.over}{became}" for part in flat]
+
+
+def _frame(grid: Volume, preparation: Preparation) -> Geometry:
+    """The grid that is cropped: the file's, oriented and resampled."""
+    return frame_geometry(grid.shape, grid.affine, preparation.orientation, preparation.spacing_mm)
 
 
 def _geometry(grid: Volume, preparation: Preparation, brain: NDArray[np.bool_] | None) -> Geometry:
     """Where the prepared volume lies in the native one."""
-    native = grid.shape
-    affine = tuple(tuple(float(v) for v in row) for row in grid.affine)
-    if preparation.crop is None:
-        return Geometry(native, (0, 0, 0), native, affine)
+    frame = _frame(grid, preparation)
+    if preparation.crop is None or preparation.crop == "scaled":  # that box is found last
+        return frame
     if preparation.crop == "nonzero":
         assert brain is not None
-        start, shape = _bounding_box(brain)
-        return Geometry(native, start, shape, affine)
+        start, shape = _bounding_box(brain, preparation.margin)
+        return replace(frame, start=start, shape=shape)
     # int() cuts towards zero, as the authors' code does: 155 to 128 starts at 13.
-    z, y, x = (int(n / 2 - c / 2) for n, c in zip(native, preparation.crop, strict=True))
+    z, y, x = (int(n / 2 - c / 2) for n, c in zip(frame.frame, preparation.crop, strict=True))
     depth, height, width = preparation.crop
-    return Geometry(native, (z, y, x), (depth, height, width), affine)
+    return replace(frame, start=(z, y, x), shape=(depth, height, width))
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[Shape, Shape]:
-    """Start and shape of the smallest box around what is true; of everything where nothing is."""
+def _bounding_box(mask: NDArray[np.bool_], margin: tuple[int, int]) -> tuple[Shape, Shape]:
+    """Start and shape of the smallest box around what is true, with a margin; of everything where nothing is."""
     if not mask.any():
         depth, height, width = mask.shape
         return (0, 0, 0), (depth, height, width)
     spans = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    z, y, x = ((int(span[0]), int(span[-1]) - int(span[0]) + 1) for span in spans)
+    below, above = margin
+    first = [max(0, int(span[0]) - below) for span in spans]
+    last = [min(n, int(span[-1]) + 1 + above) for span, n in zip(spans, mask.shape, strict=True)]
+    z, y, x = ((f, e - f) for f, e in zip(first, last, strict=True))
     return (z[0], y[0], x[0]), (z[1], y[1], x[1])
 
 
@@ -206,11 +280,14 @@ def _scale(
         return Bounds(0.0, 0.0)
     if preparation.scaling == "percentile":
         values = table_range(counted)
-        bounds = percentile_bounds(counted, preparation.percentiles, values, nonzero=preparation.over == "nonzero")
-        scale_between(region, bounds, values, out)
+        nonzero, positive = preparation.over == "nonzero", preparation.over == "positive"
+        bounds = percentile_bounds(counted, preparation.percentiles, values, nonzero=nonzero, positive=positive)
+        scale_between(region, bounds, values, out, preparation.interval)
     elif preparation.scaling == "zscore" and brain is not None:
         inside = brain[geometry.native_box]
-        where = {"crop": inside, "nonzero": inside & (region != 0), "volume": brain}[preparation.over]
+        where = {"nonzero": inside & (region != 0), "positive": inside & (region > 0), "volume": brain}.get(
+            preparation.over, inside
+        )
         bounds = moments(counted, where)
         standardise(region, bounds, inside, out)
     else:

@@ -186,6 +186,7 @@ class SliceDataset(Dataset[Batch]):
         patch: (H, W) of a training patch.
         augmentation: What the plans' numbers mean.
         rows: The cases' rows in the data module's case table.
+        background: Value of the image where a patch reaches beyond the volume.
     """
 
     def __init__(
@@ -197,8 +198,10 @@ class SliceDataset(Dataset[Batch]):
         patch: tuple[int, int],
         augmentation: Augmentation,
         rows: Sequence[int],
+        background: float = 0.0,
     ) -> None:
         self.places = list(places)
+        self.background = background
         self.table = table
         self.present = torch.tensor([[channel != ABSENT for channel in place.channels] for place in places])
         self.lookup = scheme.table()
@@ -215,7 +218,10 @@ class SliceDataset(Dataset[Batch]):
         cases, slices = self.table.case[plan.rows], self.table.z[plan.rows]
         size, modalities = len(plan.rows), len(self.places[0].channels)
         present = self.present[torch.from_numpy(cases.astype(np.int64))]
-        image = np.zeros((size, modalities, *self.patch), np.float32 if self.augmentation.warps else np.float16)
+        dtype = np.float32 if self.augmentation.warps else np.float16
+        image = np.zeros((size, modalities, *self.patch), dtype)
+        if self.background:
+            image[present.numpy()] = self.background
         label = np.zeros((size, *self.patch), np.uint8)
         origin = np.zeros((size, 3), np.int64)
         for b, (case, z) in enumerate(zip(cases, slices, strict=True)):
@@ -241,7 +247,8 @@ class SliceDataset(Dataset[Batch]):
         if self.augmentation.warps:
             turn = (start, self.patch, float(draws.rotation[b]), float(draws.scale[b]))
             planes = np.stack([volume[m, z] for m in place.channels if m != ABSENT]).astype(np.float32)
-            image[there] = warp(torch.from_numpy(planes), *turn, "bilinear").numpy()
+            turned = warp(torch.from_numpy(planes - self.background), *turn, "bilinear").numpy()
+            image[there] = turned + self.background
             label[:] = warp(torch.from_numpy(mask[z].astype(np.float32))[None], *turn, "nearest")[0].numpy()
         else:
             for channel in there:

@@ -31,7 +31,12 @@ def table_range(volume: NDArray) -> range | None:
 
 
 def percentile_bounds(
-    region: NDArray, percentiles: tuple[float, float], values: range | None, *, nonzero: bool = False
+    region: NDArray,
+    percentiles: tuple[float, float],
+    values: range | None,
+    *,
+    nonzero: bool = False,
+    positive: bool = False,
 ) -> Bounds:
     """Percentiles of (D, H, W) voxels, equal to `np.percentile(region, percentiles)` (linear).
 
@@ -40,13 +45,16 @@ def percentile_bounds(
         percentiles: Low and high, 0 to 100.
         values: `table_range(region)`.
         nonzero: (0, 0) comes back where nothing is left to count.
+        positive: Only those above 0 count; the same.
     """
     if values is None:
-        counted = region[region != 0] if nonzero else region
+        counted = region[region > 0] if positive else region[region != 0] if nonzero else region
         low, high = np.percentile(counted.astype(np.float64), percentiles) if counted.size else (0.0, 0.0)
         return Bounds(float(low), float(high))
     counts = _histogram(region, values)
-    if nonzero and 0 in values:
+    if positive:
+        counts[: max(0, 1 - values.start)] = 0
+    elif nonzero and 0 in values:
         counts[values.index(0)] = 0
     total = int(counts.sum())
     if total == 0:
@@ -56,21 +64,27 @@ def percentile_bounds(
     return Bounds(low, high)
 
 
-def scale_between(region: NDArray, bounds: Bounds, values: range | None, out: NDArray[np.float16]) -> None:
-    """(D, H, W) voxels clipped to `bounds` and scaled to [0, 1] into `out`; all 0 where the bounds are equal.
+def scale_between(
+    region: NDArray,
+    bounds: Bounds,
+    values: range | None,
+    out: NDArray[np.float16],
+    interval: tuple[float, float] = (0.0, 1.0),
+) -> None:
+    """(D, H, W) voxels clipped to `bounds` and scaled to `interval` into `out`; its low end where the bounds are equal.
 
     `values` is `table_range(region)`, or of a volume that holds the region.
     """
     if bounds.high <= bounds.low:
-        out[...] = 0
+        out[...] = interval[0]
     elif values is not None:
-        table = _unit(np.arange(values.start, values.stop, dtype=np.float64), bounds).astype(np.float16)
+        table = _unit(np.arange(values.start, values.stop, dtype=np.float64), bounds, interval).astype(np.float16)
         for index, plane in zip(_indices(region, values.start), out, strict=True):
             # "clip" spares the buffering that the default needs in order to raise; every index is inside.
             plane[...] = np.take(table, index, mode="clip")
     else:
         for source, plane in zip(region, out, strict=True):
-            plane[...] = _unit(source.astype(np.float64), bounds)
+            plane[...] = _unit(source.astype(np.float64), bounds, interval)
 
 
 def moments(region: NDArray, inside: NDArray[np.bool_]) -> Bounds:
@@ -87,9 +101,11 @@ def standardise(region: NDArray, moment: Bounds, inside: NDArray[np.bool_], out:
             plane[mask] = (source[mask].astype(np.float64) - moment.low) / moment.high
 
 
-def _unit(values: NDArray[np.float64], bounds: Bounds) -> NDArray[np.float64]:
+def _unit(values: NDArray[np.float64], bounds: Bounds, interval: tuple[float, float]) -> NDArray[np.float64]:
     """Clipped before scaling, so that an outlier of 1e300 cannot overflow."""
-    return (np.clip(values, bounds.low, bounds.high) - bounds.low) / (bounds.high - bounds.low)
+    unit = (np.clip(values, bounds.low, bounds.high) - bounds.low) / (bounds.high - bounds.low)
+    low, high = interval
+    return unit if (low, high) == (0, 1) else low + unit * (high - low)
 
 
 def _indices(region: NDArray, first: int) -> Iterator[NDArray[np.intp]]:

@@ -1,7 +1,7 @@
 """A case, its place in space, and its prepared arrays.
 
 Every array here is (D, H, W) = (z, y, x): the axes of the file in reverse, so that a NIfTI volume is a view and an
-axial slice is contiguous. Nothing is ever reoriented; the affine is the file's, for voxel indices (x, y, z).
+axial slice is contiguous. Nothing is reoriented unless a preparation asks for it; see `Geometry` (geometry.py).
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Shape = tuple[int, int, int]
+from segan_pl.data.geometry import Geometry as Geometry
+from segan_pl.data.geometry import Shape as Shape
 
 _ALL = slice(None)
 MODALITIES = ("t1", "t1ce", "t2", "flair")
@@ -58,65 +58,6 @@ class Case:
             value: str | None = getattr(self, name)
             return value
         return self.extra.get(name) or None
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where a prepared volume lies in its native grid: a crop, zero padding, or both, one axis at a time.
-
-    Attributes:
-        native: Native shape (D, H, W), voxels.
-        start: Native index of the first prepared voxel; negative where the prepared volume begins with padding.
-        shape: Prepared shape (D, H, W), voxels.
-        affine: The native affine, 4 rows of 4, voxel (x, y, z) to mm.
-    """
-
-    native: Shape
-    start: Shape
-    shape: Shape
-    affine: tuple[tuple[float, ...], ...] = field(default=((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)))
-
-    def _overlap(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """The shared box, as slices of the native and of the prepared grid."""
-        first = [max(0, s) for s in self.start]
-        last = [max(f, min(n, s + p)) for f, n, s, p in zip(first, self.native, self.start, self.shape, strict=True)]
-        native = tuple(slice(f, e) for f, e in zip(first, last, strict=True))
-        prepared = tuple(slice(f - s, e - s) for f, e, s in zip(first, last, self.start, strict=True))
-        return native, prepared
-
-    @property
-    def native_box(self) -> tuple[slice, ...]:
-        """The part of the native grid that the prepared volume holds."""
-        return self._overlap()[0]
-
-    @property
-    def real_box(self) -> tuple[slice, ...]:
-        """The part of the prepared grid that is not padding."""
-        return self._overlap()[1]
-
-    def crop(self, native: NDArray, fill: float = 0) -> NDArray:
-        """Native (..., D, H, W) to prepared (..., D, H, W), `fill` where the prepared volume is padding."""
-        if native.shape[-3:] != self.native:
-            raise ValueError(f"native array has shape {native.shape[-3:]}, the geometry says {self.native}")
-        source, place = self._overlap()
-        if self.start == (0, 0, 0) and self.shape == self.native:
-            return native
-        out = np.full((*native.shape[:-3], *self.shape), fill, native.dtype)
-        out[_last_axes(place)] = native[_last_axes(source)]
-        return out
-
-    def restore(self, prepared: NDArray, fill: float = 0) -> NDArray:
-        """Prepared (..., D, H, W) to native (..., D, H, W), `fill` outside the crop; exact where they overlap."""
-        if prepared.shape[-3:] != self.shape:
-            raise ValueError(f"prepared array has shape {prepared.shape[-3:]}, the geometry says {self.shape}")
-        place, source = self._overlap()
-        out = np.full((*prepared.shape[:-3], *self.native), fill, prepared.dtype)
-        out[_last_axes(place)] = prepared[_last_axes(source)]
-        return out
-
-
-def _last_axes(box: tuple[slice, ...]) -> tuple[Any, ...]:
-    return (..., *box)
 
 
 @dataclass(frozen=True)

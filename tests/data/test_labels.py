@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from segan_pl.data.labels import TARGETS, label_scheme
+from segan_pl.data.labels import CONVENTIONS, TARGETS, label_scheme
 from segan_pl.data.volume import CaseError
 
 
@@ -16,7 +18,7 @@ def test_regions_of_brats_are_nested_as_the_challenge_defines_them():
 
 @pytest.mark.parametrize("name", ["regions", "labels"])
 def test_a_label_that_is_enhancing_tumour_in_other_years_is_refused_and_never_silently_empty(name):
-    with pytest.raises(CaseError, match=r"a: the mask holds label \[3\].*whole_tumour knows it"):
+    with pytest.raises(CaseError, match=r"a: the mask holds label \[3\].*brats2023"):
         label_scheme(name).require_known([0, 1, 2, 3], "a")
 
 
@@ -42,7 +44,7 @@ def test_background_is_not_scored():
 
 def test_an_unknown_label_is_refused_with_what_the_scheme_knows():
     label_scheme("whole_tumour").require_known([0, 4], "a")
-    with pytest.raises(CaseError, match=r"a: the mask holds label \[4\], scheme 'binary' knows \[0, 1\]"):
+    with pytest.raises(CaseError, match=r"a: the mask holds label \[4\], 'binary' knows \[0, 1\]"):
         label_scheme("binary").require_known([0, 1, 4], "a")
 
 
@@ -51,3 +53,35 @@ def test_every_scheme_has_one_member_list_and_one_export_label_a_channel(name):
     scheme = label_scheme(name)
     assert len(scheme.channels) == len(scheme.members) == len(scheme.export)
     assert {label for members in scheme.members for label in members} <= set(scheme.known)
+
+
+PAIRS = [
+    (target, name)
+    for target in TARGETS
+    for name in CONVENTIONS
+    if target != "binary" and (target, name) != ("regions", "binary")
+]
+
+
+@given(st.sampled_from(PAIRS), st.lists(st.integers(0, 255), min_size=1, max_size=20))
+def test_decoded_channels_encode_to_themselves_under_every_convention(pair, draws):
+    scheme = label_scheme(*pair)
+    native = np.array([scheme.known[draw % len(scheme.known)] for draw in draws], np.uint8)
+    encoded = scheme.encode(native)
+    np.testing.assert_array_equal(scheme.encode(scheme.decode(encoded)), encoded)
+    if pair[0] == "labels":
+        np.testing.assert_array_equal(scheme.decode(encoded), native)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "wt", "tc", "et"),
+    [
+        ("brats2015", [0, 1, 2, 3, 4], [0, 1, 1, 1, 1], [0, 1, 0, 1, 1], [0, 0, 0, 0, 1]),
+        ("brats2023", [0, 1, 2, 3], [0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]),
+        ("brats2024", [0, 1, 2, 3, 4], [0, 1, 1, 1, 0], [0, 1, 0, 1, 0], [0, 0, 0, 1, 0]),
+        ("msd", [0, 1, 2, 3], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]),
+    ],
+)
+def test_regions_of_each_convention_by_hand(name, labels, wt, tc, et):
+    encoded = label_scheme("regions", name).encode(np.array(labels, np.uint8))
+    assert encoded[:3].tolist() == [wt, tc, et]

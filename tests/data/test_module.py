@@ -166,9 +166,7 @@ def test_an_incomplete_case_is_dropped_on_request_and_noted(copy: Path, tmp_path
 
 
 def test_an_unknown_label_scheme_is_refused_with_those_known(make_data: MakeData) -> None:
-    with pytest.raises(
-        CaseError, match=r"--data.labels tumor: no such label scheme; did you mean 'whole_tumour'\?"
-    ):
+    with pytest.raises(CaseError, match=r"--data.labels tumor: no such label scheme; did you mean 'whole_tumour'\?"):
         make_data(labels="tumor")
 
 
@@ -310,3 +308,17 @@ def test_the_case_table_has_a_row_a_case_with_its_part_and_what_it_lacks(copy: P
     assert rows[zeroed.parent.name]["grade"] == zeroed.parent.parent.name
     parts = [row["part"] for row in rows.values()]
     assert {part: parts.count(part) for part in set(parts)} == {"train": 5, "val": 2, "dropped": 1}
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(rotation_deg=20)])
+def test_a_patch_beyond_the_volume_holds_the_background_of_the_preparation(
+    cohort: Path, tmp_path: Path, augmentation: Augmentation
+) -> None:
+    preparation = Preparation(crop=None, percentiles=(0, 100), over="volume", interval=(-1, 1))
+    data = build_data(cohort, tmp_path, preparation=preparation, patch=(64, 64), augmentation=augmentation)
+    data.prepare_data()
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    corner = batch.image[..., :4, :4]  # a volume of 48 x 48 stands in the middle of the patch
+    np.testing.assert_allclose(corner, -1, atol=1e-6)
+    assert batch.image.max() > 0.2

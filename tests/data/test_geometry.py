@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segan_pl.data.geometry import Geometry, frame_geometry
+
+CODES = ("LPS", "RAS", "PIR", "SAL", "IRP")
+OBLIQUE = np.array([[0.9, -0.3, 0.1, 5], [0.35, 1.8, 0.2, -7], [-0.1, 0.2, 3.1, 11], [0, 0, 0, 1.0]])
+sizes = st.tuples(*[st.integers(1, 6)] * 3)
+
+
+def moved(geometry: Geometry, start, shape) -> Geometry:
+    return Geometry.from_dict({**geometry.as_dict(), "start": list(start), "shape": list(shape)})
+
+
+@given(sizes, sizes, st.tuples(*[st.integers(-3, 3)] * 3), st.sampled_from(CODES))
+def test_orientation_and_crop_return_to_the_native_grid_exactly(native, shape, start, code):
+    geometry = moved(frame_geometry(native, OBLIQUE, code, None), start, shape)
+    array = np.arange(1, 1 + np.prod(native), dtype=np.int32).reshape(native)
+    back = geometry.restore(geometry.crop(array))
+    kept = np.isin(array, geometry.crop(array))
+    np.testing.assert_array_equal(back, np.where(kept, array, 0))
+    assert kept.sum() == np.prod([s.stop - s.start for s in geometry.native_box])
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_orientation_equals_nibabels(code):
+    array = np.arange(24).reshape(2, 3, 4)
+    image = nib.Nifti1Image(array.T.astype(np.int16), OBLIQUE)
+    change = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(OBLIQUE), nib.orientations.axcodes2ornt(tuple(code))
+    )
+    expected = image.as_reoriented(change)
+    geometry = frame_geometry((2, 3, 4), OBLIQUE, code, None)
+    np.testing.assert_array_equal(geometry.crop(array), np.asanyarray(expected.dataobj).T)
+    np.testing.assert_allclose(geometry.affine_prepared, expected.affine)
+
+
+@pytest.mark.parametrize("code", [None, *CODES])
+def test_a_linear_ramp_in_mm_is_resampled_exactly_inside(code):
+    native = (7, 8, 9)
+
+    def ramp(affine, shape):
+        z, y, x = np.indices(shape).reshape(3, -1)
+        mm = affine[:3, :3] @ np.stack([x, y, z]) + affine[:3, 3:]
+        return (2 * mm[0] - mm[1] + 0.5 * mm[2]).reshape(shape)
+
+    geometry = frame_geometry(native, OBLIQUE, code, (1.0, 1.1, 1.3))
+    assert geometry.resampled
+    found = geometry.crop(ramp(OBLIQUE, native))
+    inside = (slice(3, -3),) * 3
+    np.testing.assert_allclose(found[inside], ramp(geometry.affine_prepared, geometry.shape)[inside], atol=1e-3)
+
+
+def test_resampling_equals_simpleitks_on_an_oblique_anisotropic_grid():
+    array = np.random.default_rng(0).normal(size=(6, 8, 9)).astype(np.float32)
+    rotation = np.linalg.qr(OBLIQUE[:3, :3])[0]
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = rotation * [1.0, 1.5, 4.0], [3, -4, 5]
+    geometry = frame_geometry(array.shape, affine, None, (1.2, 1.2, 1.2))
+    image = SimpleITK.GetImageFromArray(array)
+    image.SetSpacing((1.0, 1.5, 4.0))
+    image.SetDirection(rotation.ravel().tolist())
+    image.SetOrigin((3.0, -4.0, 5.0))
+    prepared = geometry.affine_prepared
+    expected = SimpleITK.GetArrayFromImage(
+        SimpleITK.Resample(
+            image,
+            [int(n) for n in geometry.shape[::-1]],
+            SimpleITK.Transform(),
+            SimpleITK.sitkLinear,
+            prepared[:3, 3].tolist(),
+            (1.2, 1.2, 1.2),
+            rotation.ravel().tolist(),
+        )
+    )
+    inside = (slice(2, -2),) * 3  # beyond the outermost centres SimpleITK gives 0
+    np.testing.assert_allclose(geometry.crop(array)[inside], expected[inside], atol=1e-4)
+
+
+def test_finer_labels_come_back_whole_and_probabilities_stay_where_they_were():
+    label = np.random.default_rng(0).integers(0, 4, (4, 5, 6)).astype(np.uint8)
+    geometry = frame_geometry(label.shape, np.diag([2.0, 2, 2, 1]), "LPS", (0.5, 0.5, 0.5))
+    back = geometry.restore(geometry.crop(label))
+    assert back.dtype == np.uint8
+    np.testing.assert_array_equal(back, label)
+    ramp = np.broadcast_to(np.linspace(0, 1, 6, dtype=np.float32), (2, 4, 5, 6))
+    restored = geometry.restore(geometry.crop(ramp))
+    assert restored.shape == (2, 4, 5, 6)
+    np.testing.assert_allclose(restored[..., 1:-1], ramp[..., 1:-1], atol=1e-5)
+
+
+def test_json_keeps_a_geometry_exactly():
+    geometry = moved(frame_geometry((4, 5, 6), OBLIQUE, "LPS", (1.0, 0.7, 1 / 3)), (-1, 0, 2), (3, 3, 3))
+    assert Geometry.from_dict(json.loads(json.dumps(geometry.as_dict()))) == geometry
