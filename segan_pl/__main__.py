@@ -19,11 +19,14 @@ COMMANDS = {
     "split": "part a data set into train, validation, test or folds",
     "prepare": "check and preprocess a data set into the cache",
     "predict": "segment the cases of a folder, each on its own grid",
+    "evaluate": "score segmentation files against masks, case by case",
     "compare": "compare two runs or more over the same cases",
+    "report": "one page about runs, from their saved files",
     "demo": "generate a small cohort, train on it, show the scores",
 }
 
-WITHOUT_TRAINER = ("check", "split", "prepare", "predict", "compare")  # modules of segan_pl.commands
+# Modules of segan_pl.commands.
+WITHOUT_TRAINER = ("check", "split", "prepare", "predict", "evaluate", "compare", "report")
 
 HELP = f"""usage: segan_pl [--version] [--help] [--debug] COMMAND [options]
 

@@ -69,7 +69,7 @@ class SeganCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            if isinstance(error.__cause__, CaseError):
+            if isinstance(error.__cause__, CaseError | UsageError):
                 raise error.__cause__ from None
             raise
 

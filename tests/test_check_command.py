@@ -108,7 +108,7 @@ def test_every_layout_is_read_and_its_labels_understood(
     [
         (["--json={tmp}/none/x.json"], "none is no folder that may be written to"),
         (["--csv={tmp}"], "it is a folder"),
-        (["--csv=-", "--json=-"], "--json and --csv both say -"),
+        (["--csv=-", "--json=-"], "two say -"),
         (["--workers=0"], "workers"),
         (["--jsn=x"], "Did you mean"),
     ],

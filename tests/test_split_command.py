@@ -13,6 +13,7 @@ import pytest
 from segan_pl.__main__ import main
 from segan_pl.data.cohort import find_cohort
 from segan_pl.data.splits import Split, load_folds
+from segan_pl.data.synthetic_trees import write_cohort
 from segan_pl.data.volume import CaseError
 
 Run = Callable[..., tuple[int, str]]
@@ -191,7 +192,7 @@ def test_a_case_without_a_modality_is_refused_or_left_out_and_counted(split: Run
     assert "1 of 14 cases are incomplete" in said
     code, said = split("--data.missing=drop", "--together", _groups_of(root))
     assert (code, said.splitlines()[-1]) == (0, "14 given, 13 used, 0 refused")
-    assert "1 cases lack a modality and are left out" in said
+    assert "1 cases are incomplete and left out" in said
 
 
 def _groups_of(root: Path) -> Path:
@@ -308,3 +309,33 @@ def test_the_command_imports_no_pytorch(root: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_data_file_says_how_it_is_split_and_the_commands_own_options_win(tmp_path, capsys):
+    write_cohort(tmp_path / "data", layout="brats2019", cases=20, shape=(16, 32, 32))
+    file = tmp_path / "system.yaml"
+    file.write_text("data: {val_fraction: 0.4, test_fraction: 0.2, stratify_by: [], split_seed: 3, batch_size: 7}")
+    arguments = ["split", "--config", str(file), f"--data.root={tmp_path / 'data'}"]
+    assert main([*arguments, "-o", str(tmp_path / "a.json")]) == 0
+    split = Split.load(tmp_path / "a.json")
+    assert [len(part) for part in (split.train, split.val, split.test)] == [8, 8, 4]
+    assert split.seed == 3
+    assert main([*arguments, "--val=0.1", "--test=0", "--seed=4", "-o", str(tmp_path / "b.json")]) == 0
+    split = Split.load(tmp_path / "b.json")
+    assert [len(part) for part in (split.train, split.val, split.test)] == [18, 2, 0]
+    assert split.seed == 4
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--check=x.json", "--seed=7"], "--check draws nothing; leave out --seed"),
+        (["--check=x.json", "--group=scan"], "--check draws nothing; leave out --group"),
+        (["--format=nnunet"], "--format and --overwrite say how -o FILE is written"),
+        (["--overwrite"], "--format and --overwrite say how -o FILE is written"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tmp_path, capsys, arguments, message):
+    assert main(["split", f"--data.root={tmp_path}", *arguments]) == 2
+    assert message in capsys.readouterr().err

@@ -14,10 +14,9 @@ from segan_pl.commands.options import DataSetOptions, parse
 from segan_pl.data.case_table import case_table_csv
 from segan_pl.data.checking import CheckReport, check_all
 from segan_pl.data.checking_text import print_report
-from segan_pl.data.cohort import native_convention
+from segan_pl.data.cohort import asked_modalities, native_convention
 from segan_pl.data.labels import Convention, label_scheme
 from segan_pl.data.layouts import DataSet, find_data_set
-from segan_pl.data.volume import MODALITIES
 from segan_pl.errors import UsageError
 from segan_pl.parsing import OneLineErrors
 
@@ -32,16 +31,16 @@ def main(arguments: list[str]) -> int:
         arguments: "check" and its options.
 
     Returns:
-        0, or 1 when a case is refused.
+        0, or 1 when a case is refused or none is used.
     """
     options, settings = parse(arguments, DESCRIPTION, _add_arguments)
-    targets = [target for target in (settings.json, settings.csv) if target]
+    targets = [target for target in (settings.json, settings.csv, settings.html) if target]
     require_writable(targets)
     source = find_data_set(options.root, options.layout)
     report = check_all(
         source.cases,
         convention_of(source, options),
-        modalities=asked_modalities(source, options),
+        modalities=asked_modalities(source, options.modalities),
         missing=options.missing,
         workers=settings.workers,
         notes=getattr(source, "notes", ()),
@@ -51,12 +50,17 @@ def main(arguments: list[str]) -> int:
         _write(settings.json, json_text(report, source))
     if settings.csv:
         _write(settings.csv, case_table_csv(report.rows))
-    return 1 if report.refused else 0
+    if settings.html:
+        from segan_pl.report.cohort_page import cohort_page  # matplotlib, which nothing else here needs
+
+        _write(settings.html, cohort_page(report, source.root))
+    return 1 if report.refused or not report.used else 0
 
 
 def _add_arguments(parser: OneLineErrors) -> None:
     parser.add_argument("--workers", type=PositiveInt, default=None, help="processes; default all cores")
     parser.add_argument("--json", type=str | None, help="write everything that was found; - is standard output")
+    parser.add_argument("--html", type=str | None, help="write a page of pictures: every case, intensities, volumes")
     parser.add_argument("--csv", type=str | None, help="write the table of cases; - is standard output")
 
 
@@ -68,13 +72,6 @@ def convention_of(source: DataSet, options: DataSetOptions) -> Convention | None
     """
     name = "binary" if options.labels == "binary" else native_convention(source, options.native_labels)
     return label_scheme(options.labels, name).convention if name else None
-
-
-def asked_modalities(source: DataSet, options: DataSetOptions) -> tuple[str, ...]:
-    """Those asked for, or all that any case has, in their usual order."""
-    held = {modality for case in source.cases for modality in case.images}
-    usual = [*(m for m in MODALITIES if m in held), *sorted(held - set(MODALITIES))]
-    return tuple(options.modalities or usual)
 
 
 def json_text(report: CheckReport, source: DataSet) -> str:
@@ -91,7 +88,7 @@ def require_writable(targets: list[str]) -> None:
     for target in targets:
         path = Path(target)
         if targets.count(target) > 1:
-            raise UsageError(f"--json and --csv both say {target}; give each its own file")
+            raise UsageError(f"--json, --csv or --html: two say {target}; give each its own file")
         if target != STANDARD_OUTPUT and (path.is_dir() or not os.access(path.parent, os.W_OK)):
             why = "it is a folder" if path.is_dir() else f"{path.parent} is no folder that may be written to"
             raise UsageError(f"{target} cannot be written, {why}; give a file in a folder that exists")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,23 @@ DESCRIPTION = (
 _SIZES = ("val", "test", "folds", "nested", "rounding")
 
 
+@dataclass(frozen=True)
+class SplitDataOptions(DataSetOptions):
+    """Which data set, and how a system or data file says that it is split; the command's own options win.
+
+    Attributes:
+        val_fraction: Of the patients, where --val is not given.
+        test_fraction: Of the patients, where --test is not given.
+        stratify_by: Columns, where --by is not given.
+        split_seed: Where --seed is not given.
+    """
+
+    val_fraction: float = 0.2
+    test_fraction: float = 0.0
+    stratify_by: tuple[str, ...] = COLUMNS
+    split_seed: int = 0
+
+
 def main(arguments: list[str]) -> int:
     """Draw or check a split.
 
@@ -40,14 +57,14 @@ def main(arguments: list[str]) -> int:
     Returns:
         0; whatever cannot be split is an error.
     """
-    options, settings = parse(arguments, DESCRIPTION, _add_arguments)
+    options, settings = parse(arguments, DESCRIPTION, _add_arguments, SplitDataOptions)
     _require_fitting(settings)
     output = _new_file(settings)
     cohort = _cohort(options)
-    by = COLUMNS if settings.by is None else settings.by
+    by = options.stratify_by if settings.by is None else settings.by
     require_columns(cohort.cases, by)
     together = _groups(settings.together, cohort) if settings.together else []
-    folds = _checked(settings, cohort, together) if settings.check else _drawn(settings, cohort, by, together)
+    folds = _checked(settings, cohort, together) if settings.check else _drawn(settings, options, cohort, by, together)
     for note in _notes(folds, cohort):
         print(f"note: {note}")
     for table in balance_of(folds, cohort.cases, by):
@@ -66,16 +83,20 @@ def _add_arguments(parser: OneLineErrors) -> None:
     add("--folds", type=PositiveInt | None, help="so many folds instead; each patient validates once")
     add("--nested", type=PositiveInt | None, help="so many inner folds; the outer folds are then the test parts")
     add("--by", type=str, nargs="*", help="columns that make the strata (default: grade institution)")
-    add("--group", type=Literal["patient", "scan"], default="patient", help="what stays on one side")
+    add("--group", type=Literal["patient", "scan"] | None, help="what stays on one side (default: patient)")
     add("--rounding", type=Rounding | None, help="total: exact parts of the whole; floor: each stratum rounded down")
-    add("--seed", type=NonNegativeInt, default=0, help="of the drawing")
+    add("--seed", type=NonNegativeInt | None, help="of the drawing (default: 0)")
     add("--preset", type=str | None, help=f"a paper's proportions (no paper published its draw). {presets}")
     add("--together", type=str | None, help="JSON of `segan_pl check --json`: cases of the same content share a side")
     add("--check", type=str | None, help="a split file to hold against the data, instead of drawing one")
     add("--leftovers", type=Literal["refuse", "ignore"], default="refuse", help="with --check: cases in no part")
     add("--leaks", type=Literal["refuse", "allow"], default="refuse", help="with --check: patients on two sides")
     add("-o", "--output", type=str | None, help="the file to write; without it the table is only shown")
-    add("--format", type=Literal["json", "nnunet"], default="json", help="nnunet: splits_final.json, which has no test")
+    add(
+        "--format",
+        type=Literal["json", "nnunet"] | None,
+        help="json (default); nnunet: splits_final.json, which has no test",
+    )
     add("--overwrite", action="store_true", help="replace the file if it is there")
     add("--table", type=Literal["text", "markdown"], default="text", help="form of the table")
 
@@ -104,6 +125,11 @@ def _require_fitting(settings: Namespace) -> None:
         asked += ["--by"] if name == "preset" and settings.by is not None else []
         if getattr(settings, name) and asked:
             raise UsageError(f"--{name} says how the cases are parted; leave out {', '.join(asked)}")
+    drawing = [f"--{name}" for name in ("seed", "group") if getattr(settings, name) is not None]
+    if settings.check and drawing:
+        raise UsageError(f"--check draws nothing; leave out {', '.join(drawing)}")
+    if not settings.output and (settings.format or settings.overwrite):
+        raise UsageError("--format and --overwrite say how -o FILE is written; give it")
     if settings.nested and not settings.folds:
         raise UsageError("--nested needs --folds, the number of outer folds")
     if settings.nested and settings.test:
@@ -151,9 +177,17 @@ def _groups(path: str, cohort: Cohort) -> list[list[str]]:
     return [[name for name in group if name in used] for group in groups]
 
 
-def _drawn(settings: Namespace, cohort: Cohort, by: Sequence[str], together: Sequence[Sequence[str]]) -> list[Split]:
+def _drawn(
+    settings: Namespace,
+    options: SplitDataOptions,
+    cohort: Cohort,
+    by: Sequence[str],
+    together: Sequence[Sequence[str]],
+) -> list[Split]:
     """The split, or the folds, that the options ask for."""
-    cases, seed, grouped = cohort.cases, settings.seed, settings.group
+    cases = cohort.cases
+    grouped: Literal["patient", "scan"] = settings.group or "patient"
+    seed = options.split_seed if settings.seed is None else settings.seed
     if settings.preset:
         return [preset_split(settings.preset, cases, seed=seed, grouped=grouped, together=together)]
     if settings.folds:
@@ -169,8 +203,8 @@ def _drawn(settings: Namespace, cohort: Cohort, by: Sequence[str], together: Seq
         )
     split = stratified_split(
         cases,
-        val_fraction=0.2 if settings.val is None else settings.val,
-        test_fraction=settings.test or 0.0,
+        val_fraction=options.val_fraction if settings.val is None else settings.val,
+        test_fraction=options.test_fraction if settings.test is None else settings.test,
         by=by,
         seed=seed,
         grouped=grouped,
@@ -210,7 +244,7 @@ def _write(folds: Sequence[Split], output: Path | None, settings: Namespace) -> 
     if output is None:
         print("nothing is written; -o FILE does" if not settings.check else f"{settings.check} fits the data")
         return
-    save_folds(folds, output, settings.format)
+    save_folds(folds, output, settings.format or "json")
     held_out = frozenset().union(*(fold.test for fold in folds))
     if settings.format == "nnunet" and held_out:
         print(f"note: nnU-Net's file has no test part: {len(held_out)} test cases are not in it as such")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segan_pl.data.cache import Cache
 from segan_pl.data.cache_building import SLACK_BYTES, existing
-from segan_pl.data.geometry import frame_geometry
+from segan_pl.data.framing import require_frame
 from segan_pl.data.io import read_grid
 from segan_pl.data.preparation import Preparation
 from segan_pl.data.volume import Case, CaseError
@@ -131,6 +131,6 @@ def _prepared_shape(case: Case, preparation: Preparation) -> Sequence[int]:
         return preparation.crop
     try:
         grid = read_grid(next(iter(case.images.values())))
-        return frame_geometry(grid.shape, grid.affine, preparation.orientation, preparation.spacing_mm).frame
     except CaseError as error:
         raise CaseError(f"{case.name}: {error}") from error
+    return require_frame(case.name, grid.shape, grid.affine, preparation).frame

@@ -10,6 +10,7 @@ from typing import Literal
 from segan_pl.data.labels import LabelScheme, label_convention, label_scheme
 from segan_pl.data.layouts import DataSet, find_data_set, missing_parts, require_modalities
 from segan_pl.data.volume import MODALITIES, Case, CaseError
+from segan_pl.errors import UsageError, nearest
 
 Missing = Literal["refuse", "zero", "drop"]
 
@@ -36,12 +37,14 @@ class Cohort:
 
     def notes(self) -> list[str]:
         """What a user must know: cases left out, modalities that are zeros, each case by name."""
-        left = f"{len(self.dropped)} cases lack a modality and are left out: "
+        left = f"{len(self.dropped)} cases are incomplete and left out: "
+        lacking = {case.name: missing_parts(case, self.modalities, mask=True) for case in self.dropped}
+        without = (f"{name} (no {', '.join(what)})" for name, what in lacking.items())
         zeros = f"{len(self.absent)} cases have zeros for what they lack: "
         filled = (f"{name} (no {', '.join(what)})" for name, what in self.absent.items())
         return [
             *self.source.notes,
-            *([left + ", ".join(case.name for case in self.dropped)] if self.dropped else []),
+            *([left + ", ".join(without)] if self.dropped else []),
             *([zeros + ", ".join(filled)] if self.absent else []),
         ]
 
@@ -70,10 +73,10 @@ def find_cohort(
 
     Raises:
         CaseError: No case, an incomplete one with "refuse", or no word on what the masks' labels mean.
+        UsageError: As `asked_modalities`.
     """
     source = find_data_set(root, layout)
-    held = {modality for case in source.cases for modality in case.images}
-    asked = tuple(modalities or (modality for modality in MODALITIES if modality in held))
+    asked = asked_modalities(source, modalities)
     complete, incomplete = require_modalities(source.cases, asked, mask=mask, allow=missing != "refuse")
     filled = [case for case in incomplete if missing == "zero" and _can_be_filled(case, asked, mask)]
     cases = tuple(sorted([*complete, *filled], key=lambda case: case.name))
@@ -85,6 +88,21 @@ def find_cohort(
         absent={case.name: missing_parts(case, asked) for case in filled},
         scheme=_scheme(source, labels, native_labels, masks=any(case.mask for case in cases)),
     )
+
+
+def asked_modalities(source: DataSet, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The modalities asked for, or all that any case has, in their usual order.
+
+    Raises:
+        UsageError: One that is no modality, or twice.
+    """
+    held = {modality for case in source.cases for modality in case.images}
+    for modality in asked or ():
+        if modality not in MODALITIES:
+            raise UsageError(f"--data.modalities {modality}: unknown; {nearest(modality, MODALITIES)}")
+    if asked and len(set(asked)) < len(asked):
+        raise UsageError(f"--data.modalities {list(asked)}: one stands there twice; expected each once")
+    return tuple(asked or (modality for modality in MODALITIES if modality in held))
 
 
 def native_convention(source: DataSet, native_labels: str = "auto") -> str | None:

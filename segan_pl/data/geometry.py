@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import permutations
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, optimize
 
 Shape = tuple[int, int, int]
 Affine = tuple[tuple[float, ...], ...]
@@ -90,7 +90,7 @@ class Geometry:
 
         Args:
             native: Any array on the native grid.
-            interpolation: None means nearest for uint8 and bool (labels), linear (float32) for all else.
+            interpolation: None means nearest for uint8 and bool (labels), linear (float32 or finer) for all else.
         """
         if native.shape[-3:] != self.native:
             raise ValueError(f"native array has shape {native.shape[-3:]}, the geometry says {self.native}")
@@ -114,8 +114,8 @@ class Geometry:
     def restore(self, prepared: NDArray, fill: float = 0, interpolation: Interpolation | None = None) -> NDArray:
         """Prepared (..., D, H, W) to native (..., D, H, W), `fill` outside the crop.
 
-        Exact where they overlap, unless the frame was resampled: then nearest for uint8 and bool, linear (float32) for
-        all else, if `interpolation` does not say.
+        Exact where they overlap, unless the frame was resampled: then nearest for integers and bool (labels), linear
+        for floats (probabilities), if `interpolation` does not say.
         """
         if prepared.shape[-3:] != self.shape:
             raise ValueError(f"prepared array has shape {prepared.shape[-3:]}, the geometry says {self.shape}")
@@ -125,7 +125,8 @@ class Geometry:
         if self.grid is not None:
             first = tuple(-self._first(axis) / self.step[axis] for axis in range(3))
             back = tuple(1 / step for step in self.step)
-            out = _resampled(out, self.oriented, first, back, interpolation)
+            kind = interpolation or ("linear" if out.dtype.kind == "f" else "nearest")
+            out = _resampled(out, self.oriented, first, back, kind)
         if not self._oriented_or_resampled:
             return out
         out = out[(..., *(slice(None, None, -1 if flip else None) for flip in self.flips))]
@@ -199,8 +200,7 @@ def _axes(affine: NDArray[np.float64], orientation: str) -> tuple[Shape, tuple[b
     """The native axis of each axis (D, H, W) of the frame, and whether it is flipped; the nearest for oblique ones."""
     u, _, v = np.linalg.svd(affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(0)))
     turn = u @ v  # the nearest rotation: world x, y, z by voxel x, y, z
-    world, voxel = optimize.linear_sum_assignment(-(turn**2))
-    axis = dict(zip(world.tolist(), voxel.tolist(), strict=True))
+    axis = max(permutations(range(3)), key=lambda voxel: sum(turn[world, voxel[world]] ** 2 for world in range(3)))
     wanted = [("RAS".find(letter), 1) if letter in "RAS" else ("LPI".find(letter), -1) for letter in orientation]
     z, y, x = ((2 - axis[side], bool(np.sign(turn[side, axis[side]]) != sign)) for side, sign in reversed(wanted))
     return (z[0], y[0], x[0]), (z[1], y[1], x[1])
@@ -210,10 +210,12 @@ def _resampled(
     array: NDArray, shape: Shape, first: tuple[float, ...], step: tuple[float, ...], interpolation: Interpolation | None
 ) -> NDArray:
     """(..., D, H, W) at `first` + index * `step`; beyond the border, the border's value."""
+    from scipy import ndimage  # half a second, which only those should pay who resample
+
     kind = interpolation or ("nearest" if array.dtype in (np.uint8, np.bool_) else "linear")
-    dtype = array.dtype if kind == "nearest" else np.dtype(np.float32)
+    dtype = array.dtype if kind == "nearest" else np.result_type(array.dtype, np.float32)
     out = np.empty((*array.shape[:-3], *shape), dtype)
     for index in np.ndindex(array.shape[:-3]):
-        source = array[index] if kind == "nearest" else array[index].astype(np.float32)
+        source = array[index].astype(dtype, copy=False)
         ndimage.affine_transform(source, step, first, shape, out[index], ORDERS[kind], "nearest")
     return out

@@ -6,16 +6,18 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segan_pl.data.checks import MASK, duplicates, labels_of, read_case
-from segan_pl.data.geometry import Interpolation, frame_geometry
+from segan_pl.data.framing import bounding_box, cropped, require_frame
+from segan_pl.data.geometry import Interpolation
 from segan_pl.data.io import Nonfinite, Volume
 from segan_pl.data.scaling import Bounds, moments, percentile_bounds, scale_between, standardise, table_range
-from segan_pl.data.volume import Case, CaseError, Geometry, Shape
+from segan_pl.data.volume import Case, CaseError, Geometry
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -35,7 +37,8 @@ class Preparation:
         interval: What "percentile" scales to; a constant modality and padding become its low end.
         margin: Voxels (below, above) that a "nonzero" or "scaled" box gains on each axis, as far as the volume goes.
         spacing_mm: (x, y, z) to resample to, after orienting and before all else; None keeps the file's.
-        interpolation: Of images when resampling; masks take the nearest voxel. Label counts are of the resampled grid.
+        interpolation: Of images when resampling; masks take the nearest voxel, and so does the brain. Label counts are
+            of the resampled grid. "cubic" rings, so there a voxel stays 0 whose nearest native voxel is 0.
         orientation: Where x, y and z lead, e.g. "LPS"; None keeps the file's axes.
         nonfinite: NaN and Inf voxels of an image: "refuse" the case, or make them "zero", with a note.
         version: Of this arithmetic; a change of results changes it, and with it every cache entry's key.
@@ -54,14 +57,24 @@ class Preparation:
     version: int = 1
 
     def __post_init__(self) -> None:
+        self._require_scaling()
+        self._require_box()
+        self._require_grid()
+        if self.version != 1:
+            raise ValueError(f"preparation version {self.version}; this release knows 1")
+
+    def _require_scaling(self) -> None:
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"percentiles are {self.percentiles}; expected 0 <= low < high <= 100")
-        if isinstance(self.crop, tuple | list) and min(self.crop) < 1:
-            raise ValueError(f"crop is {self.crop}; expected positive sizes (D, H, W)")
-        self._require_box()
+        if self.scaling != "percentile" and tuple(self.interval) != (0, 1):
+            raise ValueError(
+                f"interval is {self.interval}; expected it with scaling 'percentile' only, not {self.scaling!r}"
+            )
         if not -FLOAT16_MAX <= self.interval[0] < self.interval[1] <= FLOAT16_MAX:
             raise ValueError(f"interval is {self.interval}; expected low < high")
+
+    def _require_grid(self) -> None:
         if self.spacing_mm is not None and not (min(self.spacing_mm) > 0 and max(self.spacing_mm) < np.inf):
             raise ValueError(f"spacing_mm is {self.spacing_mm}; expected positive sizes (x, y, z)")
         axes = [{"L": "R", "P": "A", "I": "S"}.get(letter, letter) for letter in self.orientation or "RAS"]
@@ -69,11 +82,11 @@ class Preparation:
             raise ValueError(
                 f"orientation is {self.orientation!r}; expected one letter each of L/R, P/A, I/S, as 'LPS'"
             )
-        if self.version != 1:
-            raise ValueError(f"preparation version {self.version}; this release knows 1")
 
     def _require_box(self) -> None:
         """Refuse a margin without a box, and a box after scaling where it could not be found."""
+        if isinstance(self.crop, tuple | list) and min(self.crop) < 1:
+            raise ValueError(f"crop is {self.crop}; expected positive sizes (D, H, W)")
         boxed = self.crop in ("nonzero", "scaled")
         if min(self.margin) < 0 or (max(self.margin) > 0 and not boxed):
             raise ValueError(f"margin is {self.margin}; expected voxels >= 0, with crop 'nonzero' or 'scaled' only")
@@ -115,7 +128,7 @@ class Prepared:
         image: (M, D, H, W) float16.
         label: (D, H, W) uint8 native labels, 0 in the padding, or None.
         geometry: Way back to the native grid.
-        labels: Native label to its voxels in the whole native volume; empty without a mask.
+        labels: Native label to its voxels in the whole volume, oriented and resampled; empty without a mask.
         outside: The same, of the voxels that the crop left out.
         bounds: Modality to what its scaling was.
         digests: Modality, or "mask", to the digest of its file.
@@ -143,16 +156,21 @@ def prepare(case: Case, preparation: Preparation) -> Prepared:
     brain = None
     if preparation.needs_brain:  # all modalities at once
         parts = list(parts)
-        frame = _frame(parts[0][1], preparation)
-        images = (frame.framed(volume.array, preparation.interpolation) for part, volume in parts if part != MASK)
-        brain = np.logical_or.reduce([image != 0 for image in images])
+        filled = reduce(np.logical_or, (volume.array != 0 for part, volume in parts if part != MASK))
+        brain = _frame(case.name, parts[0][1], preparation).framed(filled)
     work: _Work | None = None
     for part, volume in parts:
-        work = work or _Work(case.name, preparation, _geometry(volume, preparation, brain), len(case.images), brain)
+        if work is None:
+            geometry = cropped(_frame(case.name, volume, preparation), preparation, brain)
+            work = _Work(case.name, preparation, geometry, len(case.images), brain)
         work.add(part, volume)
         del volume
     assert work is not None  # read_case yields at least one image
     return work.finish()
+
+
+def _frame(case: str, grid: Volume, preparation: Preparation) -> Geometry:
+    return require_frame(case, grid.shape, grid.affine, preparation)
 
 
 class _Work:
@@ -165,7 +183,7 @@ class _Work:
         padded = geometry.real_box != tuple(slice(0, n) for n in geometry.shape)
         self.image = np.empty((channels, *geometry.shape), np.float16)
         if padded:
-            self.image[...] = preparation.interval[0] if preparation.scaling == "percentile" else 0
+            self.image[...] = preparation.background
         self.label: NDArray[np.uint8] | None = None
         self.labels: dict[int, int] = {}
         self.outside: dict[int, int] = {}
@@ -194,11 +212,14 @@ class _Work:
         """An image on the grid that is cropped; the file's voxels unless it is resampled."""
         if not self.geometry.resampled:
             return self.geometry.framed(volume.array)
-        return self.geometry.framed(volume.array, self.preparation.interpolation)
+        image = self.geometry.framed(volume.array, self.preparation.interpolation)
+        if self.preparation.interpolation == "cubic":
+            image[~self.geometry.framed(volume.array != 0)] = 0
+        return image
 
     def _crop_scaled(self) -> None:
         """Cut everything to the box of what is not 0 after scaling."""
-        start, shape = _bounding_box(np.logical_or.reduce(self.image != 0), self.preparation.margin)
+        start, shape = bounding_box(np.logical_or.reduce(self.image != 0), self.preparation.margin)
         self.geometry = replace(self.geometry, start=start, shape=shape)
         box = self.geometry.native_box
         self.image = np.ascontiguousarray(self.image[:, *box])
@@ -229,45 +250,8 @@ class _Work:
         """A note for each modality without contrast."""
         zscore = self.preparation.scaling == "zscore"
         flat = [part for part, (low, high) in self.bounds.items() if high <= (0 if zscore else low)]
-        became = (
-            ""
-            if self.preparation.scaling == "none"
-            else f", all {self.preparation.interval[0] if not zscore else 0:g} now"
-        )
+        became = "" if self.preparation.scaling == "none" else f", all {self.preparation.background:g} now"
         return [f"{part} has no contrast over the {self.preparation.over}{became}" for part in flat]
-
-
-def _frame(grid: Volume, preparation: Preparation) -> Geometry:
-    """The grid that is cropped: the file's, oriented and resampled."""
-    return frame_geometry(grid.shape, grid.affine, preparation.orientation, preparation.spacing_mm)
-
-
-def _geometry(grid: Volume, preparation: Preparation, brain: NDArray[np.bool_] | None) -> Geometry:
-    """Where the prepared volume lies in the native one."""
-    frame = _frame(grid, preparation)
-    if preparation.crop is None or preparation.crop == "scaled":  # that box is found last
-        return frame
-    if preparation.crop == "nonzero":
-        assert brain is not None
-        start, shape = _bounding_box(brain, preparation.margin)
-        return replace(frame, start=start, shape=shape)
-    # int() cuts towards zero, as the authors' code does: 155 to 128 starts at 13.
-    z, y, x = (int(n / 2 - c / 2) for n, c in zip(frame.frame, preparation.crop, strict=True))
-    depth, height, width = preparation.crop
-    return replace(frame, start=(z, y, x), shape=(depth, height, width))
-
-
-def _bounding_box(mask: NDArray[np.bool_], margin: tuple[int, int]) -> tuple[Shape, Shape]:
-    """Start and shape of the smallest box around what is true, with a margin; of everything where nothing is."""
-    if not mask.any():
-        depth, height, width = mask.shape
-        return (0, 0, 0), (depth, height, width)
-    spans = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    below, above = margin
-    first = [max(0, int(span[0]) - below) for span in spans]
-    last = [min(n, int(span[-1]) + 1 + above) for span, n in zip(spans, mask.shape, strict=True)]
-    z, y, x = ((f, e - f) for f, e in zip(first, last, strict=True))
-    return (z[0], y[0], x[0]), (z[1], y[1], x[1])
 
 
 def _scale(

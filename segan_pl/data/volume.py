@@ -71,10 +71,10 @@ class PreparedCase:
         label: (D, H, W) uint8 native labels, or None where the case has no mask.
         geometry: Way back to the native grid.
         outside: Native label to the number of its voxels that the crop left out (label 0 included), so that scores on
-            the native grid need no second reading; empty where the case has no mask.
+            the grid that was cropped (the native one unless resampled) need no second reading; empty without a mask.
         channels: Row of `image` for each of `modalities`, so that a subset in any order stays a memory map, and ABSENT
             for a modality that the case lacks; empty means the rows as they are.
-        labels: Native labels that occur in the whole native volume; empty where the case has no mask.
+        labels: Native labels that occur in the whole volume, resampled or not; empty where the case has no mask.
     """
 
     name: str

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segan_pl.evaluation.counts import METRICS, Counts, EmptyPolicy, mean_available, scores
+from segan_pl.evaluation.policies import METRICS, Counts, EmptyPolicy, mean_available, scores
 
 COLUMNS = ("case", "patient", "grade", "institution", "region", "tp", "fp", "fn", "tn", *METRICS, "empty")
 

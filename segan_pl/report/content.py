@@ -134,8 +134,19 @@ def origins(report: Report) -> list[str]:
             " These cases chose the checkpoint, so the scores flatter it." if scored.table.kind == "validation" else ""
         )
         policy = f"; empty masks: policy {scored.policy}" if scored.policy else ""
-        lines.append(f"{run.name}: {scored.table.path.name} ({scored.table.reason}){policy}.{chosen}")
+        lines.append(f"{run.name}: {scored.table.path.name} ({scored.table.reason}){policy}.{chosen}{trained_on(run)}")
     return lines
+
+
+def trained_on(run: RunFiles) -> str:
+    """A warning where scored cases are the run's own training or validation cases."""
+    if _scores(run).table.kind == "validation":
+        return ""
+    cases = set(_scores(run).cases)
+    counts = {part: len(cases & set(run.split.get(part, ()))) for part in ("train", "val")}
+    said = {"train": "trained the network", "val": "chose its checkpoint"}
+    parts = [f"{count} {said[part]}" for part, count in counts.items() if count]
+    return f" Of these {len(cases)} cases {' and '.join(parts)}: the scores flatter it." if parts else ""
 
 
 def score_table(report: Report) -> tuple[list[str], list[list[str]]]:

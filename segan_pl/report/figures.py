@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -105,6 +106,33 @@ def overlay(
     ):
         if mask.any() and not mask.all():  # a constant has no outline, and contour warns about it
             axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.3, linestyles=style)
+    return figure
+
+
+def planes(
+    image: NDArray, mask: NDArray[np.bool_] | None, places: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> Figure:
+    """Axial, coronal and sagittal slice beside each other, with the mask's outline.
+
+    Args:
+        image: (D, H, W), any intensities; shown between the 1st and 99.5th percentile of the three slices.
+        mask: (D, H, W), or None.
+        places: Slice along z, y and x.
+        spacing: mm along z, y and x.
+    """
+    figure = Figure(figsize=(5.4, 1.9), dpi=90)
+    FigureCanvasAgg(figure)
+    slices = [np.take(image, place, axis) for axis, place in enumerate(places)]
+    low, high = np.percentile(np.concatenate([one.ravel() for one in slices]).astype(np.float64), (1, 99.5))
+    for axis, one in enumerate(slices):
+        rows, columns = (spacing[other] for other in range(3) if other != axis)
+        axes = figure.add_axes((axis / 3, 0, 1 / 3, 1))
+        axes.set_axis_off()
+        upwards: Literal["upper", "lower"] = "upper" if axis == 0 else "lower"  # z runs up in the other two
+        axes.imshow(one, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=rows / columns, origin=upwards)
+        outline = None if mask is None else np.take(mask, places[axis], axis)
+        if outline is not None and outline.any() and not outline.all():
+            axes.contour(outline, levels=[0.5], colors=OUTLINES["reference"], linewidths=1.0)
     return figure
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segan_pl.data.checks import labels_of
 from segan_pl.data.io import Volume, read_volume, same_grid
 from segan_pl.data.labels import LabelScheme
 from segan_pl.data.volume import Case, CaseError
@@ -52,17 +53,30 @@ def chosen(scores: Mapping[str, float]) -> dict[str, str]:
     return out
 
 
-def draw(case: Case, prediction: Path, scheme: LabelScheme, region: str, *, rank: str, score: float) -> Overlay:
+def draw(
+    case: Case, prediction: Path, schemes: Sequence[LabelScheme], region: str, *, rank: str, score: float
+) -> Overlay:
     """The slice that holds most of the region in reference and prediction together.
+
+    Args:
+        case: With its images and its reference.
+        prediction: The predicted file.
+        schemes: What the reference's labels mean, and what the prediction's do.
+        region: A channel of both.
+        rank: "best", "median" or "worst".
+        score: The case's Dice.
 
     Raises:
         CaseError: A file cannot be read, or grids differ.
     """
     modality = next(m for m in PREFERRED if m in case.images)
     image = read_volume(case.images[modality])
-    channel = scheme.channels.index(region)
     assert case.mask is not None  # it was scored
-    reference, found = (_region(read_volume(path), image, scheme, channel, path) for path in (case.mask, prediction))
+    paths = (case.mask, prediction)
+    reference, found = (
+        _region(read_volume(path), image, scheme, region, case.name)
+        for path, scheme in zip(paths, schemes, strict=True)
+    )
     z = int((reference | found).sum((1, 2)).argmax())
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
     figure = overlay(image.array[z], reference[z], found[z], aspect=float(spacing[1] / spacing[0]))
@@ -73,7 +87,7 @@ def draw(case: Case, prediction: Path, scheme: LabelScheme, region: str, *, rank
     return Overlay(case.name, region, rank, score, caption, as_png(figure))
 
 
-def _region(mask: Volume, image: Volume, scheme: LabelScheme, channel: int, path: Path) -> NDArray[np.bool_]:
+def _region(mask: Volume, image: Volume, scheme: LabelScheme, region: str, case: str) -> NDArray[np.bool_]:
     if not same_grid(mask, image):
-        raise CaseError(f"{path}: lies on another grid than the image; it cannot be drawn over it")
-    return scheme.encode(mask.array.astype(np.uint8))[channel].astype(bool)
+        raise CaseError(f"{case}: mask and image lie on different grids; they cannot be drawn over each other")
+    return scheme.encode(labels_of(mask, case))[scheme.channels.index(region)].astype(bool)

@@ -77,8 +77,8 @@ def read_files(text: str) -> RunFiles:
         epochs=epochs,
         scored=scored,
         scored_cells=_rows(scored.table.path) if scored else (),
-        summary=_json(folder / "summary.json"),
-        predictions=tuple(row for file in sorted(folder.glob("predictions*.csv")) for row in _rows(file)),
+        summary=_json(scored.table.path.parent / "summary.json") if scored else {},
+        predictions=tuple(row for file in sorted(folder.glob("**/predictions*.csv")) for row in _rows(file)),
     )
 
 

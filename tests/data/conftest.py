@@ -23,7 +23,10 @@ def affine() -> NDArray[np.float64]:
 
 @pytest.fixture
 def make_case(tmp_path: Path) -> Callable[..., Case]:
-    """Write a case of random int16 images and a mask with labels 0, 1, 2, 4; arrays given replace them."""
+    """Write a case of random int16 images and a mask with labels 0, 1, 2, 4; arrays given replace them.
+
+    On the oblique grid above, or axis-aligned with `spacing` mm.
+    """
 
     def make(
         name: str = "case",
@@ -31,6 +34,7 @@ def make_case(tmp_path: Path) -> Callable[..., Case]:
         modalities: tuple[str, ...] = ("t1", "flair"),
         arrays: Mapping[str, NDArray] | None = None,
         masked: bool = True,
+        spacing: float | None = None,
     ) -> Case:
         rng = np.random.default_rng(sum(map(ord, name)))
         folder = tmp_path / "sources" / name
@@ -39,9 +43,10 @@ def make_case(tmp_path: Path) -> Callable[..., Case]:
         if masked:
             contents["seg"] = rng.choice(np.array([0, 1, 2, 4], np.uint8), shape, p=[0.7, 0.1, 0.1, 0.1])
         contents |= dict(arrays or {})
+        grid = OBLIQUE if spacing is None else np.diag([spacing, spacing, spacing, 1.0])
         files = {part: folder / f"{name}_{part}.nii.gz" for part in contents}
         for part, path in files.items():
-            write_volume(path, contents[part], OBLIQUE, compresslevel=1)
+            write_volume(path, contents[part], grid, compresslevel=1)
         return Case(name, name, {m: files[m] for m in files if m != "seg"}, files.get("seg"))
 
     return make

@@ -57,7 +57,12 @@ def test_a_label_nearly_whole_is_rounded_to_the_nearest(value):
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(0.4, "off an integer by up to 0.4"), (-1.0, "values from -1 to -1"), (256.0, "values from 256 to 256")],
+    [
+        (0.4, "off an integer by up to 0.4"),
+        (np.nan, "off an integer by up to nan"),
+        (-1.0, "values from -1 to -1"),
+        (256.0, "values from 256 to 256"),
+    ],
 )
 def test_what_is_no_label_is_refused(value, message):
     with pytest.raises(CaseError, match=message):
@@ -69,11 +74,23 @@ def test_a_stripped_brain_raises_no_note():
 
 
 def test_negatives_outliers_and_a_skull_are_noted():
-    negative, outlier = brain(), brain().astype(np.float32)
+    negative = brain()
     negative[10, 12, 11] = -45
-    outlier[10, 13, 12] = 1e30
     assert brain_notes(volume(negative)) == ["negative intensities, the least is -45"]
-    (note,) = brain_notes(volume(outlier))
-    assert note.startswith("an outlier of 1e+30, other voxels reach")
     (note,) = brain_notes(volume(np.maximum(brain(), 3)))
     assert note.startswith("not skull-stripped")
+
+
+@pytest.mark.parametrize("place", [(10, 13, 12), (9, 10, 10)])
+def test_an_outlier_is_noted_wherever_it_lies(place):
+    """The second place is one of those that the sample holds."""
+    array = brain().astype(np.float32)
+    array[place] = 1e30
+    (note,) = brain_notes(volume(array))
+    assert note.startswith("an outlier of 1e+30, most voxels stay below")
+
+
+def test_the_least_int16_has_a_magnitude_too():
+    array = brain()
+    array[array > 0] = -32768
+    assert brain_notes(volume(array)) == ["negative intensities, the least is -32768"]

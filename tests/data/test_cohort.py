@@ -6,6 +6,7 @@ import pytest
 
 from segan_pl.data.cohort import find_cohort
 from segan_pl.data.volume import CaseError
+from segan_pl.errors import UsageError
 
 
 def write_tree(root: Path, lacking: dict[str, tuple[str, ...]]) -> None:
@@ -33,7 +34,9 @@ def test_incomplete_cases_are_refused_together_by_name(root: Path) -> None:
 def test_dropped_cases_are_named_in_the_notes(root: Path) -> None:
     cohort = find_cohort(root, missing="drop")
     assert [case.name for case in cohort.cases] == ["BraTS2021_1"]
-    assert cohort.notes() == ["3 cases lack a modality and are left out: BraTS2021_2, BraTS2021_3, BraTS2021_4"]
+    assert cohort.notes() == [
+        "3 cases are incomplete and left out: BraTS2021_2 (no t1, t2), BraTS2021_3 (no mask), BraTS2021_4 (no flair)"
+    ]
 
 
 def test_zero_fills_modalities_but_invents_no_mask(root: Path) -> None:
@@ -69,3 +72,24 @@ def test_the_layout_says_what_the_labels_mean_unless_asked_otherwise(root: Path)
 def test_modalities_default_to_all_that_occur_in_their_usual_order(tmp_path: Path) -> None:
     write_tree(tmp_path, {"BraTS2021_1": ("t2",), "BraTS2021_2": ("t2",)})
     assert find_cohort(tmp_path).modalities == ("t1", "t1ce", "flair")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["t1c"], "--data.modalities t1c: unknown; did you mean 't1ce'"),
+        (["t1", "flair", "t1"], "one stands there twice"),
+    ],
+)
+def test_what_is_no_modality_or_stands_twice_is_refused(root: Path, asked: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        find_cohort(root, modalities=asked, missing="zero")
+
+
+def test_images_whose_names_end_strangely_are_named(root: Path) -> None:
+    for name in ("BraTS2021_1", "BraTS2021_3"):
+        (root / name / f"{name}_t2_brain.nii.gz").touch()
+        (root / name / "notes.txt").touch()
+    (note,) = find_cohort(root, missing="drop").source.notes
+    assert note.startswith("2 image files in 2 folders of cases bear no modality's name and are not used: ")
+    assert "BraTS2021_1_t2_brain.nii.gz" in note

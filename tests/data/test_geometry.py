@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import json
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -43,15 +46,28 @@ def test_orientation_equals_nibabels(code):
     np.testing.assert_allclose(geometry.affine_prepared, expected.affine)
 
 
+def test_orientation_equals_nibabels_for_every_way_that_axes_can_lead():
+    array = np.arange(24).reshape(2, 3, 4)
+    wanted = nib.orientations.axcodes2ornt(("L", "P", "S"))
+    for order, signs in itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)):
+        affine = np.eye(4)
+        affine[:3, :3] = np.eye(3)[:, order] * signs * [1.0, 2.0, 3.0]
+        image = nib.Nifti1Image(array.T.astype(np.int16), affine)
+        change = nib.orientations.ornt_transform(nib.orientations.io_orientation(affine), wanted)
+        geometry = frame_geometry((2, 3, 4), affine, "LPS", None)
+        np.testing.assert_array_equal(geometry.crop(array), np.asanyarray(image.as_reoriented(change).dataobj).T)
+
+
+def ramp(affine, shape):
+    """A linear function of the place in mm, on the grid of that affine."""
+    z, y, x = np.indices(shape).reshape(3, -1)
+    mm = affine[:3, :3] @ np.stack([x, y, z]) + affine[:3, 3:]
+    return (2 * mm[0] - mm[1] + 0.5 * mm[2]).reshape(shape)
+
+
 @pytest.mark.parametrize("code", [None, *CODES])
 def test_a_linear_ramp_in_mm_is_resampled_exactly_inside(code):
     native = (7, 8, 9)
-
-    def ramp(affine, shape):
-        z, y, x = np.indices(shape).reshape(3, -1)
-        mm = affine[:3, :3] @ np.stack([x, y, z]) + affine[:3, 3:]
-        return (2 * mm[0] - mm[1] + 0.5 * mm[2]).reshape(shape)
-
     geometry = frame_geometry(native, OBLIQUE, code, (1.0, 1.1, 1.3))
     assert geometry.resampled
     found = geometry.crop(ramp(OBLIQUE, native))
@@ -83,6 +99,56 @@ def test_resampling_equals_simpleitks_on_an_oblique_anisotropic_grid():
     )
     inside = (slice(2, -2),) * 3  # beyond the outermost centres SimpleITK gives 0
     np.testing.assert_allclose(geometry.crop(array)[inside], expected[inside], atol=1e-4)
+
+
+@pytest.mark.parametrize("code", [None, *CODES])
+@pytest.mark.parametrize("spacing", [(0.6, 0.7, 0.9), (1.3, 1.4, 1.6)])
+def test_probabilities_return_to_their_place_in_mm_from_an_oriented_resampled_crop(code, spacing):
+    native = (9, 10, 11)
+    whole = frame_geometry(native, OBLIQUE, code, spacing)
+    geometry = moved(whole, (1, 1, 1), [n - 2 for n in whole.frame])
+    made = np.stack([ramp(geometry.affine_prepared, geometry.shape)] * 2)
+    back = geometry.restore(made)
+    assert back.shape == (2, *native)
+    inside = (slice(None), *[slice(4, -4)] * 3)
+    assert back[inside].size > 0
+    np.testing.assert_allclose(back[inside], np.stack([ramp(OBLIQUE, native)] * 2)[inside], atol=1e-6)
+
+
+def test_restored_labels_equal_simpleitks_nearest_ones():
+    affine = np.eye(4)
+    rotation = np.linalg.qr(OBLIQUE[:3, :3])[0]
+    affine[:3, :3], affine[:3, 3] = rotation * [0.9, 1.1, 5.5], [3, -4, 5]
+    native = (6, 12, 14)  # of these sizes no voxel lies half-way between two, where either would be right
+    geometry = frame_geometry(native, affine, None, (1.0, 1.0, 1.0))
+    label = np.random.default_rng(0).integers(0, 4, geometry.shape).astype(np.uint8)
+    image = SimpleITK.GetImageFromArray(label)
+    image.SetDirection(rotation.ravel().tolist())
+    image.SetOrigin(geometry.affine_prepared[:3, 3].tolist())
+    grid = ([3.0, -4.0, 5.0], (0.9, 1.1, 5.5), rotation.ravel().tolist())
+    expected = SimpleITK.Resample(image, native[::-1], SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, *grid)
+    np.testing.assert_array_equal(geometry.restore(label), SimpleITK.GetArrayFromImage(expected))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.bool_])
+def test_labels_of_any_integer_type_are_never_blended_on_the_way_back(dtype):
+    geometry = frame_geometry((4, 5, 6), np.eye(4), None, (0.7, 0.7, 0.7))
+    label = np.zeros(geometry.shape, dtype)
+    label[:, :, 4:] = 4
+    back = geometry.restore(label)
+    assert back.dtype == dtype
+    assert set(np.unique(back).tolist()) == set(np.unique(label).tolist())
+
+
+def test_the_sizes_of_a_resampled_frame_keep_the_volume_in_mm_to_half_a_voxel():
+    geometry = frame_geometry((23, 240, 200), np.diag([0.9, 0.9, 5.5, 1]), None, (1.0, 1.0, 1.0))
+    assert geometry.frame == (round(23 * 5.5), 216, 180)
+    assert geometry.step == pytest.approx((1 / 5.5, 1 / 0.9, 1 / 0.9))
+
+
+def test_what_resamples_nothing_pays_for_no_scipy():
+    code = "import sys, segan_pl.data.preparation; sys.exit(bool({'scipy.ndimage', 'scipy.optimize'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_finer_labels_come_back_whole_and_probabilities_stay_where_they_were():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import struct
 import tracemalloc
 import warnings
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segan_pl.data.io import read_volume, same_grid, write_volume
+from segan_pl.data.io import read_grid, read_volume, same_grid, write_volume
+from segan_pl.data.io.streams import SLICE
 from segan_pl.data.volume import CaseError
 
 ARRAY = np.random.default_rng(0).integers(-40, 900, (4, 5, 6)).astype(np.int16)
@@ -290,3 +292,68 @@ def test_every_real_file_reads_as_nibabel_reads_it(real_data_root):
         voxels, affine = reference(path)
         np.testing.assert_array_equal(volume.array, voxels)
         np.testing.assert_allclose(volume.affine, affine)
+
+
+def test_a_second_member_or_what_follows_the_first_is_refused_whatever_it_ends_with(tmp_path, plain):
+    packed = gzip.compress(plain, mtime=0)
+    for number, content in enumerate(
+        (packed + packed, packed + packed[:-20] + b"x" * 12 + packed[-8:], packed + b"strange" + packed[-4:])
+    ):
+        assert "a.nii.gz: " in refusal(tmp_path / "a.nii.gz", content), number
+
+
+@pytest.fixture
+def long(tmp_path: Path, affine) -> tuple[np.ndarray, bytes]:
+    """Noise, which takes more than one slice of the stream, and its file."""
+    array = np.random.default_rng(7).integers(0, 256, (3, SLICE // 256, 256)).astype(np.uint8)
+    write_volume(tmp_path / "long.nii.gz", array, affine)
+    content = (tmp_path / "long.nii.gz").read_bytes()
+    assert len(content) > 2 * SLICE
+    return array, content
+
+
+def test_a_stream_of_many_slices_is_read_and_a_flipped_bit_in_any_slice_refused(tmp_path, long):
+    array, content = long
+    np.testing.assert_array_equal(read_volume(tmp_path / "long.nii.gz").array, array)
+    for place in (SLICE // 2, SLICE - 1, SLICE, 2 * SLICE + 5, len(content) - 6):
+        changed = bytearray(content)
+        changed[place] ^= 4
+        assert "gzip stream is damaged" in refusal(tmp_path / "a.nii.gz", bytes(changed)), place
+
+
+@pytest.mark.parametrize("keep", [SLICE, 2 * SLICE, 2 * SLICE + 9])
+def test_a_stream_cut_off_where_a_slice_ends_is_refused(tmp_path, long, keep):
+    assert "gzip stream breaks off" in refusal(tmp_path / "a.nii.gz", long[1][:keep])
+
+
+def test_a_stream_that_lies_about_its_size_is_not_inflated_beyond_it(tmp_path, plain):
+    content = gzip.compress(plain + bytes(200_000_000), compresslevel=1)
+    content = content[:-4] + struct.pack("<I", len(plain))
+    tracemalloc.start()
+    refusal(tmp_path / "a.nii.gz", content)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_a_gzip_header_with_the_longest_field_it_may_bear_is_read(tmp_path, plain):
+    packed = gzip.compress(plain, mtime=0)
+    extra = struct.pack("<H", 65535) + bytes(65535)
+    (tmp_path / "a.nii.gz").write_bytes(packed[:3] + b"\x04" + packed[4:10] + extra + packed[10:])
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii.gz").array, ARRAY)
+    assert read_grid(tmp_path / "a.nii.gz").shape == ARRAY.shape
+
+
+@pytest.mark.parametrize("reader", [read_volume, read_grid])
+def test_a_pipe_and_a_device_are_refused_and_not_waited_for(tmp_path, reader):
+    os.mkfifo(tmp_path / "pipe.nii")
+    (tmp_path / "device.nii").symlink_to("/dev/zero")
+    for name in ("pipe.nii", "device.nii"):
+        with pytest.raises(CaseError, match="is a pipe or a device, expected a file"):
+            reader(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.img", "a.hdr", "a.gz", "a"])
+def test_an_ending_that_is_not_written_is_refused(tmp_path, affine, name):
+    with pytest.raises(CaseError, match=r"expected a name that ends with \.nii, \.nii\.gz, \.mha"):
+        write_volume(tmp_path / name, ARRAY, affine)
+    assert not list(tmp_path.iterdir())

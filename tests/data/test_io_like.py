@@ -127,6 +127,23 @@ def test_a_segmentation_of_another_shape_is_refused_and_nothing_is_written(tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz"]
 
 
+def test_a_reference_whose_voxels_begin_beyond_its_end_is_refused(tmp_path, affine):
+    write_volume(tmp_path / "a.nii", ARRAY, affine)
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[108:112] = struct.pack("<f", 1e12)
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(CaseError, match=r"a\.nii: the voxels should begin at byte .*, the file ends before"):
+        write_like(tmp_path / "a.nii", LABEL, tmp_path / "b.nii")
+
+
+def test_no_nifti_file_is_written_under_the_name_of_another_format(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(ARRAY), str(tmp_path / "a.mhd"))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(CaseError, match=r"b\.mhd: cannot be written so"):
+        write_like(tmp_path / "a.mhd", LABEL, tmp_path / "b.mhd")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.mark.real_data
 def test_real_grids_come_back_bit_for_bit(real_data_root, tmp_path):
     sources = [*real_data_root.glob("brats2021/*/*_t1.nii.gz"), *real_data_root.glob("tcga_fg_6692/*/*t1*.nii.gz")]

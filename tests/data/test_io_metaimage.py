@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segan_pl.data.io import read_channels, read_grid, read_volume, write_like, write_volume
+from segan_pl.data.io.streams import SLICE
 from segan_pl.data.volume import CaseError
 
 ARRAY = np.random.default_rng(1).integers(-40, 900, (4, 5, 6)).astype(np.int16)
@@ -131,6 +132,8 @@ def test_without_place_the_geometry_is_assumed_and_noted(tmp_path):
         (("DimSize = 6 5 4", "DimSize = 32767 32767 32767"), "the file holds at most"),
         (("DimSize = 6 5 4", "DimSize = 6 5"), "NDims is 3"),
         (("DimSize = 6 5 4", "DimSize = six"), "expected whole numbers"),
+        (("DimSize = 6 5 4", "DimSize = 0_6 5 4"), "expected whole numbers"),
+        (("ElementSpacing = ", "ElementSpacing = 1_"), "expected numbers"),
         (("ElementType = MET_SHORT", "ElementType = MET_STRING"), "unknown data type MET_STRING"),
         (("ElementSpacing = ", "ElementSpacing = 0 "), "expected 3"),
         (("TransformMatrix = ", "TransformMatrix = nan "), "expected 9"),
@@ -183,6 +186,64 @@ def test_a_missing_half_is_named(tmp_path):
         read_volume(path)
 
 
+@pytest.mark.parametrize("before", [0, 7])
+def test_voxels_at_the_end_of_their_file_are_found_and_too_few_refused(tmp_path, before):
+    path = save(sitk.GetImageFromArray(ARRAY), tmp_path / "a.mhd")
+    path.write_text(path.read_text().replace("NDims", "HeaderSize = -1\nNDims"))
+    (tmp_path / "a.raw").write_bytes(bytes(before) + ARRAY.tobytes())
+    np.testing.assert_array_equal(read_volume(path).array, ARRAY)
+    (tmp_path / "a.raw").write_bytes(ARRAY.tobytes()[:100])
+    with pytest.raises(CaseError, match=r"the header announces 240 bytes of voxels, a\.raw holds 100"):
+        read_volume(path)
+
+
+def test_a_compressed_stream_of_many_slices_is_read_and_a_flipped_bit_refused(tmp_path):
+    array = np.random.default_rng(7).integers(0, 256, (3, SLICE // 256, 256)).astype(np.uint8)
+    path = save(placed(array), tmp_path / "a.mha", packed=True)
+    content = path.read_bytes()
+    assert len(content) > 2 * SLICE
+    np.testing.assert_array_equal(read_volume(path).array, array)
+    for place in (SLICE, 2 * SLICE + 5, len(content) - 2):
+        changed = bytearray(content)
+        changed[place] ^= 4
+        path.write_bytes(changed)
+        with pytest.raises(CaseError, match="zlib stream is damaged"):
+            read_volume(path)
+    for wrong, message in ((content[: 2 * SLICE], "breaks off"), (content + b"x", "strange bytes follow")):
+        path.write_bytes(wrong)
+        with pytest.raises(CaseError, match=message):
+            read_volume(path)
+
+
+WORDS = st.sampled_from(["0", "1", "-1", "3", "4", "5", "6", "1e400", "nan", "inf", "99999999999", "True", "LOCAL", ""])
+VALUES = st.lists(WORDS, max_size=9).map(" ".join) | st.text(st.characters(codec="latin-1"), max_size=12)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    key=st.sampled_from(
+        ["NDims", "DimSize", "ElementType", "ElementSpacing", "Offset", "TransformMatrix", "CompressedData"]
+        + ["BinaryData", "BinaryDataByteOrderMSB", "ElementNumberOfChannels", "HeaderSize", "ElementDataFile"]
+    ),
+    value=VALUES,
+    cut=st.integers(0, 60),
+)
+def test_a_header_with_any_value_and_any_end_is_read_or_refused_but_never_crashes(tmp_path_factory, key, value, cut):
+    fields = {"NDims": "3", "DimSize": "6 5 4", "ElementType": "MET_SHORT"} | {"ElementDataFile": "LOCAL", key: value}
+    fields["ElementDataFile"] = fields.pop("ElementDataFile")  # it ends the header
+    head = "".join(f"{key} = {value}\n" for key, value in fields.items()).encode("latin-1")
+    path = tmp_path_factory.mktemp("header") / "a.mha"
+    path.write_bytes((head + ARRAY.tobytes())[: -cut or None])
+    try:
+        volume = read_volume(path)
+    except CaseError as error:
+        assert str(error).startswith(f"{path}: ")
+        return
+    assert cut == 0
+    assert volume.array.size * volume.array.itemsize == ARRAY.nbytes
+    assert np.isfinite(volume.affine).all()
+
+
 def test_voxels_in_many_files_are_refused_in_words(tmp_path):
     path = edited(save(placed(ARRAY), tmp_path / "a.mha"))
     path.write_bytes(path.read_bytes().replace(b"= LOCAL", b"= slice%03d.raw 1 4 1"))
@@ -204,3 +265,11 @@ def test_another_volume_takes_over_every_line_of_the_header_that_does_not_speak_
     assert b"Comment = from a hospital" in kept(reference)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "b.mha"))), label)
     np.testing.assert_array_equal(read_volume(tmp_path / "b.mha").affine, read_volume(reference).affine)
+
+
+def test_of_a_4d_metaimage_a_segmentation_keeps_the_place_of_its_voxels(tmp_path):
+    stack = sitk.JoinSeries([placed(ARRAY), placed(ARRAY)])
+    path = save(stack, tmp_path / "a.mha")
+    edited(path, ("ElementSpacing", "ElementSize"))
+    write_like(path, (ARRAY > 0).astype(np.uint8), tmp_path / "b.mha")
+    np.testing.assert_allclose(read_volume(tmp_path / "b.mha").affine, read_grid(path).affine, atol=1e-9)

@@ -131,3 +131,10 @@ def test_orientation_and_spacing_are_those_of_the_affine(tmp_path):
     volume = read_volume(tmp_path / "a.nii")
     assert volume.orientation == "LPS"
     assert volume.spacing_mm == (2.0, 3.0, 4.0)
+
+
+def test_plain_voxels_that_happen_to_begin_as_gzip_does_are_read_as_they_are(pair):
+    voxels = pair.with_suffix(".img")
+    content = b"\x1f\x8b\x08" + voxels.read_bytes()[3:]
+    voxels.write_bytes(content)
+    assert read_volume(pair).array.tobytes() == content

@@ -159,7 +159,7 @@ def test_an_incomplete_case_is_dropped_on_request_and_noted(copy: Path, tmp_path
     data.find()
     assert [case.name for case in data.cohort.dropped] == [lost.parent.name]
     assert len(data.cases) == CASES - 1
-    assert data.notes()[0] == f"1 cases lack a modality and are left out: {lost.parent.name}"
+    assert data.notes()[0] == f"1 cases are incomplete and left out: {lost.parent.name} (no flair)"
     complete = build_data(copy, tmp_path / "cache", modalities=["t1"])
     complete.find()
     assert len(complete.cases) == CASES

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import nibabel as nib
 import numpy as np
 import pytest
 import yaml
 
+from segan_pl.data.cache_size import entry_bytes
 from segan_pl.data.preparation import Preparation, prepare
 from segan_pl.data.volume import CaseError
 from segan_pl.shipped import find_config
@@ -14,9 +18,13 @@ from segan_pl.shipped import find_config
 NAMES = ("segan_cat", "albunet", "reciprocal", "gt_gan")
 
 
+def fields(name: str) -> dict:
+    return yaml.safe_load(find_config(f"{name}_preparation").read_text())["data"]["preparation"]
+
+
 def shipped(name: str) -> Preparation:
-    fields = yaml.safe_load(find_config(f"{name}_preparation").read_text())["data"]["preparation"]
-    return Preparation(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    made = {key: tuple(value) if isinstance(value, list) else value for key, value in fields(name).items()}
+    return Preparation(**made)
 
 
 def segan_cat(images):
@@ -105,6 +113,17 @@ def test_every_shipped_preparation_has_its_own_digest():
     assert shipped("segan_cat") == Preparation()
 
 
+@pytest.mark.parametrize("earlier", NAMES)
+@pytest.mark.parametrize("later", NAMES)
+def test_a_shipped_preparation_replaces_another_wholly(earlier, later):
+    both = fields(earlier) | fields(later)
+    made = Preparation(**{key: tuple(value) if isinstance(value, list) else value for key, value in both.items()})
+    expected = shipped(later)
+    if expected.scaling != "percentile":  # which uses none
+        expected = dataclasses.replace(expected, percentiles=made.percentiles)
+    assert made == expected
+
+
 def test_orientation_and_spacing_come_before_the_crop_and_counts_are_of_that_grid(make_case):
     case = make_case()
     affine = nib.load(case.mask).affine
@@ -122,6 +141,53 @@ def test_padding_and_a_constant_modality_are_the_low_end_of_the_interval(make_ca
     assert (prepared.image[0] == -1).all()
     assert (prepared.image[:, 0] == -1).all()
     assert [note for note in prepared.notes if "t1 has no contrast over the crop, all -1 now" in note]
+
+
+def boxed(rng) -> np.ndarray:
+    array = np.zeros((24, 24, 24), np.int16)
+    array[8:16, 8:16, 8:16] = rng.integers(100, 900, (8, 8, 8))
+    return array
+
+
+@pytest.mark.parametrize("over", ["nonzero", "positive"])
+@pytest.mark.parametrize("interpolation", ["nearest", "linear", "cubic"])
+def test_resampling_spreads_no_brain_over_the_background(make_case, interpolation, over):
+    case = make_case(shape=(24, 24, 24), modalities=(), arrays={"t1": boxed(np.random.default_rng(0))}, spacing=1.0)
+    settings = Preparation(crop="nonzero", over=over, spacing_mm=(0.5, 0.5, 0.5), interpolation=interpolation)
+    prepared = prepare(case, settings)
+    assert prepared.geometry.start == (16, 16, 16)
+    assert prepared.geometry.shape == (16, 16, 16)
+    assert prepared.bounds["t1"].low > 50
+
+
+def test_zscores_of_a_cubic_resampling_are_standard_in_the_brain_and_0_outside(make_case):
+    case = make_case(shape=(24, 24, 24), modalities=(), arrays={"t1": boxed(np.random.default_rng(0))}, spacing=1.0)
+    image = prepare(case, Preparation(crop=None, scaling="zscore", spacing_mm=(0.5,) * 3, interpolation="cubic")).image[
+        0
+    ]
+    brain = np.zeros(image.shape, bool)
+    brain[16:32, 16:32, 16:32] = True
+    assert not image[~brain].any()
+    assert float(image[brain].mean(dtype=np.float64)) == pytest.approx(0, abs=1e-3)
+    assert float(image[brain].std(dtype=np.float64)) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("size", "became"), [(1e4, "(200000, 160000, 120000)"), (1e-3, "(1, 1, 1)")])
+def test_a_spacing_in_another_unit_is_refused_before_anything_is_allocated(make_case, size, became):
+    case = make_case(spacing=size)
+    settings = Preparation(crop=None, spacing_mm=(0.5, 0.5, 0.5))
+    message = rf"case: shape \(10, 8, 6\) of .* mm would become {re.escape(became)} .*mend the spacing in its header"
+    for act in (prepare, entry_bytes):
+        with pytest.raises(CaseError, match=message):
+            act(case, settings)
+
+
+def test_a_float64_outlier_survives_resampling_without_overflow(make_case):
+    array = np.random.default_rng(0).random((6, 8, 10))
+    array[3, 4, 5] = 1e300
+    case = make_case(modalities=(), arrays={"t1": array}, spacing=1.0)
+    prepared = prepare(case, Preparation(crop=None, spacing_mm=(0.5, 0.5, 0.5)))
+    assert np.isfinite(prepared.image).all()
 
 
 def test_nan_is_refused_unless_zero_is_asked_for_and_then_noted(make_case):
@@ -143,6 +209,7 @@ def test_nan_is_refused_unless_zero_is_asked_for_and_then_noted(make_case):
         {"crop": "scaled"},
         {"crop": "scaled", "over": "volume", "interval": (-1.0, 1.0)},
         {"interval": (1.0, 1.0)},
+        {"scaling": "zscore", "interval": (-1.0, 1.0)},
         {"orientation": "LLS"},
         {"spacing_mm": (1.0, 0.0, 1.0)},
     ],

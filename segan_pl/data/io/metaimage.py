@@ -125,7 +125,13 @@ def _offset(fields: Mapping[str, str], length: int, data: Path | None, packed: b
     skipped = _integers(fields, "HeaderSize", "0")[0]
     if skipped < -1 or (skipped == -1 and packed):
         raise ValueError(f"HeaderSize is {skipped}, expected 0 or more, or -1 for voxels that are not compressed")
-    return data.stat().st_size - size if skipped == -1 else skipped
+    if skipped >= 0:
+        return skipped
+    if (held := data.stat().st_size) < size:
+        raise ValueError(
+            f"the header announces {size} bytes of voxels, {data.name} holds {held}; cut off? copy it anew"
+        )
+    return held - size
 
 
 def _data_file(name: str, path: Path) -> Path | None:
@@ -156,7 +162,7 @@ def _flag(fields: Mapping[str, str], key: str, default: str) -> bool:
 
 def _integers(fields: Mapping[str, str], key: str, default: str = "") -> list[int]:
     try:
-        found = [int(word) for word in fields.get(key, default).split()]
+        found = [int(word) for word in _words(fields.get(key, default))]
     except ValueError as error:
         raise ValueError(f"{key} = {fields[key][:40]}, expected whole numbers; the header is damaged") from error
     if not found:
@@ -170,9 +176,16 @@ def _first(fields: Mapping[str, str], keys: Sequence[str], default: list[float],
     if key is None:
         return default
     try:
-        found = [float(word) for word in fields[key].split()]
+        found = [float(word) for word in _words(fields[key])]
     except ValueError as error:
         raise ValueError(f"{key} = {fields[key][:40]}, expected numbers; the header is damaged") from error
     if len(found) != count:
         raise ValueError(f"{key} has {len(found)} numbers, expected {count}; the header is damaged")
     return found
+
+
+def _words(text: str) -> list[str]:
+    """What stands between the spaces; Python alone would take 1_0 for a number."""
+    if "_" in text:
+        raise ValueError("an underscore among numbers")
+    return text.split()

@@ -20,6 +20,7 @@ from segan_pl.data.volume import CaseError
 
 META_TYPES = {np.dtype(code).name: name for name, code in metaimage.TYPES.items() if "LONG" not in name or "8" in code}
 METAIMAGE = ".mha"
+SUFFIXES = (".nii", ".nii.gz", METAIMAGE)
 VOXEL_KEYS = (
     "DimSize",
     "BinaryData",
@@ -42,8 +43,11 @@ def write_volume(path: Path | str, array: NDArray, affine: ArrayLike, *, compres
 
     NIfTI is gzipped where `path` ends with .gz, MetaImage compressed unless `compresslevel` is 0. Atomic: the file
     appears whole or not at all. The same input gives the same bytes.
+
+    Raises:
+        CaseError: `path` ends otherwise.
     """
-    path = Path(path)
+    path = _writable(Path(path))
     affine = np.asarray(affine, np.float64)
     if path.suffix.lower() == METAIMAGE:
         _write(path, _metaimage(_meta_geometry(affine), array, compresslevel))
@@ -62,9 +66,9 @@ def write_like(reference: Path | str, array: NDArray, path: Path | str, *, compr
     kept; of an Analyze pair, which has no orientation, a NIfTI file without sform and qform is made.
 
     Raises:
-        CaseError: The reference cannot be read, or has another shape.
+        CaseError: The reference cannot be read, or has another shape; or `path` has an ending that is not written.
     """
-    reference, path = Path(reference), Path(path)
+    reference, path = Path(reference), _writable(Path(path))
     grid = read_grid(reference)
     if grid.shape != array.shape:
         raise CaseError(f"{reference}: has shape {grid.shape[::-1]}, the segmentation {array.shape[::-1]}; not written")
@@ -72,14 +76,23 @@ def write_like(reference: Path | str, array: NDArray, path: Path | str, *, compr
     raw = source.read_bytes()
     meta, wants_meta = metaimage.begins_like(raw), path.suffix.lower() == METAIMAGE
     if meta and wants_meta:
-        _write(path, _metaimage(_kept_lines(raw), array, compresslevel))
+        _write(path, _metaimage(_kept_lines(raw, grid.affine), array, compresslevel))
     elif meta or wants_meta:
         write_volume(path, array, grid.affine, compresslevel=compresslevel)
     else:
-        _write(path, _zipped(_nifti_like(raw, array), path, compresslevel))
+        _write(path, _zipped(_nifti_like(raw, array, reference), path, compresslevel))
 
 
-def _nifti_like(raw: bytes, array: NDArray) -> bytes:
+def _writable(path: Path) -> Path:
+    """The path, if its name says a format that is written."""
+    if not path.name.lower().endswith(SUFFIXES):
+        raise CaseError(
+            f"{path}: cannot be written so, expected a name that ends with {', '.join(SUFFIXES)}; rename it"
+        )
+    return path
+
+
+def _nifti_like(raw: bytes, array: NDArray, reference: Path) -> bytes:
     """A NIfTI file with the header and the extensions of another one's bytes."""
 
     def start(size: int) -> bytes:
@@ -92,10 +105,12 @@ def _nifti_like(raw: bytes, array: NDArray) -> bytes:
     single = bytes(header["magic"])[:3] in nifti.SINGLE
     offset = int(header["vox_offset"]) if single else 0
     offset = max(offset, nifti.HEADER_BYTES[size])
-    extensions = start(offset)[size:] if single else b""
+    extensions = start(offset)[size:] if single else bytes(offset - size)
+    if len(extensions) != offset - size:
+        raise CaseError(f"{reference}: the voxels should begin at byte {offset}, the file ends before; copy it anew")
     _describe(header, array, offset)
     voxels = array.astype(array.dtype.newbyteorder(header.endianness), copy=False).tobytes()
-    return header.binaryblock + extensions.ljust(offset - size, b"\0") + voxels
+    return header.binaryblock + extensions + voxels
 
 
 def _describe(header: nib.Nifti1Header, array: NDArray, offset: int) -> None:
@@ -115,18 +130,12 @@ def _from_analyze(header: AnalyzeHeader) -> nib.Nifti1Header:
     return made
 
 
-def _kept_lines(raw: bytes) -> list[tuple[str, str]]:
+def _kept_lines(raw: bytes, affine: NDArray[np.float64]) -> list[tuple[str, str]]:
     """The lines of a MetaImage header, but for those that speak of its voxels."""
     fields, _ = metaimage.parse(raw)
-    axes = int(fields["NDims"])
-    lines = [(key, value) for key, value in fields.items() if key not in VOXEL_KEYS]
-    if axes == 3:
-        return lines
-    affine = metaimage.LPS_TO_RAS @ np.eye(4)
-    direction, origin = metaimage.direction_and_origin(fields, axes)
-    spacing = [float(word) for word in fields.get("ElementSpacing", "1 1 1").split()[:3]]
-    affine[:3, :3], affine[:3, 3] = direction * spacing, origin
-    return _meta_geometry(metaimage.LPS_TO_RAS @ affine)
+    if int(fields["NDims"]) != 3:  # of a 4-D file the axes' numbers differ
+        return _meta_geometry(affine)
+    return [(key, value) for key, value in fields.items() if key not in VOXEL_KEYS]
 
 
 def _meta_geometry(affine: NDArray[np.float64]) -> list[tuple[str, str]]:

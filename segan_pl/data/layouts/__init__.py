@@ -125,7 +125,25 @@ def _data_set(found: Found, layout: Layout, place: Path, notes: Sequence[str]) -
                 f"rename or remove one"
             )
     cases = tuple(sorted(found.cases, key=lambda case: case.name))
-    return DataSet(root, layout.NAME, cases, found.native_labels, (*found.notes, *notes))
+    unused = [] if layout in (manifest, msd, nnunet) else _unused(cases)  # those three say it themselves
+    return DataSet(root, layout.NAME, cases, found.native_labels, (*found.notes, *notes, *unused))
+
+
+def _unused(cases: Sequence[Case]) -> list[str]:
+    """A note where images lie beside those of the cases and belong to none, perhaps for a name that ends strangely."""
+    used = {path for case in cases for path in (*case.images.values(), case.mask) if path is not None}
+    beside = {
+        place: [name for name in Folder(place).files if suffix_of(name) and place / name not in used]
+        for place in sorted({path.parent for path in used})
+    }
+    strange = [place / names[0] for place, names in beside.items() if names]
+    if not strange:
+        return []
+    count = sum(len(names) for names in beside.values())
+    return [
+        f"{count} image files in {len(strange)} folders of cases bear no modality's name and are not used: "
+        f"{shortened([str(path) for path in strange], 3)}"
+    ]
 
 
 def _where(case: Case) -> str:

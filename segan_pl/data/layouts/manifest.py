@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segan_pl.data.labels import CONVENTIONS
 from segan_pl.data.layouts.listing import Folder, Found, suffix_of
-from segan_pl.data.layouts.naming import MASK_WORDS, modality_of
+from segan_pl.data.layouts.naming import GRADES, MASK_WORDS, modality_of
 from segan_pl.data.layouts.table import Table, read_table
 from segan_pl.data.volume import MODALITIES, Case, CaseError
 from segan_pl.errors import nearest
@@ -96,10 +96,15 @@ def _case(path: Path, line: int, row: dict[str, str], roles: dict[str, str]) -> 
         patient=facts.get("patient") or name,
         images={modality: files[modality] for modality in MODALITIES if modality in files},
         mask=files.get("mask"),
-        grade=facts.get("grade") or None,
+        grade=_grade(facts.get("grade")),
         institution=facts.get("institution") or None,
         extra={column: row[column] for column, role in roles.items() if role == "extra"},
     )
+
+
+def _grade(cell: str | None) -> str | None:
+    """HGG and LGG in whatever case; another word as it stands."""
+    return cell.upper() if cell and cell.upper() in GRADES else cell or None
 
 
 def _file(path: Path, line: int, cell: str) -> Path:

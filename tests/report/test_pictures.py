@@ -1,0 +1,81 @@
+"""Best, median and worst case of each region, drawn from the files that an evaluation was made of."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+from scipy import ndimage
+
+from segan_pl.__main__ import main
+from segan_pl.data.io import read_volume, write_like
+from segan_pl.data.layouts import find_cases
+from segan_pl.data.synthetic_trees import write_cohort
+from segan_pl.report.overlays import chosen
+from segan_pl.report.pictures import case_pictures
+from segan_pl.report.run_files import read_files
+
+REGIONS = ("wt", "tc", "et")
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> Path:
+    """Five cases predicted ever worse: masks shifted by 0, 1, 2, ... voxels."""
+    write_cohort(tmp_path / "data", layout="brats2019", cases=5, shape=(16, 32, 32))
+    (tmp_path / "predictions").mkdir()
+    for number, case in enumerate(find_cases(tmp_path / "data")):
+        assert case.mask is not None
+        shifted = ndimage.shift(read_volume(case.mask).array, (0, number, 0), order=0)
+        write_like(case.mask, shifted, tmp_path / "predictions" / f"{case.name}.nii.gz")
+    arguments = [f"--pred={tmp_path / 'predictions'}", f"--ref={tmp_path / 'data'}"]
+    assert main(["evaluate", *arguments, f"--output={tmp_path / 'evaluation'}", "--workers=1"]) == 0
+    return tmp_path / "evaluation"
+
+
+def test_ranks_are_by_score_with_names_for_ties_and_without_what_is_not_available() -> None:
+    scores = {"b": 0.5, "a": 0.5, "c": 0.9, "d": float("nan"), "e": 0.1}
+    assert chosen(scores) == {"best": "c", "median": "a", "worst": "e"}
+    assert chosen({"a": 1.0}) == {"best": "a"}
+    assert chosen({"a": float("nan")}) == {}
+
+
+def test_each_region_has_its_best_median_and_worst_case_with_words(evaluation: Path) -> None:
+    drawn, notes = case_pictures(read_files(str(evaluation)))
+    assert not notes
+    assert [(one.region, one.rank) for one in drawn] == [
+        (region, rank) for region in REGIONS for rank in ("best", "median", "worst")
+    ]
+    best = drawn[0]
+    assert best.score == 1
+    assert best.caption.startswith(f"{best.case}, flair, slice ")
+    pixels = imread(io.BytesIO(best.png))
+    yellow = (pixels[..., 0] > 0.8) & (pixels[..., 1] > 0.6) & (pixels[..., 2] < 0.4)
+    assert yellow.any()  # the reference's outline
+
+
+def test_they_are_on_the_page_with_alternative_texts(evaluation: Path, tmp_path: Path) -> None:
+    assert main(["report", str(evaluation), "--output", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count("data:image/png;base64") == 9
+    assert text.count('<img alt="') == 9
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 9
+    assert main(["report", str(evaluation), "--output", str(tmp_path / "bare.html"), "--pictures=false"]) == 0
+    assert "data:image/png" not in (tmp_path / "bare.html").read_text(encoding="utf-8")
+
+
+def test_what_has_moved_since_is_noted_and_the_page_is_made(evaluation: Path, tmp_path: Path, capsys) -> None:
+    shutil.rmtree(tmp_path / "predictions")
+    assert main(["report", str(evaluation)]) == 0
+    assert "no picture" in capsys.readouterr().out
+
+
+def test_cases_that_trained_the_network_are_told(evaluation: Path, tmp_path: Path) -> None:
+    names = [case.name for case in find_cases(tmp_path / "data")]
+    (evaluation / "split.json").write_text(json.dumps({"train": names[:3], "val": names[3:4]}))
+    assert main(["report", str(evaluation)]) == 0
+    text = (evaluation / "report" / "index.md").read_text(encoding="utf-8")
+    assert "Of these 5 cases 3 trained the network and 1 chose its checkpoint: the scores flatter it." in text
