@@ -182,7 +182,8 @@ class Predictor:
     def _finish(self, prepared: Sequence[Prepared], keep: bool) -> Prediction:
         geometry = prepared[0].geometry
         notes = list(dict.fromkeys(note for one in prepared for note in one.notes))
-        if all(not one.image.any() for one in prepared):
+        pairs = zip(prepared, self.segmentors, strict=True)
+        if all(_blank(one.image, segmentor.preparation.background) for one, segmentor in pairs):
             notes.append("every voxel is 0: the segmentation is empty")
             empty = np.zeros(geometry.native, np.uint8)
             return self._prediction(empty, np.zeros((len(self.scheme.channels), *empty.shape)), keep, geometry, notes)
@@ -243,6 +244,11 @@ def output_name(case: Case) -> str:
         return case.output
     first = next(iter(case.images.values()))
     return f"{case.name}{'.mha' if first.suffix.lower() in ('.mha', '.mhd') else '.nii.gz'}"
+
+
+def _blank(image: NDArray[np.float16], background: float) -> bool:
+    """Whether nothing but background was prepared."""
+    return not image.any() or (background != 0 and bool(np.isin(image, (0, background)).all()))
 
 
 def _case(images: Mapping[str, Path | str]) -> Case:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from segan_pl.data.io import read_channels, read_grid, read_volume, write_like, write_volume
 from segan_pl.data.io.streams import SLICE
+from segan_pl.data.io.writing import VOXEL_KEYS
 from segan_pl.data.volume import CaseError
 
 ARRAY = np.random.default_rng(1).integers(-40, 900, (4, 5, 6)).astype(np.int16)
@@ -119,7 +120,17 @@ def test_without_place_the_geometry_is_assumed_and_noted(tmp_path):
     (tmp_path / "a.mha").write_bytes(text.encode() + ARRAY.tobytes())
     volume = read_volume(tmp_path / "a.mha")
     np.testing.assert_array_equal(volume.array, ARRAY)
-    assert volume.notes == ("geometry assumed: neither orientation nor origin is set",)
+    assert volume.notes == ("geometry assumed: the header has no TransformMatrix, Offset, ElementSpacing",)
+
+
+def test_the_lines_that_simpleitk_adds_of_a_dicom_header_are_read_over_and_kept(tmp_path):
+    image = placed(ARRAY)
+    for key, value in (("0010|0010", "a b"), ("a key", "c = d")):
+        image.SetMetaData(key, value)
+    path = save(image, tmp_path / "a.mha")
+    np.testing.assert_array_equal(read_volume(path).array, ARRAY)
+    write_like(path, ARRAY, tmp_path / "b.mha")
+    assert sitk.ReadImage(str(tmp_path / "b.mha")).GetMetaData("0010|0010") == "a b"
 
 
 @pytest.mark.parametrize(
@@ -221,10 +232,7 @@ VALUES = st.lists(WORDS, max_size=9).map(" ".join) | st.text(st.characters(codec
 
 @settings(deadline=None, max_examples=150)
 @given(
-    key=st.sampled_from(
-        ["NDims", "DimSize", "ElementType", "ElementSpacing", "Offset", "TransformMatrix", "CompressedData"]
-        + ["BinaryData", "BinaryDataByteOrderMSB", "ElementNumberOfChannels", "HeaderSize", "ElementDataFile"]
-    ),
+    key=st.sampled_from(("NDims", "ElementSpacing", "Offset", "TransformMatrix", *VOXEL_KEYS)),
     value=VALUES,
     cut=st.integers(0, 60),
 )
@@ -236,8 +244,7 @@ def test_a_header_with_any_value_and_any_end_is_read_or_refused_but_never_crashe
     path.write_bytes((head + ARRAY.tobytes())[: -cut or None])
     try:
         volume = read_volume(path)
-    except CaseError as error:
-        assert str(error).startswith(f"{path}: ")
+    except CaseError:
         return
     assert cut == 0
     assert volume.array.size * volume.array.itemsize == ARRAY.nbytes

@@ -34,6 +34,14 @@ def test_percentiles_of_nonzero_voxels_leave_zeros_out():
         assert tuple(bounds) == pytest.approx(np.percentile([-3, 1, 5, 9], (10, 90)))
 
 
+def test_percentiles_of_positive_voxels_leave_zeros_and_negatives_out_and_keep_1():
+    region = np.array([0, -7, 0, -3, 1, 1, 5, 9], np.int16).reshape(1, 1, 8)
+    for values in (region, region.astype(np.float32), region + 4, -np.abs(region)):
+        counted = values[values > 0]
+        bounds = percentile_bounds(values, (10, 90), table_range(values), positive=True)
+        assert tuple(bounds) == pytest.approx(np.percentile(counted, (10, 90)) if counted.size else (0, 0))
+
+
 def test_integers_of_a_wide_range_get_no_table():
     assert table_range(np.array([[[0, 2**31 - 1]]], np.int32)) is None
     assert table_range(np.array([[[0.0, 1.0]]], np.float32)) is None

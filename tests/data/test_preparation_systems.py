@@ -172,6 +172,15 @@ def test_zscores_of_a_cubic_resampling_are_standard_in_the_brain_and_0_outside(m
     assert float(image[brain].std(dtype=np.float64)) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("interpolation", ["nearest", "cubic"])
+def test_background_of_a_whole_volume_stays_0_under_an_interpolation_that_rings(make_case, interpolation):
+    case = make_case(shape=(24,) * 3, modalities=(), arrays={"t1": boxed(np.random.default_rng(0))}, spacing=1.0)
+    settings = Preparation(crop=None, scaling="none", spacing_mm=(0.5,) * 3, interpolation=interpolation)
+    image = prepare(case, settings).image[0]
+    assert image[16:32, 16:32, 16:32].all()
+    assert np.count_nonzero(image) == 16**3
+
+
 @pytest.mark.parametrize(("size", "became"), [(1e4, "(200000, 160000, 120000)"), (1e-3, "(1, 1, 1)")])
 def test_a_spacing_in_another_unit_is_refused_before_anything_is_allocated(make_case, size, became):
     case = make_case(spacing=size)

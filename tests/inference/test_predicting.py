@@ -17,7 +17,7 @@ from segan_pl.data.layouts import find_cases
 from segan_pl.data.preparation import Preparation, prepare
 from segan_pl.data.volume import CaseError
 from segan_pl.errors import UsageError
-from segan_pl.inference.predicting import Predictor, Settings, output_name
+from segan_pl.inference.predicting import Predictor, Settings, _blank, output_name
 from segan_pl.inference.trained import load_segmentor
 from tests.cohort import QUIET, build_data, build_system, build_trainer
 
@@ -167,6 +167,13 @@ def test_a_case_of_zeros_is_segmented_as_empty_with_a_note(checkpoints, tmp_path
     prediction = Predictor.load(checkpoints["wt"]).predict(images, probability=True)
     assert not prediction.label.any()
     assert prediction.notes[-1] == "every voxel is 0: the segmentation is empty"
+
+
+def test_zeros_are_known_by_the_background_of_the_preparation():
+    assert _blank(np.full((2, 3, 3, 3), -1, np.float16), -1.0)
+    assert _blank(np.zeros((2, 3, 3, 3), np.float16), -1.0)
+    assert not _blank(np.full((2, 3, 3, 3), 0.5, np.float16), -1.0)
+    assert not _blank(np.full((2, 3, 3, 3), -1, np.float16), 0.0)
 
 
 def test_a_missing_modality_is_refused_or_zeros_on_request_and_noted(checkpoints, case):

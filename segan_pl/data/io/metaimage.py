@@ -29,7 +29,11 @@ TYPES = {
 }
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _START = re.compile(rb"\s*[A-Za-z]\w*\s*=")
-_LINE = re.compile(r"\s*([A-Za-z]\w*)\s*=\s*(.*?)\s*")
+_LINE = re.compile(r"\s*([^\s=][^=]*?)\s*=\s*(.*?)\s*")  # ITK adds keys of its own, e.g. 0010|0010
+DIRECTION = ("TransformMatrix", "Orientation", "Rotation")
+ORIGIN = ("Offset", "Origin", "Position")
+SPACING = ("ElementSpacing", "ElementSize")
+"""Names of one thing, the usual one first."""
 
 
 def begins_like(head: bytes) -> bool:
@@ -100,22 +104,22 @@ def parse(head: bytes) -> tuple[dict[str, str], int]:
 
 def direction_and_origin(fields: Mapping[str, str], axes: int) -> tuple[NDArray[np.float64], list[float]]:
     """The directions of the three axes as columns, and the first voxel's place, in LPS mm."""
-    rows = _first(fields, ("TransformMatrix", "Orientation", "Rotation"), np.eye(axes).ravel().tolist(), axes * axes)
-    origin = _first(fields, ("Offset", "Origin", "Position"), [0.0] * axes, axes)
+    rows = _first(fields, DIRECTION, np.eye(axes).ravel().tolist(), axes * axes)
+    origin = _first(fields, ORIGIN, [0.0] * axes, axes)
     return np.array(rows).reshape(axes, axes)[:3, :3].T, origin[:3]
 
 
 def _affine(fields: Mapping[str, str], axes: int) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Voxel (x, y, z) to mm, RAS; a note where the header says nothing of place."""
-    spacing = _first(fields, ("ElementSpacing", "ElementSize"), [1.0] * axes, axes)[:3]
+    """Voxel (x, y, z) to mm, RAS; a note on what the header does not say."""
+    spacing = _first(fields, SPACING, [1.0] * axes, axes)[:3]
     require_spacing(spacing)
     direction, origin = direction_and_origin(fields, axes)
     affine = np.eye(4)
     affine[:3, :3] = direction * spacing
     affine[:3, 3] = origin
     require_affine(affine)
-    said = {"TransformMatrix", "Orientation", "Rotation", "Offset", "Origin", "Position"} & set(fields)
-    return LPS_TO_RAS @ affine, () if said else ("geometry assumed: neither orientation nor origin is set",)
+    unsaid = [names[0] for names in (DIRECTION, ORIGIN, SPACING) if not set(names) & set(fields)]
+    return LPS_TO_RAS @ affine, (f"geometry assumed: the header has no {', '.join(unsaid)}",) if unsaid else ()
 
 
 def _offset(fields: Mapping[str, str], length: int, data: Path | None, packed: bool, size: int) -> int:

@@ -18,6 +18,7 @@ from segan_pl.data.io.streams import GZIP, MAX_INFLATION, gunzip, gunzip_start, 
 from segan_pl.data.volume import CaseError, Shape
 
 DIGEST_BYTES = 16
+START_BYTES = 2 * metaimage.HEAD_BYTES  # a gzip stream's own header may take half
 Nonfinite = Literal["refuse", "zero"]
 
 
@@ -109,7 +110,7 @@ def read_grid(path: Path | str) -> Grid:
     path = Path(path)
     try:
         with _file(path).open("rb") as file:
-            header = _header(file.read(metaimage.HEAD_BYTES), path)
+            header = _header(file.read(START_BYTES), path)
     except OSError as error:
         raise CaseError(f"{path}: cannot be read ({error.strerror}); expected a file; mend the path") from error
     except ValueError as error:
@@ -131,7 +132,7 @@ def same_affine(a: NDArray[np.float64], b: NDArray[np.float64], *, tolerance: fl
 def _read(path: Path, nonfinite: Nonfinite, *, single: bool) -> tuple[Volume, ...]:
     try:
         raw = _file(path).read_bytes()
-        header = _header(raw[: metaimage.HEAD_BYTES] if not raw.startswith(GZIP) else raw, path)
+        header = _header(raw[:START_BYTES], path)
         if single and header.channels > 1:
             axes = [*header.shape, header.channels]
             raise ValueError(
@@ -150,7 +151,9 @@ def _read(path: Path, nonfinite: Nonfinite, *, single: bool) -> tuple[Volume, ..
 
 
 def _file(path: Path) -> Path:
-    """Where the header is: of a pair named by its voxels, the other half."""
+    """Where the header is: of a pair named by its voxels, the other half. What would never end is not opened."""
+    if not path.is_file() and not path.is_dir() and path.exists():
+        raise ValueError("it is a pipe or a device, expected a file; mend the path")
     return nifti.other_half(path) if nifti.is_voxel_half(path) else path
 
 
@@ -168,9 +171,10 @@ def _header(start: bytes, path: Path) -> Header:
 def _body(raw: bytes, header: Header) -> memoryview:
     """The bytes of the voxels out of the file that holds them; as many as the header says, or ValueError."""
     packed = header.packed
-    if header.data is not None and packed == "no" and raw.startswith(GZIP):
-        packed = "gzip"  # the second half of a pair
     needed = header.offset + header.size
+    if header.data is not None and packed == "no" and raw.startswith(GZIP):
+        plain = len(raw) == needed and header.data.suffix.lower() != ".gz"  # voxels that happen to begin so
+        packed = "no" if plain else "gzip"
     most = len(raw) * (1 if packed == "no" else MAX_INFLATION)
     if needed > most:
         raise ValueError(f"the header announces {needed} bytes, the file holds at most {most}; cut off? copy it anew")

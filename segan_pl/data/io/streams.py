@@ -31,7 +31,7 @@ def _one_stream(raw: bytes | memoryview, size: int, wbits: int, kind: str) -> me
     is not. Memory is touched only as far as bytes come.
     """
     stream, rest = zlib.decompressobj(wbits=wbits), memoryview(raw)
-    body, filled = memoryview(np.empty(size, np.uint8)), 0
+    body, filled = np.empty(size, np.uint8).data, 0
     try:
         while rest and not stream.eof:
             part = stream.decompress(rest[:SLICE], size + 1 - filled)

@@ -99,10 +99,10 @@ def _nifti_like(raw: bytes, array: NDArray, reference: Path) -> bytes:
         return gunzip_start(raw, size) if raw.startswith(GZIP) else raw[:size]
 
     header = nifti.native_header(start(nifti.HEAD_BYTES), Path("pair.hdr"))
+    single = isinstance(header, nib.Nifti1Header) and bytes(header["magic"])[:3] in nifti.SINGLE
     if not isinstance(header, nib.Nifti1Header):
         header = _from_analyze(header)
     size = int(header["sizeof_hdr"])
-    single = bytes(header["magic"])[:3] in nifti.SINGLE
     offset = int(header["vox_offset"]) if single else 0
     offset = max(offset, nifti.HEADER_BYTES[size])
     extensions = start(offset)[size:] if single else bytes(offset - size)
