@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +11,7 @@ from segan_pl.commands.options import parse
 from segan_pl.data.cache import Cache
 from segan_pl.data.cache_orphans import Found, lines, remove, survey
 from segan_pl.data.cache_size import need, size
+from segan_pl.data.case_pool import cores
 from segan_pl.data.layouts import DataSet, find_data_set
 from segan_pl.data.preparation import Preparation
 from segan_pl.data.preparing import prepare_all
@@ -51,8 +51,8 @@ def main(arguments: list[str]) -> int:
         return _orphans(cache, data, settings.orphans)
     if settings.dry_run:
         return _dry_run(cache, data)
-    report = prepare_all(data.cases, cache, workers=options.prepare_workers or os.cpu_count() or 1)
-    print("\n".join(report.lines()))
+    report = prepare_all(data.cases, cache, workers=options.prepare_workers or cores())
+    print("\n".join([*(f"note: {note}" for note in data.notes), *report.lines()]))
     return 1 if report.refused else 0
 
 

@@ -33,6 +33,7 @@ from segan_pl.data.cache_entry import (
     verify_arrays,
     write_entry,
 )
+from segan_pl.data.case_pool import cores
 from segan_pl.data.preparation import Preparation, Prepared, prepare
 from segan_pl.data.volume import Case, CaseError, PreparedCase
 
@@ -48,7 +49,7 @@ def default_directory() -> Path:
 
 def default_threads() -> int:
     """For reading entries: checksums run beside each other, disks seldom gain from more than 16."""
-    return min(16, os.cpu_count() or 1)
+    return min(16, cores())
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ FORMAT = 2  # of the entry; another number means another layout on disk
 SIDECAR = "entry.json"
 IMAGE, LABEL = "image.npy", "label.npy"
 CHUNK_BYTES = 1 << 18  # stays in the processor's cache between the copy and the checksum
+HEAD_BYTES = 1 << 16  # of a MetaImage file, more than its header may have
 
 _verified: set[tuple[str, int, int, int, int]] = set()  # files that this process has read to the end
 
@@ -62,15 +63,16 @@ def entry_name(case: str, files: Sequence[tuple[str, Path, int | None]]) -> str:
 
 
 def _halves(path: Path) -> list[Path]:
-    """A file, and where it exists the one beside it that holds its voxels (MetaImage's .mhd) or its header (.img)."""
+    """A file, and where it exists the one beside it that holds its voxels (MetaImage) or its header (.img)."""
     others: list[str] = []
-    if path.suffix == ".mhd":
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    stem, _, suffix = name.rpartition(".")
+    if suffix.lower() in ("mhd", "mha"):
         with path.open("rb") as stream:
-            named = re.search(rb"ElementDataFile\s*=\s*([^\r\n]+)", stream.read(CHUNK_BYTES))
+            named = re.search(rb"ElementDataFile\s*=\s*([^\r\n]+)", stream.read(HEAD_BYTES))
         others = [os.fsdecode(named[1].strip())] if named else []
-    stem, _, suffix = path.name.removesuffix(".gz").rpartition(".")
-    if suffix in ("hdr", "img"):
-        others = [f"{stem}.{end}" for end in ("hdr", "img", "img.gz")]
+    if suffix.lower() in ("hdr", "img"):
+        others = [f"{stem}.{end}" for end in ("hdr", "img", "img.gz", "HDR", "IMG", "IMG.gz")]
     return [path, *(half for other in others if (half := path.parent / other) != path and half.exists())]
 
 

@@ -8,6 +8,7 @@ only below a data set that is there, and where the folder that held them, or the
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from segan_pl.data.cache_size import size
 from segan_pl.data.volume import CaseError
 
 Verdict = Literal["orphan", "away", "kept"]
+PREPARATION, ENTRY = re.compile(r"[0-9a-f]{12}"), re.compile(r".+-[0-9a-f]{16}")
+FILES = {"image.npy", "label.npy", "entry.json"}  # a folder with any other file is none of ours
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,8 @@ def _remove(one: Found, root: Path) -> str:
 def _entries(directory: Path) -> Iterator[Path]:
     """Folders of entries, whole or not; a cache's folder may hold other things, which are none of ours."""
     for place in sorted(directory.glob("[0-9a-f]*/*-*")):
-        ours = len(place.parent.name) == 12 and len(place.name.rpartition("-")[2]) == 16
-        if ours and place.parent.name != FOLDER and place.is_dir() and not place.is_symlink():
+        named = PREPARATION.fullmatch(place.parent.name) and ENTRY.fullmatch(place.name)
+        if named and place.is_dir() and not place.is_symlink() and {path.name for path in place.iterdir()} <= FILES:
             yield place
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader
 from segan_pl.batch import Batch
 from segan_pl.data.augmentation import Augmentation
 from segan_pl.data.cache import Cache, default_directory
+from segan_pl.data.case_pool import cores
 from segan_pl.data.cohort import Cohort, Missing, find_cohort
 from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.layouts import find_cases
@@ -123,7 +123,7 @@ class MRIDataModule(L.LightningDataModule):
         self.split_seed = split_seed
         self.seed = seed
         self.workers = workers
-        self.prepare_workers = prepare_workers or os.cpu_count() or 1
+        self.prepare_workers = prepare_workers or cores()
         self._cohort: Cohort | None = None
         self.saved_split: Path | None = None
         self.split: Split | None = None

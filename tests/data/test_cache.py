@@ -88,7 +88,10 @@ def touch(path: Path) -> None:
     os.utime(path, ns=(1, 1))
 
 
-@pytest.mark.parametrize(("name", "other"), [("a.hdr", "a.img"), ("a.img", "a.hdr"), ("a.img.gz", "a.hdr")])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("a.hdr", "a.img"), ("a.img", "a.hdr"), ("a.img.gz", "a.hdr"), ("a.HDR", "a.IMG"), ("a.hdr", "a.IMG")],
+)
 def test_a_change_of_either_half_of_a_pair_makes_another_entry(cache, tmp_path, name, other):
     for file in (name, other):
         (tmp_path / file).touch()
@@ -98,10 +101,11 @@ def test_a_change_of_either_half_of_a_pair_makes_another_entry(cache, tmp_path, 
     assert cache.path(case) != before
 
 
-def test_a_change_of_the_voxels_that_an_mhd_file_names_makes_another_entry(cache, tmp_path):
-    (tmp_path / "a.mhd").write_text("NDims = 3\nElementDataFile = voxels of a.raw\n")
+@pytest.mark.parametrize("header", ["a.mhd", "a.MHD", "a.mha"])
+def test_a_change_of_the_voxels_that_a_metaimage_names_makes_another_entry(cache, tmp_path, header):
+    (tmp_path / header).write_text("NDims = 3\nElementDataFile = voxels of a.raw\n")
     (tmp_path / "voxels of a.raw").write_bytes(b"1234")
-    case = Case("a", "a", {"t1": tmp_path / "a.mhd"})
+    case = Case("a", "a", {"t1": tmp_path / header})
     before = cache.path(case)
     touch(tmp_path / "voxels of a.raw")
     assert cache.path(case) != before

@@ -166,6 +166,15 @@ def test_other_things_in_the_folder_are_left_alone(make_case, cache, root):
     assert len(survey(cache.directory, root)) == 1
 
 
+def test_a_folder_that_only_looks_like_an_entry_is_never_removed(make_case, cache, root):
+    cache.build(make_case())
+    for name in ("checkpoints1/run-1700000000000000", "0123456789ab/run-1700000000000000"):
+        folder = cache.directory / name
+        folder.mkdir(parents=True)
+        (folder / "model.ckpt").write_text("weeks of training")
+    assert len(survey(cache.directory, root)) == 1
+
+
 def test_sizes_and_other_preparations_are_listed(make_case, cache, root):
     case, other = make_case(), Cache(cache.directory, OTHER)
     cache.build(case)
