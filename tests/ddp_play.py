@@ -45,8 +45,8 @@ def strategy(world: int, **settings: Any) -> dict[str, Any]:
 
 def score(root: Path, cache: Path, world: int, part: Path) -> dict[str, Any]:
     """Validate 4 cases."""
-    data, system = build_data(root, cache, preparation=CROP, val_fraction=0.5), build_system(labels="regions")
-    data.scheme = system.scheme
+    data = build_data(root, cache, preparation=CROP, val_fraction=0.5, labels="regions")
+    system = build_system(labels="regions")
     trainer = build_trainer(part, **strategy(world))
     trainer.validate(system, data, verbose=False)
     rows = [(row.case, row.region, list(row.counts)) for row in system.case_scores]
