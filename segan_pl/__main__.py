@@ -19,6 +19,7 @@ COMMANDS = {
     "split": "part a data set into train, validation, test or folds",
     "prepare": "check and preprocess a data set into the cache",
     "predict": "segment the cases of a folder, each on its own grid",
+    "postprocess": "choose post-processing on a run's validation cases",
     "evaluate": "score segmentation files against masks, case by case",
     "compare": "compare two runs or more over the same cases",
     "report": "one page about runs, from their saved files",
@@ -26,14 +27,14 @@ COMMANDS = {
 }
 
 # Modules of segan_pl.commands.
-WITHOUT_TRAINER = ("check", "split", "prepare", "predict", "evaluate", "compare", "report")
+WITHOUT_TRAINER = ("check", "split", "prepare", "predict", "postprocess", "evaluate", "compare", "report")
 
 HELP = f"""usage: segan_pl [--version] [--help] [--debug] COMMAND [options]
 
 Train, ablate and compare adversarial brain-MRI segmentation.
 
 commands:
-{chr(10).join(f"  {name:10}{line}" for name, line in COMMANDS.items())}
+{chr(10).join(f"  {name:12}{line}" for name, line in COMMANDS.items())}
 
 options come after the command:
   -c, --config NAME     a YAML file, or a shipped one by name (segan_cat); several are read from left to right

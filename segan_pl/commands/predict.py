@@ -21,6 +21,7 @@ from segan_pl.data.progress import shown
 from segan_pl.data.volume import Case, CaseError
 from segan_pl.errors import UsageError
 from segan_pl.evaluation.cases import write_table
+from segan_pl.inference.choosing import read_companion
 from segan_pl.inference.postprocessing import Step
 from segan_pl.inference.predicting import Combine, Prediction, Predictor, Settings, output_name
 from segan_pl.inference.trained import Precision, load_segmentor
@@ -44,7 +45,8 @@ class PredictOptions:
         overlap: Of a 3-D network's windows.
         blend: Weights inside a window.
         window_batch: Windows a forward pass.
-        postprocess: Steps in order, e.g. [small_components:0.5, fill_holes].
+        postprocess: Steps in order, e.g. [small_components:0.5, fill_holes]; [] for none. Default: those that
+            `segan_pl postprocess` chose for the checkpoint, with a note; several checkpoints must agree on them.
         probabilities: Also write one <case>_<channel>.nii.gz of probabilities a channel (uint8, 255 is 1).
         missing: A case that lacks a modality: "refuse", or "zero".
         nonfinite: NaN and Inf voxels: "refuse", or "zero".
@@ -65,7 +67,7 @@ class PredictOptions:
     overlap: float = 0.5
     blend: Blend = "gaussian"
     window_batch: int = 1
-    postprocess: list[str] = field(default_factory=list)
+    postprocess: list[str] | None = None
     probabilities: bool = False
     missing: Literal["refuse", "zero"] = "refuse"
     nonfinite: Literal["refuse", "zero"] = "refuse"
@@ -85,10 +87,22 @@ class PredictOptions:
             weights=tuple(self.weights),
             mirror=tuple(self.mirror),
             windows=Windows(self.overlap, self.blend, self.window_batch),
-            steps=tuple(Step.parse(text) for text in self.postprocess),
+            steps=self._steps(),
             missing=self.missing,
             nonfinite=self.nonfinite,
         )
+
+    def _steps(self) -> tuple[Step, ...]:
+        """Those asked for, else those chosen for all checkpoints alike."""
+        if self.postprocess is not None:
+            return tuple(Step.parse(text) for text in self.postprocess)
+        chosen = {read_companion(Path(path)) for path in self.ckpt_path}
+        if len(chosen) > 1:
+            raise UsageError("the checkpoints' chosen post-processing differs; say which: --postprocess STEP ... or []")
+        steps = next(iter(chosen), None) or ()
+        if steps:
+            print(f"note: post-processing chosen on validation cases: {' '.join(map(str, steps))}")
+        return steps
 
 
 def main(arguments: list[str]) -> int:

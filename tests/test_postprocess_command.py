@@ -1,0 +1,70 @@
+"""`segan_pl postprocess`, and `predict` with what it chose."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segan_pl.__main__ import main
+from segan_pl.data.io import read_volume
+from segan_pl.data.layouts import find_cases
+from segan_pl.inference.choosing import companion
+from tests.cohort import CASES, QUIET
+from tests.inference.test_predicting import train
+
+pytest_plugins = ["tests.cohort_fixtures"]
+pytestmark = QUIET
+
+
+@pytest.fixture
+def run(tmp_path: Path, cohort: Path, prepared: Path) -> Path:
+    """A run's folder with a checkpoint, a split and predictions."""
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    shutil.move(train(tmp_path, cohort, prepared, "wt"), tmp_path / "run" / "checkpoints" / "best.ckpt")
+    names = [case.name for case in find_cases(cohort)]
+    (tmp_path / "run" / "split.json").write_text(json.dumps({"train": names[3:], "val": names[:3]}))
+    assert predict(tmp_path / "run", cohort, tmp_path / "raw") == 0
+    return tmp_path / "run"
+
+
+def predict(run: Path, cohort: Path, output: Path, *more: str) -> int:
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    return main(["predict", "--ckpt_path", str(checkpoint), f"--input={cohort}", f"--output={output}", *more])
+
+
+def chosen(run: Path, cohort: Path, *more: str) -> int:
+    arguments = [f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", f"--pred={run.parent / 'raw'}", f"--ref={cohort}"]
+    return main(["postprocess", *arguments, *more])
+
+
+def test_it_is_chosen_on_validation_cases_kept_beside_the_checkpoint_and_used_by_predict(run, cohort, capsys):
+    capsys.readouterr()
+    assert chosen(run, cohort) == 0
+    out = capsys.readouterr().out
+    assert out.strip().splitlines()[-1] == "3 given, 3 used, 0 refused"
+    kept = json.loads(companion(run / "checkpoints" / "best.ckpt").read_text())
+    assert kept["cases"] == [case.name for case in find_cases(cohort)[:3]]
+    assert kept["dice_after"] >= kept["dice_before"]
+    kept["steps"] = ["small_components:1000"]  # whatever was chosen: this one shows
+    companion(run / "checkpoints" / "best.ckpt").write_text(json.dumps(kept))
+    assert predict(run, cohort, run.parent / "mended") == 0
+    assert "post-processing chosen on validation cases: small_components:1000" in capsys.readouterr().out
+    assert predict(run, cohort, run.parent / "asked", "--postprocess=[]") == 0
+    for case in find_cases(cohort):
+        assert not read_volume(run.parent / "mended" / f"{case.name}.nii.gz").array.any()
+        raw, asked = (read_volume(run.parent / name / f"{case.name}.nii.gz").array for name in ("raw", "asked"))
+        np.testing.assert_array_equal(raw, asked)
+    assert len(list((run.parent / "mended").glob("*.nii.gz"))) == CASES
+
+
+def test_a_validation_case_without_prediction_or_a_run_without_split_is_refused(run, cohort, capsys):
+    (run.parent / "raw" / f"{find_cases(cohort)[0].name}.nii.gz").unlink()
+    assert chosen(run, cohort) == 1
+    assert "predict all validation cases first" in capsys.readouterr().err
+    (run / "split.json").unlink()
+    assert chosen(run, cohort) == 2
+    assert "no split.json in the run's folder" in capsys.readouterr().err
