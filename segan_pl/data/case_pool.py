@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
@@ -15,6 +16,7 @@ from typing import TypeVar
 from segan_pl.data.volume import Case
 
 Result = TypeVar("Result")
+AHEAD = 2  # cases handed out a process: the next one waits while the last one is finished
 
 
 def cores() -> int:
@@ -29,22 +31,53 @@ def over_cases(
 
     Args:
         work: Importable from a new process, with its arguments.
-        cases: Each is worked on once, unless a process is killed: then those that were lost are worked on again, one at
-            a time, so that the case that kills is known by name and memory is for one.
+        cases: Each is worked on once, unless a process is killed: then those that were under way are worked on again,
+            one at a time, so that the case that kills is known by name and memory is for one, and the rest as before.
         workers: Processes; with 1 this process does the work.
+
+    Raises:
+        RuntimeError: No process can be started at all.
     """
-    if min(workers, len(cases)) <= 1:
+    count = min(workers, len(cases))
+    if count <= 1:
         yield from ((case, work(case)) for case in cases)
         return
-    lost: set[str] = set()
-    with _pool(min(workers, len(cases))) as pool:
-        futures = {pool.submit(work, case): case for case in cases}
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenProcessPool:
-                lost.add(futures[future].name)
-    yield from _one_at_a_time(work, [case for case in cases if case.name in lost])
+    left = deque(cases)
+    finished = False
+    while left:
+        lost: list[Case] = []
+        with _pool(count) as pool:
+            under_way: dict[Future[Result], Case] = {}
+            while (left or under_way) and not lost:
+                while left and len(under_way) < AHEAD * count:
+                    case = left.popleft()
+                    try:
+                        under_way[pool.submit(work, case)] = case
+                    except BrokenProcessPool:
+                        lost.append(case)
+                        break
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    case = under_way.pop(future)
+                    try:
+                        yield case, future.result()
+                        finished = True
+                    except BrokenProcessPool:
+                        lost.append(case)
+        lost += under_way.values()
+        if lost and not finished:
+            _require_workers()
+        yield from _one_at_a_time(work, lost)
+
+
+def _require_workers() -> None:
+    """Raise RuntimeError where not even an empty process starts, as in a script without its guard."""
+    with _pool(1) as pool:
+        try:
+            pool.submit(cores).result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "worker processes cannot start; guard the script with `if __name__ == '__main__':`, or use 1 worker"
+            ) from error
 
 
 def _one_at_a_time(work: Callable[[Case], Result], cases: Sequence[Case]) -> Iterator[tuple[Case, Result | None]]:
