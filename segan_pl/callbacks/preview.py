@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from segan_pl.evaluation.preview import PreviewSlice
+from segan_pl.files import write_whole
 
 
 class Preview(Callback):
@@ -74,7 +75,6 @@ def _draw_row(figure: Figure, axes: Sequence[Axes], one: PreviewSlice) -> None:
 
 def write_picture(figure: Figure, path: Path) -> None:
     """Save as PNG, at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_whole(path, picture.getvalue())

@@ -24,6 +24,7 @@ from lightning.pytorch.callbacks import Callback
 
 from segan_pl import __version__
 from segan_pl.callbacks.readings import batches_seen, readings
+from segan_pl.files import write_whole
 
 PACKAGES = ("torch", "lightning", "monai", "numpy", "nibabel")
 FIRST_COLUMNS = ("epoch", "batches_seen", "seconds")
@@ -49,7 +50,7 @@ class RunRecord(Callback):
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         if self.config is not None:
-            write_text(self.directory / "config.yaml", self.config)
+            write_whole(self.directory / "config.yaml", self.config)
         with (self.directory / "command.txt").open("a", encoding="utf-8") as file:
             file.write(shlex.join(sys.argv) + "\n")
         write_environment(self.directory / "environment.json")
@@ -85,7 +86,7 @@ def write_row(path: Path, row: Mapping[str, float]) -> None:
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_whole(path, text.getvalue())
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -102,7 +103,7 @@ def write_environment(path: Path) -> None:
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         earlier = [*before.pop("earlier", []), before]
-    write_text(path, json.dumps({**environment(), "earlier": earlier}, indent=2) + "\n")
+    write_whole(path, json.dumps({**environment(), "earlier": earlier}, indent=2) + "\n")
 
 
 def environment() -> dict[str, Any]:
@@ -149,10 +150,3 @@ def _version(package: str) -> str | None:
 def _cell(value: float) -> str:
     """Integers as they are, other numbers with seven digits."""
     return str(value) if isinstance(value, int) else f"{value:.7g}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file at once."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

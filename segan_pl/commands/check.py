@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from segan_pl.data.cohort import asked_modalities, native_convention
 from segan_pl.data.labels import Convention, label_scheme
 from segan_pl.data.layouts import DataSet, find_data_set
 from segan_pl.errors import UsageError
+from segan_pl.files import write_whole
 from segan_pl.parsing import OneLineErrors
 
 DESCRIPTION = "Read every byte of every file of a data set, table its cases, and refuse what cannot be used."
@@ -99,10 +99,4 @@ def _write(target: str, text: str) -> None:
     if target == STANDARD_OUTPUT:
         sys.stdout.write(text)
         return
-    path = Path(target)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(target, text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from segan_pl.data.progress import shown
 from segan_pl.data.volume import Case, CaseError
 from segan_pl.errors import UsageError
 from segan_pl.evaluation.cases import write_table
+from segan_pl.files import write_whole
 from segan_pl.inference.choosing import read_companion
 from segan_pl.inference.postprocessing import Step
 from segan_pl.inference.predicting import Combine, Prediction, Predictor, Settings, output_name
@@ -226,9 +226,7 @@ def _require_same_settings(output: Path, identity: dict[str, Any], overwrite: bo
                 f"{output}: holds predictions made with other {', '.join(differing)}; choose another --output or "
                 f"--overwrite true"
             )
-    temporary = file.with_name(f".predict.json.{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    write_whole(file, text)
 
 
 def _rows(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segan_pl.errors import UsageError
+from segan_pl.files import write_whole
 from segan_pl.parsing import OneLineErrors
 from segan_pl.report.content import Report, whole_page
 from segan_pl.report.markdown import markdown
@@ -48,11 +47,11 @@ def main(arguments: list[str]) -> int:
     _require_different_names(files)
     report = _report(files, pictures=options.pictures)
     page = Path(options.output).expanduser() if options.output else files[0].folder / "report" / "index.html"
-    _write(page, whole_page(report).encode())
-    _write(page.with_suffix(".md"), markdown(report).encode())
+    write_whole(page, whole_page(report).encode())
+    write_whole(page.with_suffix(".md"), markdown(report).encode())
     if options.figures:
         for name, content in report.files().items():
-            _write(page.parent / "figures" / name, content)
+            write_whole(page.parent / "figures" / name, content)
     for note in report.notes:
         print(f"note: {note}")
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
@@ -69,14 +68,3 @@ def _report(files: Sequence[RunFiles], *, pictures: bool) -> Report:
     drawn = {run.name: case_pictures(run) for run in files} if pictures else {}
     notes = [f"{name}: {note}" for name, (_, found) in drawn.items() for note in found]
     return Report(files, {name: one for name, (one, _) in drawn.items()}, notes)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """At once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segan_pl.data.volume import CaseError
+from segan_pl.files import write_whole
 
 PARTS = ("train", "val", "test")
 _FORMS = '{"train": [names], "val": [names]}, {"folds": [such, ...]} or nnU-Net\'s list [{"train": [], "val": []}, ...]'
@@ -75,13 +74,4 @@ _OTHERS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def write_json(path: Path | str, content: Mapping[str, Any] | Sequence[Any], indent: int = 1) -> None:
     """Write a file whole or not at all; the same content gives the same bytes."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=indent) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, json.dumps(content, indent=indent) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segan_pl.evaluation.policies import METRICS, Counts, EmptyPolicy, mean_available, scores
+from segan_pl.files import write_whole
 
 COLUMNS = ("case", "patient", "grade", "institution", "region", "tp", "fp", "fn", "tn", *METRICS, "empty")
 
@@ -97,11 +99,9 @@ def write_csv(path: Path, rows: Sequence[CaseScore]) -> None:
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
     """Rows as CSV, replacing the file at once; columns as they come unless given, empty where a row lacks one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(file, names, lineterminator="\n", restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+    text = io.StringIO()
+    names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())

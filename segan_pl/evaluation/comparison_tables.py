@@ -19,6 +19,7 @@ from rich.text import Text
 from segan_pl.evaluation.seeds import Entry, Spread
 from segan_pl.evaluation.statistics import EXACT_RANKS, LEVEL
 from segan_pl.evaluation.study import Line, Study
+from segan_pl.files import write_whole
 
 ON_SCREEN = 6  # names of cases that a note shows before "and n more"
 PLAIN_WIDTH = 200  # characters of a line where there is no terminal
@@ -149,14 +150,11 @@ def print_study(study: Study, console: Console | None = None) -> None:
 
 def write_study(study: Study, folder: Path) -> list[Path]:
     """Write comparison.csv, .md and .tex, each replaced at once; their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {"csv": as_csv(study), "md": as_markdown(study), "tex": as_latex(study)}
     paths = []
     for ending, text in texts.items():
         path = folder / f"comparison.{ending}"
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text)
         paths.append(path)
     return paths
 

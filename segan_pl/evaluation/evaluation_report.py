@@ -29,6 +29,7 @@ from segan_pl.evaluation.summaries import (
     summarise_cases,
 )
 from segan_pl.evaluation.surface import DEFINITIONS
+from segan_pl.files import write_whole
 
 SUMMARY = "summary.json"
 FORMAT = 1
@@ -182,9 +183,7 @@ def write_report(report: EvaluationReport, folder: Path) -> list[Path]:
     table, summary = folder / PER_CASE, folder / SUMMARY
     write_table(table, report.rows())
     text = json.dumps(report.as_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    temporary = summary.with_name(f".{SUMMARY}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(summary)
+    write_whole(summary, text)
     return [table, summary]
 
 

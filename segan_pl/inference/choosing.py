@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segan_pl.data.labels import LabelScheme
 from segan_pl.data.volume import CaseError
+from segan_pl.files import write_whole
 from segan_pl.inference.postprocessing import Step, postprocess
 
 GAIN = 1e-4  # a step must raise the mean Dice by more than this to be kept
@@ -111,9 +112,7 @@ def write_companion(checkpoint: Path, choice: Choice, cases: Sequence[str]) -> P
         "tried": [{"steps": list(steps), "dice": round(dice, 6)} for steps, dice in choice.tried],
     }
     path = companion(checkpoint)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
     return path
 
 

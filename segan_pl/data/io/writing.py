@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from segan_pl.data.io import metaimage, nifti
 from segan_pl.data.io.reading import read_grid
 from segan_pl.data.io.streams import GZIP, gunzip_start
 from segan_pl.data.volume import CaseError
+from segan_pl.files import write_whole
 
 META_TYPES = {np.dtype(code).name: name for name, code in metaimage.TYPES.items() if "LONG" not in name or "8" in code}
 METAIMAGE = ".mha"
@@ -50,12 +49,12 @@ def write_volume(path: Path | str, array: NDArray, affine: ArrayLike, *, compres
     path = _writable(Path(path))
     affine = np.asarray(affine, np.float64)
     if path.suffix.lower() == METAIMAGE:
-        _write(path, _metaimage(_meta_geometry(affine), array, compresslevel))
+        write_whole(path, _metaimage(_meta_geometry(affine), array, compresslevel))
         return
     image = nib.Nifti1Image(array.T, affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    _write(path, _zipped(image.to_bytes(), path, compresslevel))
+    write_whole(path, _zipped(image.to_bytes(), path, compresslevel))
 
 
 def write_like(reference: Path | str, array: NDArray, path: Path | str, *, compresslevel: int = 6) -> None:
@@ -76,11 +75,11 @@ def write_like(reference: Path | str, array: NDArray, path: Path | str, *, compr
     raw = source.read_bytes()
     meta, wants_meta = metaimage.begins_like(raw), path.suffix.lower() == METAIMAGE
     if meta and wants_meta:
-        _write(path, _metaimage(_kept_lines(raw, grid.affine), array, compresslevel))
+        write_whole(path, _metaimage(_kept_lines(raw, grid.affine), array, compresslevel))
     elif meta or wants_meta:
         write_volume(path, array, grid.affine, compresslevel=compresslevel)
     else:
-        _write(path, _zipped(_nifti_like(raw, array, reference), path, compresslevel))
+        write_whole(path, _zipped(_nifti_like(raw, array, reference), path, compresslevel))
 
 
 def _writable(path: Path) -> Path:
@@ -180,12 +179,3 @@ def _zipped(content: bytes, path: Path, compresslevel: int) -> bytes:
         return content
     packer = zlib.compressobj(compresslevel, wbits=31)
     return packer.compress(content) + packer.flush()
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
