@@ -51,7 +51,9 @@ def main(arguments: list[str]) -> int:
         return _orphans(cache, data, settings.orphans)
     if settings.dry_run:
         return _dry_run(cache, data)
-    report = prepare_all(data.cases, cache, workers=options.prepare_workers or cores())
+    report = prepare_all(
+        data.cases, cache, workers=cores() if options.prepare_workers is None else options.prepare_workers
+    )
     print("\n".join([*(f"note: {note}" for note in data.notes), *report.lines()]))
     return 1 if report.refused else 0
 

@@ -54,15 +54,15 @@ def entry_name(case: str, files: Sequence[tuple[str, Path, int | None]]) -> str:
     facts: list[object] = [case]
     for part, path, channel in files:
         try:
-            halves = [(str(half), stat.st_size, stat.st_mtime_ns) for half in _halves(path) if (stat := half.stat())]
+            seen = [(str(half), stat.st_size, stat.st_mtime_ns) for half in halves(path) if (stat := half.stat())]
         except OSError as error:
             raise CaseError(f"{case}: {error.filename} cannot be read ({error.strerror}); restore the file") from error
-        facts.append((part, channel, *halves))
+        facts.append((part, channel, *seen))
     safe = re.sub(r"[^\w.-]", "_", case)[:80].lstrip(".")
     return f"{safe}-{hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()}"
 
 
-def _halves(path: Path) -> list[Path]:
+def halves(path: Path) -> list[Path]:
     """A file, and where it exists the one beside it that holds its voxels (MetaImage) or its header (.img)."""
     others: list[str] = []
     name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from segan_pl.data.cache_entry import halves
 from segan_pl.data.case_table import CaseRow, Intensities
 from segan_pl.data.checks import MASK, brain_notes, labels_of
 from segan_pl.data.cohort import Missing
@@ -182,7 +183,9 @@ class _Findings:
             channels=dict(self.case.channels),
             missing=lacking,
             left_out=left_out,
-            size_bytes=sum(path.stat().st_size for path in set(files.values()) if path.is_file()),
+            size_bytes=sum(
+                half.stat().st_size for path in set(files.values()) if path.is_file() for half in halves(path)
+            ),
             shape=(grid.shape[2], grid.shape[1], grid.shape[0]) if grid else None,
             spacing_mm=grid.spacing_mm if grid else None,
             orientation=grid.orientation if grid else None,

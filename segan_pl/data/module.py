@@ -123,7 +123,7 @@ class MRIDataModule(L.LightningDataModule):
         self.split_seed = split_seed
         self.seed = seed
         self.workers = workers
-        self.prepare_workers = prepare_workers or cores()
+        self.prepare_workers = cores() if prepare_workers is None else prepare_workers
         self._cohort: Cohort | None = None
         self.saved_split: Path | None = None
         self.split: Split | None = None

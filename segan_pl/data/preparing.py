@@ -13,6 +13,7 @@ from segan_pl.data.cache_size import need
 from segan_pl.data.case_pool import over_cases
 from segan_pl.data.progress import shown
 from segan_pl.data.volume import Case, CaseError
+from segan_pl.errors import UsageError
 
 EXAMPLES = 3  # cases named in a note that holds for more
 
@@ -68,7 +69,10 @@ def prepare_all(cases: Sequence[Case], cache: Cache, workers: int = 1, progress:
 
     Raises:
         CaseError: The disk has no room for all of them; nothing is begun.
+        UsageError: `workers` is below 1.
     """
+    if workers < 1:
+        raise UsageError(f"--data.prepare_workers {workers}: expected at least 1")
     outcomes = _held(cases, cache)
     missing = [case for case in cases if case.name not in outcomes]
     need(missing, cache).require_room()

@@ -206,3 +206,11 @@ def test_a_digest_tells_values_types_and_shapes_apart() -> None:
     digests = {voxel_digest(array) for array in (base, *others)}
     assert len(digests) == 6
     assert voxel_digest(base.copy()) == voxel_digest(base)
+
+
+def test_the_size_of_a_pair_is_that_of_both_its_halves(make_case, tmp_path):
+    plain = make_case()
+    image = nib.load(plain.images["t1"])
+    nib.save(nib.Nifti1Pair(np.asanyarray(image.dataobj), image.affine), tmp_path / "pair.img")
+    case = replace(plain, images={"t1": tmp_path / "pair.hdr"}, mask=None)
+    assert checked(case).size_bytes == sum((tmp_path / f"pair.{end}").stat().st_size for end in ("hdr", "img"))

@@ -102,6 +102,12 @@ def test_a_table_of_files_under_lggs_name_is_a_manifest_and_is_not_taken_for_lgg
     assert [case.name for case in find_cases(tmp_path / "cases.csv")] == ["B"]
 
 
+def test_a_case_table_that_check_or_a_run_wrote_is_not_taken_for_lgg(tmp_path):
+    touch(tmp_path, "HGG/BraTS19_CBICA_AAB_1")
+    (tmp_path / "cases.csv").write_text("case,patient,grade,institution,modalities\nx,x,HGG,CBICA,t1\n")
+    assert [case.name for case in find_cases(tmp_path)] == ["BraTS19_CBICA_AAB_1"]
+
+
 def test_the_parent_of_a_data_set_is_as_good_as_the_data_set(tmp_path):
     touch(tmp_path / "MICCAI_BraTS_2019_Data_Training", "HGG/BraTS19_CBICA_AAB_1")
     (tmp_path / ".hidden").mkdir()

@@ -18,6 +18,7 @@ from segan_pl.data.layouts import find_cases
 from segan_pl.data.preparation import Preparation, prepare
 from segan_pl.data.preparing import grouped, prepare_all
 from segan_pl.data.volume import ABSENT, Case
+from segan_pl.errors import UsageError
 
 WHOLE = Preparation(crop=None)
 
@@ -40,6 +41,11 @@ def test_one_bad_case_is_reported_and_the_others_are_prepared(make_case, cache, 
     assert "prepared 3 of 3" in capsys.readouterr().err
     assert prepare_all(cases[::2], cache, workers=workers).built == 0
     assert capsys.readouterr().err == ""
+
+
+def test_no_worker_at_all_is_refused(make_case, cache):
+    with pytest.raises(UsageError, match=r"--data.prepare_workers 0: expected at least 1"):
+        prepare_all([make_case()], cache, workers=0)
 
 
 def test_a_source_that_vanished_is_a_refusal_too(make_case, cache):

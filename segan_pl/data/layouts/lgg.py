@@ -22,9 +22,13 @@ _SEQUENCES = {"pre": "t1", "post": "t1ce", "flair": "flair"}  # the table's own 
 
 
 def recognises(here: Folder) -> bool:
-    """Whether the folder has a cases.csv with the columns that this layout needs, and none of files (a manifest's)."""
+    """Whether the folder has a cases.csv with the columns that this layout needs, and none of files (a manifest's).
+
+    A case table that we wrote (`check --csv`, a run's cases.csv) is none: it has a column of modalities.
+    """
     columns = header(here.path / TABLE) if TABLE in here.files else ()
-    return set(COLUMNS) <= set(columns) and not any(modality_of(column) for column in columns)
+    other = "modalities" in columns or any(modality_of(column) for column in columns)
+    return set(COLUMNS) <= set(columns) and not other
 
 
 def find(here: Folder) -> Found:
