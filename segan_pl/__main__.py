@@ -23,11 +23,15 @@ COMMANDS = {
     "evaluate": "score segmentation files against masks, case by case",
     "compare": "compare two runs or more over the same cases",
     "report": "one page about runs, from their saved files",
+    "sweep": "run a W&B sweep file here: grid, random or bayes",
+    "experiment": "a paper's tables or a cross-validation, from one command",
     "demo": "generate a small cohort, train on it, show the scores",
 }
 
 # Modules of segan_pl.commands.
-WITHOUT_TRAINER = ("check", "split", "prepare", "predict", "postprocess", "evaluate", "compare", "report")
+WITHOUT_TRAINER = (
+    *("check", "split", "prepare", "predict", "postprocess", "evaluate", "compare", "report", "sweep", "experiment"),
+)
 
 HELP = f"""usage: segan_pl [--version] [--help] [--debug] COMMAND [options]
 

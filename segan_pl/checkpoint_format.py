@@ -28,6 +28,7 @@ def pack(system: AdversarialSegmentation, checkpoint: dict[str, Any]) -> None:
         "format": FORMAT,
         "version": __version__,
         "data": data.describe() if data is not None else {},
+        "initialised_from": system.initialised_from,
         "batches_seen": system.batches_seen,
         "groups_seen": system.groups_seen,
         "settings": [optimizer_settings(optimizer) for optimizer in system.trainer.optimizers],
@@ -55,12 +56,15 @@ def unpack(system: AdversarialSegmentation, checkpoint: dict[str, Any]) -> None:
     if data is not None:
         now = data.describe()
         for key in ("modalities", "labels", "preparation"):
-            if ours["data"].get(key, now[key]) != now[key]:
+            before = ours["data"].get(key, now[key])
+            allowed = key == "modalities" and system.allow_other_modalities and len(before) == len(now[key])
+            if before != now[key] and not allowed:
                 raise CheckpointMismatchError(
                     f"the checkpoint was trained with {key} {ours['data'][key]}, the configuration says {now[key]}; "
                     f"set --data.{key} alike"
                 )
     require_same_weights(system, checkpoint["state_dict"])
+    system.initialised_from = ours.get("initialised_from")
     system.batches_seen, system.groups_seen = ours["batches_seen"], ours["groups_seen"]
     if system._trainer is not None and system.trainer.state.fn == "fit":
         torch.set_rng_state(ours["random"]["cpu"])

@@ -22,6 +22,7 @@ from segan_pl.errors import UsageError
 from segan_pl.lightning_cli import Parser, SeganCLI
 from segan_pl.shipped import config_paths, refuse_two_models, require_system_first, resolve_config_arguments
 from segan_pl.system import AdversarialSegmentation
+from segan_pl.transfer import refuse_out_of_place
 
 ALLOWED_IMPORTS = ["segan_pl", "torch.optim", "torch.nn", "lightning.pytorch", "monai.networks", "monai.losses"]
 """What a configuration may name in a class_path; a user's own packages are added by SEGAN_PL_ALLOW_IMPORTS."""
@@ -61,6 +62,7 @@ def run_lightning(arguments: list[str]) -> int:
     """fit, validate, test."""
     refuse_two_models(config_paths(arguments))
     require_system_first(config_paths(arguments))
+    refuse_out_of_place(arguments)
     with tempfile.TemporaryDirectory() as folder:
         if arguments[0] != "fit":
             arguments = config_from_checkpoint(arguments, Path(folder))

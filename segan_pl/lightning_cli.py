@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from segan_pl.callbacks.checkpoint import AtomicCheckpointIO
 from segan_pl.callbacks.early_stopping import VolumeDiceStopping
+from segan_pl.callbacks.freezing import Freezing, find_rest
 from segan_pl.callbacks.preview import Preview
 from segan_pl.callbacks.progress import Progress
 from segan_pl.callbacks.record import RunRecord
@@ -21,9 +24,14 @@ from segan_pl.callbacks.scores import CaseScores
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.volume import MODALITIES, CaseError
 from segan_pl.errors import UsageError, nearest
+from segan_pl.initialising import initialise
 from segan_pl.loggers import loggers
 from segan_pl.parsing import OneLineErrors
 from segan_pl.run import RunOptions, continue_from, run_directory
+from segan_pl.transfer import TransferOptions, frozen_patterns
+
+LATER = {"model.presence": "zeros", "data.augmentation.modality_dropout": 0.0}
+"""Settings that came after the first runs, and what those did."""
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -42,6 +50,7 @@ class SeganCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's options, and what the model learns from the data."""
         parser.add_class_arguments(RunOptions, "run")
+        parser.add_class_arguments(TransferOptions, instantiate=False)
         parser.link_arguments("data.modalities", "model.modalities", compute_fn=modalities)
         parser.link_arguments("data", "model.labels", compute_fn=scheme_name, apply_on="instantiate")
 
@@ -49,14 +58,16 @@ class SeganCLI(LightningCLI):
         """Nothing of a checkpoint overrides what was asked for (Lightning would let it)."""
 
     def before_instantiate_classes(self) -> None:
-        """Settle the run's folder, and whether it is continued."""
+        """Settle the run's folder, whether it is continued, and what is to be transferred."""
         settings = self.config[self.subcommand]
         self.settings = yaml.safe_load(self._parser(self.subcommand).dump(settings, skip_unset=False))
         options = RunOptions(**settings.run.as_dict())
         checkpoint = settings.get("ckpt_path")
+        self.transfer = TransferOptions.of(settings)
         if self.subcommand == "fit":
+            self.transfer.require_sense(checkpoint)
             self.directory = run_directory(options)
-            found = continue_from(self.directory, self.settings)
+            found = continue_from(self.directory, self.settings, defaults={**asdict(TransferOptions()), **LATER})
             if found is not None:  # further on than any --ckpt_path that it began with
                 settings.ckpt_path = str(found)
                 rank_zero_info(f"continuing {self.directory} from {found.name}")
@@ -76,9 +87,10 @@ class SeganCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer with our callbacks and atomic checkpoints."""
         self.model.config_text = self.config_text
+        self.model.allow_other_modalities = self.transfer.other_modalities == "allow"
         self.datamodule.saved_split = saved_split(
             self.directory, self.config[self.subcommand].get("ckpt_path"), self.settings["data"]["root"]
-        )
+        ) or source_split(self.transfer.init_from if self.subcommand == "fit" else None, self.settings["data"])
         trainer_settings = self._get(self.config_init, "trainer")
         plugins = [*(trainer_settings.get("plugins") or []), AtomicCheckpointIO()]
         given = trainer_settings.get("logger")
@@ -107,8 +119,10 @@ class SeganCLI(LightningCLI):
         common: list[Callback] = [] if silent else [Progress(monitor=options.monitor, plain_every=options.plain_every)]
         if self.subcommand != "fit":
             checkpoint = self.config[self.subcommand].get("ckpt_path")
-            name = f"{self.subcommand}_{Path(checkpoint).stem if checkpoint else 'untrained'}.csv"
-            return [*common, CaseScores(self.directory, name)]
+            stem = f"{self.subcommand}_{Path(checkpoint).stem if checkpoint else 'untrained'}"
+            if self.transfer.other_modalities == "allow":
+                stem += f"_on_{'+'.join(self.model.modalities)}"
+            return [*common, CaseScores(self.directory, f"{stem}.csv")]
         every = trainer.get("check_val_every_n_epoch") or 1
         best = ModelCheckpoint(
             dirpath=self.directory / "checkpoints",
@@ -117,13 +131,21 @@ class SeganCLI(LightningCLI):
             monitor=options.monitor,
             mode="max",
             save_top_k=options.keep_best,
-            save_last=True,
             every_n_epochs=every,
+            save_on_train_epoch_end=True,
+        )
+        last = ModelCheckpoint(  # of its own: with a monitor, Lightning's save_last waits for the next improvement
+            dirpath=best.dirpath,
+            filename="last",
+            enable_version_counter=False,
             save_on_train_epoch_end=True,
         )
         stop = VolumeDiceStopping(monitor=options.monitor, patience=options.patience)
         pictures = [Preview(self.directory, every=options.preview_every)] if options.preview_every else []
-        return [*common, stop, *pictures, CaseScores(self.directory), RunRecord(self.directory, self.config_text), best]
+        kept = [CaseScores(self.directory), RunRecord(self.directory, self.config_text)]
+        frozen = frozen_patterns(self.transfer, self.model.players)
+        freezing = [Freezing(frozen, self.transfer.thaw_epoch)] if frozen else []
+        return [*common, stop, *pictures, *freezing, *kept, best, last]
 
     def after_instantiate_classes(self) -> None:
         """Refuse now what would fail after hours of preparing; say what will happen."""
@@ -134,10 +156,22 @@ class SeganCLI(LightningCLI):
                 raise UsageError(
                     f"--run.monitor {self.options.monitor} is never logged; {nearest(self.options.monitor, known)}"
                 )
+            self._begin_with_weights()
         for name, player in self.model.players.items():
             rank_zero_info(f"{name}: {sum(p.numel() for p in player.parameters()):,} parameters")
         if self.subcommand == "fit":
             rank_zero_info(f"run directory: {self.directory}")
+
+    def _begin_with_weights(self) -> None:
+        """Load what a new run begins with; refuse patterns of what rests that name nothing."""
+        find_rest(self.model.players, frozen := frozen_patterns(self.transfer, self.model.players))
+        if self.config[self.subcommand].get("ckpt_path"):  # continued, or resumed: its own weights come
+            return
+        if self.transfer.init_from:
+            for line in initialise(self.model, self.transfer):
+                rank_zero_info(line)
+        elif frozen:
+            rank_zero_info(f"note: at rest with random weights: {', '.join(frozen)}; --init_from gives trained ones")
 
 
 def saved_split(directory: Path, checkpoint: str | None, root: str) -> Path | None:
@@ -152,6 +186,27 @@ def saved_split(directory: Path, checkpoint: str | None, root: str) -> Path | No
             if Path(before).expanduser().resolve() == Path(root).expanduser().resolve():
                 return home / "split.json"
     return None
+
+
+def source_split(checkpoint: str | None, data: Mapping[str, Any]) -> Path | None:
+    """The split of the run that a new run begins with, for the same data and settings of the split; else None.
+
+    Drawn anew, for other modalities perhaps from other cases, it could put what the source was trained on into
+    validation.
+    """
+    home = Path(checkpoint).expanduser().resolve().parent.parent if checkpoint else None
+    if home is None or data.get("split_file") or saved_split(home, None, data["root"]) is None:
+        return None
+    before = yaml.safe_load((home / "config.yaml").read_text())["data"]
+    names = ("split_file", "fold", "val_fraction", "test_fraction", "stratify_by", "split_seed")
+    differing = [name for name in names if before.get(name) != data.get(name)]
+    if differing:
+        rank_zero_info(
+            f"note: the split is not that of {home} (another --data.{differing[0]}); what that run was trained on may "
+            f"be among the validation cases"
+        )
+        return None
+    return home / "split.json"
 
 
 def strategy(trainer: Any) -> Any:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from segan_pl.errors import UsageError
 from segan_pl.shipped import config_paths
+from segan_pl.wandb_values import normalise, normalise_object
 
 
 class OneLineErrors(ArgumentParser):
@@ -21,6 +22,15 @@ class OneLineErrors(ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_args(self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """Parse a command line; values may stand in W&B's notation."""
+        given = sys.argv[1:] if args is None else args
+        return super().parse_args(normalise(given, self), *others, **kwargs)
+
+    def parse_object(self, obj: Any, *others: Any, **kwargs: Any) -> Namespace:
+        """Parse the arguments of a class that an option names: jsonargparse makes a parser of this kind for each."""
+        return super().parse_object(normalise_object(obj, self), *others, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with code 2."""

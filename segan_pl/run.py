@@ -15,6 +15,7 @@ import yaml
 FREE = (
     "run.",
     "model.schedule.",
+    "model.subsets",
     "trainer.max_epochs",
     "trainer.max_time",
     "trainer.max_steps",
@@ -88,8 +89,15 @@ def slurm_step() -> str | None:
     return f"slurm{job}.{step}" if job else None
 
 
-def continue_from(directory: Path, config: Mapping[str, Any]) -> Path | None:
+def continue_from(
+    directory: Path, config: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None
+) -> Path | None:
     """The checkpoint to continue from: None for a new run.
+
+    Args:
+        directory: The run's.
+        config: Its settings now.
+        defaults: Of settings, by dotted key, that runs of an earlier version did not have.
 
     Raises:
         RunDirectoryError: The folder holds a run with another configuration.
@@ -97,7 +105,9 @@ def continue_from(directory: Path, config: Mapping[str, Any]) -> Path | None:
     saved = directory / "config.yaml"
     if not saved.is_file():
         return None
-    differing = differences(yaml.safe_load(saved.read_text()), config)
+    now = flatten(config)
+    filled = {key: value for key, value in (defaults or {}).items() if key in now}
+    differing = differences({**filled, **flatten(yaml.safe_load(saved.read_text()))}, now)
     if differing:
         raise RunDirectoryError(
             f"{directory} holds a run with another configuration ({'; '.join(differing[:5])}); "

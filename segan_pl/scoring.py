@@ -13,6 +13,7 @@ from segan_pl.data.module import MRIDataModule
 from segan_pl.evaluation.cases import CaseScore, require_each_once, score_case, summarise
 from segan_pl.evaluation.counts import EmptyPolicy, confusion
 from segan_pl.evaluation.preview import PreviewSlice
+from segan_pl.evaluation.subsets import Subset, SubsetScore, dice_over_subsets, subset_name
 from segan_pl.evaluation.volumes import centre, gather, threshold
 from segan_pl.losses.activation import activate
 
@@ -32,6 +33,7 @@ class VolumeScoring:
 
     Attributes:
         case_scores: One row a case and region, of the last finished scoring.
+        subset_scores: One row a case, subset of its modalities and region, where subsets were counted.
         previews: Slices kept in the present one.
     """
 
@@ -52,19 +54,24 @@ class VolumeScoring:
         self.shown = shown
         self.preview_cases = previews
         self.case_scores: list[CaseScore] = []
+        self.subset_scores: list[SubsetScore] = []
         self.previews: list[PreviewSlice] = []
         self.counts: dict[int, list[list[int]]] = {}
+        self.subset_counts: dict[tuple[int, Subset], list[list[int]]] = {}
 
     def begin(self) -> None:
         """Forget what an earlier scoring left."""
         self.counts = {}
+        self.subset_counts = {}
         self.previews = []
 
     def scored_part(self, volume: Tensor) -> Tensor:
         """What of a prepared (..., D, H, W) is predicted and scored."""
         return centre(volume, self.crop) if self.score_on == "crop" else volume
 
-    def count(self, row: int, target: Tensor, logits: Tensor, data: MRIDataModule) -> None:
+    def count(
+        self, row: int, target: Tensor, logits: Tensor, data: MRIDataModule, *, subset: Subset | None = None
+    ) -> None:
         """Count one case's voxels.
 
         Args:
@@ -72,6 +79,7 @@ class VolumeScoring:
             target: (C, D, H, W) in {0, 1}.
             logits: (C, D, H, W).
             data: Says which voxels are padding, and what the crop left out.
+            subset: The modalities that the logits come from, for the table of subsets; None for the case as it is.
         """
         mask = threshold(logits, self.scheme.activation)
         if self.score_on == "volume":
@@ -80,7 +88,14 @@ class VolumeScoring:
             counts[:, 2:] += torch.as_tensor(data.outside(row), device=counts.device)
         else:
             counts = confusion(mask, target)
-        self.counts[row] = counts.tolist()
+        if subset is None:
+            self.counts[row] = counts.tolist()
+        else:
+            self.subset_counts[row, subset] = counts.tolist()
+
+    def count_again(self, row: int, subset: Subset) -> None:
+        """Take what was counted of a case as it is for a subset too: that of all its modalities."""
+        self.subset_counts[row, subset] = self.counts[row]
 
     def keep_preview(self, case: str, image: Tensor, target: Tensor, logits: Tensor) -> None:
         """Keep the slice with most of the first region, of the first few cases."""
@@ -112,18 +127,30 @@ class VolumeScoring:
         counts = sorted(gather(self.counts))
         if expected is not None:
             require_each_once(data.names([row for row, _ in counts]), expected)
-        regions = self.scheme.foreground
-        channels = [self.scheme.channels.index(region) for region in regions]
-        self.case_scores = []
-        for row, numbers in counts:
-            case, of_regions = data.cases[row], [numbers[channel] for channel in channels]
-            self.case_scores += score_case(
-                case.name,
-                of_regions,
-                regions,
-                self.policy,
-                patient=case.patient,
-                grade=case.grade,
-                institution=case.institution,
-            )
-        return summarise(self.case_scores, regions)
+        self.case_scores = [score for row, numbers in counts for score in self._scored(row, numbers, data)]
+        summary = summarise(self.case_scores, self.scheme.foreground)
+        return {**summary, **self._finish_subsets(data)}
+
+    def _finish_subsets(self, data: MRIDataModule) -> dict[str, float]:
+        """The same for the subsets; nothing where none were counted."""
+        names = data.modalities
+        counted = [(subset, row, numbers) for (row, subset), numbers in gather(self.subset_counts)]
+        self.subset_scores = [
+            SubsetScore(subset_name(subset, names), len(subset), score)
+            for subset, row, numbers in sorted(counted, key=lambda one: (len(one[0]), one[0], one[1]))
+            for score in self._scored(row, numbers, data)
+        ]
+        return dice_over_subsets(self.subset_scores, self.scheme.foreground) if self.subset_scores else {}
+
+    def _scored(self, row: int, numbers: Sequence[Sequence[int]], data: MRIDataModule) -> list[CaseScore]:
+        """One case's counts, a row a region."""
+        case, regions = data.cases[row], self.scheme.foreground
+        return score_case(
+            case.name,
+            [numbers[self.scheme.channels.index(region)] for region in regions],
+            regions,
+            self.policy,
+            patient=case.patient,
+            grade=case.grade,
+            institution=case.institution,
+        )

@@ -10,7 +10,7 @@ import yaml
 
 from segan_pl.errors import UsageError, nearest
 
-FOLDERS = ("systems", "data", "preparation", "trainer", ".")
+FOLDERS = ("systems", "data", "preparation", "trainer", "transfer", ".")
 FLAGS = ("--config", "-c")
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -49,6 +49,21 @@ def find_config(name: str) -> Path:
     return shipped[stem]
 
 
+def find_sweep(name: str) -> Path:
+    """The sweep file that a name means: a path to an existing file, which wins, or the stem of a shipped one.
+
+    Raises:
+        UsageError: Neither; with the nearest shipped name and the list.
+    """
+    if Path(name).expanduser().is_file():
+        return Path(name).expanduser()
+    shipped = {path.stem: path.resolve() for path in sorted(shipped_folder("sweeps").glob("*.yaml"))}
+    stem = name.removesuffix(".yaml")
+    if stem not in shipped:
+        raise UsageError(f"sweep {name}: no such file, and no shipped sweep; {nearest(stem, shipped)}")
+    return shipped[stem]
+
+
 def resolve_config_arguments(argv: Sequence[str]) -> list[str]:
     """A command line with every `--config NAME`, `-c NAME` and `--config=NAME` turned into a path."""
     out: list[str] = []
@@ -68,13 +83,18 @@ def config_paths(argv: Sequence[str]) -> list[Path]:
     return [Path(value) for flag, value in pairwise(argv) if flag in FLAGS]
 
 
+def defines_model(path: Path) -> bool:
+    """Whether a configuration file is a system: it holds `model:`."""
+    return "model" in _read(path)
+
+
 def refuse_two_models(paths: Sequence[Path]) -> None:
     """Allow one file with a model a run: of a second one jsonargparse would silently mix the `init_args` in.
 
     Raises:
         UsageError: Two files define `model:`, or one is no YAML mapping.
     """
-    systems = [path for path in paths if "model" in _read(path)]
+    systems = [path for path in paths if defines_model(path)]
     if len(systems) > 1:
         names = ", ".join(str(path) for path in systems)
         raise UsageError(

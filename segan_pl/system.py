@@ -23,9 +23,11 @@ from segan_pl.errors import UsageError
 from segan_pl.evaluation.cases import CaseScore, summary_names
 from segan_pl.evaluation.counts import POLICIES
 from segan_pl.evaluation.preview import PreviewSlice
+from segan_pl.evaluation.subsets import SubsetScore, dice_over_subsets_names, subsets_of
 from segan_pl.inference.slices import predict_slices
 from segan_pl.objectives.base import LossTerms, Objective, Play, Turn
 from segan_pl.players import averaged_copy, compile_or_stay_eager, has_gradient, negate_gradients, one_scale, only
+from segan_pl.presence import Presence, informed, only_present, require_presence, segmentor_channels
 from segan_pl.scoring import ScoreOn, VolumeScoring
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,10 @@ class AdversarialSegmentation(L.LightningModule):
             the region counts as missed; "crop": the central `crop` of it is (the paper's way).
         crop: (D, H, W) of the scored part with score_on "crop".
         empty_policy: What empty masks score: "segan_cat", "nnunet" or "brats2018".
+        presence: What the segmentor is told of modalities that are not there: "zeros" in their place, or "channels":
+            also a constant plane of 0 or 1 a modality, behind the image. The critic sees the image only.
+        subsets: Validation also predicts and scores each case from "all" subsets of its modalities (15 of 4, as many
+            times the cost), or as "given" only.
         channels_last: Memory format of images and weights.
         compile: torch.compile the networks; falls back to eager with a notice.
         slices: Slices a forward pass in validation.
@@ -84,6 +90,8 @@ class AdversarialSegmentation(L.LightningModule):
         score_on: ScoreOn = "volume",
         crop: tuple[int, int, int] = (128, 160, 160),
         empty_policy: Literal["segan_cat", "nnunet", "brats2018"] = "segan_cat",
+        presence: Presence = "zeros",
+        subsets: Literal["given", "all"] = "given",
         channels_last: bool = False,
         compile: bool = False,
         slices: int = 32,
@@ -95,7 +103,12 @@ class AdversarialSegmentation(L.LightningModule):
         self.modalities = list(modalities)
         self.objective = objective
         channels = len(self.scheme.channels)
-        players: dict[str, nn.Module] = {"segmentor": segmentor(len(modalities), channels)}
+        require_presence(presence)
+        self.presence: Presence = presence
+        self.subsets = subsets
+        players: dict[str, nn.Module] = {
+            "segmentor": segmentor(segmentor_channels(len(modalities), presence), channels)
+        }
         if critic is not None:
             players["critic"] = critic(objective.critic_channels(len(modalities), channels))
         if set(players) != set(objective.players):
@@ -121,6 +134,8 @@ class AdversarialSegmentation(L.LightningModule):
         self.slices = slices
         self.batches_seen = 0
         self.groups_seen = 0
+        self.initialised_from: dict[str, Any] | None = None  # see transfer.initialise
+        self.allow_other_modalities = False  # of a checkpoint that is scored
         if channels_last:
             self.to(memory_format=torch.channels_last)
         if compile:
@@ -147,7 +162,9 @@ class AdversarialSegmentation(L.LightningModule):
 
     def metric_names(self, stage: str = "val") -> list[str]:
         """Everything that validation logs, known before the first epoch."""
-        return [f"{stage}/{name}" for name in summary_names(self.scheme.foreground)]
+        regions = self.scheme.foreground
+        over_subsets = dice_over_subsets_names(regions) if self.subsets == "all" else []
+        return [f"{stage}/{name}" for name in [*summary_names(regions), *over_subsets]]
 
     # -- the game ----------------------------------------------------------------------------------------------------
 
@@ -164,7 +181,7 @@ class AdversarialSegmentation(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Every player's turn on one batch, after one forward pass of the segmentor."""
         batch = batch._replace(image=self._format(batch.image), target=batch.target.float())
-        play = Play(dict(self.players.items()), batch, self.scheme.activation)
+        play = Play(dict(self.players.items()), batch, self.scheme.activation, self.presence)
         first = batch_idx - batch_idx % self.accumulate  # of the group of batches that share a step
         group = int(min(self.accumulate, self.trainer.num_training_batches - first))
         step = batch_idx == first + group - 1
@@ -254,21 +271,39 @@ class AdversarialSegmentation(L.LightningModule):
 
     # -- whole volumes -----------------------------------------------------------------------------------------------
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (C, D, H, W) of one prepared volume (M, D, H, W)."""
+    def forward(self, image: Tensor, present: Tensor | None = None) -> Tensor:
+        """Logits (C, D, H, W) of one prepared volume (M, D, H, W).
+
+        Args:
+            image: Zeros for the modalities that are not there.
+            present: (M,) bool, which are; default all.
+        """
+        present = torch.ones(len(image), dtype=torch.bool) if present is None else present
         return predict_slices(
-            self.scored,
+            informed(self.scored, present, self.presence),
             image,
             divisor=int(getattr(self.segmentor, "divisor", 1)),
             batch=self.slices,
             channels_last=self.channels_last,
             dtype=self._input_dtype,
+            background=self.background,
         )
+
+    @property
+    def background(self) -> float:
+        """The prepared value of padding, as the data that are scored have it; 0 without any."""
+        data = getattr(self._trainer, "datamodule", None)
+        return data.preparation.background if data is not None else 0.0
 
     @property
     def case_scores(self) -> list[CaseScore]:
         """One row a case and region, of the last scoring."""
         return self.scoring.case_scores
+
+    @property
+    def subset_scores(self) -> list[SubsetScore]:
+        """One row a case, subset of its modalities and region, of the last scoring with `subsets` "all"."""
+        return self.scoring.subset_scores
 
     @property
     def previews(self) -> list[PreviewSlice]:
@@ -293,14 +328,31 @@ class AdversarialSegmentation(L.LightningModule):
         """Predict one case, and count its voxels."""
         row, data = int(batch.case), self.trainer.datamodule  # type: ignore[attr-defined]
         image, target = self.scoring.scored_part(batch.image[0]), self.scoring.scored_part(batch.target[0])
-        logits = self.forward(image)
-        if not torch.isfinite(logits).all():  # else a broken network would score 0 and replace last.ckpt
-            self._refuse_non_finite("validation: the network's output", "", batch)
+        logits = self._finite_logits(image, batch.present[0], batch)
         self.scoring.count(row, target, logits, data)
+        if self.subsets == "all":
+            self._score_subsets(row, image, target, batch)
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             self.scoring.keep_preview(data.cases[row].name, image, target, logits)
 
     test_step = validation_step
+
+    def _finite_logits(self, image: Tensor, present: Tensor, batch: Batch) -> Tensor:
+        """The forward pass, refused where it is not finite: it would score 0, and the weights replace last.ckpt."""
+        logits = self.forward(image, present)
+        if not torch.isfinite(logits).all():
+            self._refuse_non_finite("validation: the network's output", "", batch)
+        return logits
+
+    def _score_subsets(self, row: int, image: Tensor, target: Tensor, batch: Batch) -> None:
+        """Predict and count a case once more from every part of its modalities; from all of them it just was."""
+        *parts, whole = subsets_of(batch.present[0].tolist())
+        for subset in parts:
+            kept = torch.zeros_like(batch.present[0])
+            kept[list(subset)] = True
+            logits = self._finite_logits(only_present(image, kept), kept, batch)
+            self.scoring.count(row, target, logits, self.trainer.datamodule, subset=subset)  # type: ignore[attr-defined]
+        self.scoring.count_again(row, whole)
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over cases, each scored once whatever the number of ranks."""

@@ -97,6 +97,18 @@ def last_line(text: str) -> str:
 # -- fit -------------------------------------------------------------------------------------------------------------
 
 
+def test_last_is_the_last_epoch_also_when_the_score_has_long_not_improved(command: Command, tmp_path: Path) -> None:
+    resting = [f"--model.{player}_optimizer.init_args.lr=1e-30" for player in ("segmentor", "critic")]
+    line = ["fit", f"--run.directory={tmp_path / 'run'}", *resting, "--model.segmentor.init_args.bn_momentum=0.0"]
+    assert command(*line, "--trainer.max_epochs=3") == 0
+    folder = tmp_path / "run" / "checkpoints"
+    assert [path.name[:9] for path in sorted(folder.iterdir())] == ["epoch0000", "last.ckpt"]
+    assert torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 2
+    assert command(*line, "--trainer.max_epochs=4") == 0  # goes on, with the best one still known
+    assert [path.name[:9] for path in sorted(folder.iterdir())] == ["epoch0000", "last.ckpt"]
+    assert [int(row["epoch"]) for row in rows(tmp_path / "run" / "metrics.csv")] == [0, 1, 2, 3]
+
+
 def test_a_run_leaves_its_record_scores_pictures_and_checkpoints(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
         "checkpoints",

@@ -21,7 +21,7 @@ pytestmark = [*QUIET, pytest.mark.slow]
 Found = dict[str, Any]
 
 
-def launch(root: Path, cache: Path, out: Path, world: int) -> list[Found]:
+def launch(root: Path, cache: Path, out: Path, world: int, *, module: str = "tests.ddp_play") -> list[Found]:
     """What each rank found, each a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -29,7 +29,7 @@ def launch(root: Path, cache: Path, out: Path, world: int) -> list[Found]:
     checkout = Path(__file__).resolve().parents[1]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.ddp_play", root, cache, out, str(world), str(rank)],
+            [sys.executable, "-W", "ignore", "-m", module, root, cache, out, str(world), str(rank)],
             cwd=checkout,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

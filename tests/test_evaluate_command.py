@@ -91,8 +91,54 @@ def test_the_table_has_the_stated_columns(references, pred, tmp_path) -> None:
         *("dice", "iou", "precision", "sensitivity", "specificity"),
         *("reference_ml", "prediction_ml", "volume_difference_ml"),
         *("hd95_mm", "mean_surface_distance_mm", "surface_dice"),
-        *("lesion_dice", "lesion_hd95_mm", "lesions_found", "lesions_missed", "lesions_false", "empty"),
+        *("lesion_dice", "lesion_hd95_mm", "lesions_found", "lesions_missed", "lesions_false", "empty", "policy"),
     ]
+
+
+def test_every_output_states_the_policy(references, pred, tmp_path, capsys) -> None:
+    first(pred).unlink()
+    evaluate(pred, references, tmp_path, "--policy=brats2021")
+    assert {row["policy"] for row in rows_of(tmp_path)} == {"brats2021"}
+    assert summary_of(tmp_path)["policy"]["name"] == "brats2021"
+    assert "empty masks, policy brats2021" in capsys.readouterr().out
+
+
+def test_a_mask_is_not_scored_against_itself_by_whatever_way_it_is_found(references, tmp_path) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    rows = ["case,flair,mask"]
+    for case in find_data_set(references).cases:
+        shutil.copy(case.mask, masks / f"{case.name}.nii.gz")
+        rows.append(f"{case.name},{case.images['flair']},masks/{case.name}.nii.gz")
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    option = "--data.native_labels=brats2017"
+    with pytest.raises(CaseError, match=r"the prediction in --pred is .*masks/.*, the reference itself"):
+        evaluate(masks, tmp_path / "m.csv", tmp_path / "out", option)
+    (tmp_path / "links").mkdir()
+    for mask in masks.iterdir():
+        (tmp_path / "links" / mask.name).symlink_to(mask)
+    with pytest.raises(CaseError, match="the reference itself"):
+        evaluate(tmp_path / "links", tmp_path / "m.csv", tmp_path / "out", option)
+    shutil.copytree(masks, tmp_path / "copies")
+    assert evaluate(tmp_path / "copies", tmp_path / "m.csv", tmp_path / "out", option) == 0
+
+
+def test_the_masks_folder_of_an_msd_data_set_is_no_prediction(tmp_path) -> None:
+    write_cohort(tmp_path / "data", layout="msd", cases=2, shape=(16, 32, 32))
+    with pytest.raises(CaseError, match="the reference itself"):
+        evaluate(tmp_path / "data" / "labelsTr", tmp_path / "data", tmp_path / "out")
+
+
+def test_a_flat_folder_does_not_say_who_the_patients_are(references, pred, tmp_path, capsys) -> None:
+    (tmp_path / "flat").mkdir()
+    for case in find_data_set(references).cases:
+        shutil.copy(case.mask, tmp_path / "flat" / f"{case.name}.nii.gz")
+    assert evaluate(pred, tmp_path / "flat", tmp_path / "out", "--data.native_labels=brats2017") == 0
+    assert {row["patient"] for row in rows_of(tmp_path / "out")} == {""}
+    assert f"no table says the patient of {CASES} cases" in capsys.readouterr().out
+    assert summary_of(tmp_path / "out")["overall"]["regions"]["wt"]["dice"]["patients"] == CASES
+    evaluate(pred, references, tmp_path / "known")
+    assert segan_pl(["compare", str(tmp_path / "out"), str(tmp_path / "known")]) == 0
 
 
 def test_a_missing_prediction_is_a_failure_that_counts(references, pred, tmp_path, capsys) -> None:

@@ -9,13 +9,15 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from segan_pl.evaluation.cases import write_csv, write_table
+from segan_pl.evaluation.subsets import beside, write_subsets
 
 
 class CaseScores(Callback):
     """Writes the split once, and one CSV row a case and region after every validation.
 
     Args:
-        directory: The run's folder; scores go to scores/val_epoch_0007.csv, or to `name` after `test` or `validate`.
+        directory: The run's folder; scores go to scores/val_epoch_0007.csv, or to `name` after `test` or `validate`;
+            those of subsets of the modalities, where they were counted, to the same name with _subsets.
         name: File for a single scoring.
     """
 
@@ -44,4 +46,7 @@ class CaseScores(Callback):
 
     def _write(self, trainer: L.Trainer, pl_module: L.LightningModule, name: str) -> None:
         if trainer.is_global_zero:
-            write_csv(self.directory / "scores" / (self.name or name), pl_module.case_scores)  # type: ignore[arg-type]
+            file = self.directory / "scores" / (self.name or name)
+            write_csv(file, pl_module.case_scores)  # type: ignore[arg-type]
+            if rows := pl_module.subset_scores:
+                write_subsets(beside(file), rows)  # type: ignore[arg-type]

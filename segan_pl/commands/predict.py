@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from segan_pl.commands.predict_cases import Row, keep_rows, predicted
 from segan_pl.data.cohort import native_convention
-from segan_pl.data.io import write_volume
-from segan_pl.data.labels import label_scheme
-from segan_pl.data.layouts import find_data_set
+from segan_pl.data.layouts import DataSet, find_data_set
 from segan_pl.data.progress import shown
-from segan_pl.data.volume import Case, CaseError
 from segan_pl.errors import UsageError
-from segan_pl.evaluation.cases import write_table
-from segan_pl.files import write_whole
-from segan_pl.inference.choosing import read_companion
+from segan_pl.inference.choosing import chosen_steps
+from segan_pl.inference.native_labels import convention_for
+from segan_pl.inference.output_folder import OutputFolder, targets
 from segan_pl.inference.postprocessing import Step
-from segan_pl.inference.predicting import Combine, Prediction, Predictor, Settings, output_name
+from segan_pl.inference.predicting import Combine, Predictor, Settings, output_name
 from segan_pl.inference.trained import Precision, load_segmentor
 from segan_pl.inference.volumes import Blend, Windows
 from segan_pl.parsing import OneLineErrors
@@ -38,7 +33,8 @@ class PredictOptions:
         input: Folder of cases in any layout, or a CSV manifest; masks are not looked at.
         output: Folder for the segmentations.
         layout: How the input is laid out, or "auto".
-        native_labels: What the written labels mean; "auto" takes the input data set's, else the checkpoint's.
+        native_labels: What the written labels mean; "auto" takes the input data set's where it knows all that the
+            checkpoint predicts, else the checkpoint's where no value means something else there.
         combine: Of several checkpoints, the "mean" of their probabilities, or a weighted majority "vote".
         weights: One a checkpoint; default equal.
         mirror: Axes mirrored at test time: 0 (z), 1 (y), 2 (x).
@@ -48,8 +44,9 @@ class PredictOptions:
         postprocess: Steps in order, e.g. [small_components:0.5, fill_holes]; [] for none. Default: those that
             `segan_pl postprocess` chose for the checkpoint, with a note; several checkpoints must agree on them.
         probabilities: Also write one <case>_<channel>.nii.gz of probabilities a channel (uint8, 255 is 1).
-        missing: A case that lacks a modality: "refuse", or "zero".
-        nonfinite: NaN and Inf voxels: "refuse", or "zero".
+        missing: A case that lacks a modality: "refuse", or "zero" for zeros in its place; "auto" is zero where every
+            checkpoint was trained with modalities missing, else refuse. A case without any is always refused.
+        nonfinite: NaN and Inf voxels: "refuse", or "zero"; default as the checkpoint was trained.
         part: "i/n" predicts every n-th case from the i-th on (from 1), so that n jobs share a folder.
         overwrite: Replace segmentations that are there; without it they are kept and skipped.
         device: "auto", "cpu", "cuda", "cuda:1".
@@ -69,8 +66,8 @@ class PredictOptions:
     window_batch: int = 1
     postprocess: list[str] | None = None
     probabilities: bool = False
-    missing: Literal["refuse", "zero"] = "refuse"
-    nonfinite: Literal["refuse", "zero"] = "refuse"
+    missing: Literal["auto", "refuse", "zero"] = "auto"
+    nonfinite: Literal["refuse", "zero"] | None = None
     part: str = "1/1"
     overwrite: bool = False
     device: str = "auto"
@@ -96,10 +93,7 @@ class PredictOptions:
         """Those asked for, else those chosen for all checkpoints alike."""
         if self.postprocess is not None:
             return tuple(Step.parse(text) for text in self.postprocess)
-        chosen = {read_companion(Path(path)) for path in self.ckpt_path}
-        if len(chosen) > 1:
-            raise UsageError("the checkpoints' chosen post-processing differs; say which: --postprocess STEP ... or []")
-        steps = next(iter(chosen), None) or ()
+        steps = chosen_steps(self.ckpt_path)
         if steps:
             print(f"note: post-processing chosen on validation cases: {' '.join(map(str, steps))}")
         return steps
@@ -124,6 +118,8 @@ def _listed(arguments: list[str]) -> list[str]:
         if name not in ("--ckpt_path", "--postprocess", "--weights", "--mirror"):
             out.append(flag)
             continue
+        if any(given.partition("=")[0] == name for given in out):
+            raise UsageError(f"{name} stands there twice; name all values after one, e.g. {name} A B")
         values = [value] if equals else []
         while number < len(arguments) and not arguments[number].startswith("-") and not equals:
             values.append(arguments[number])
@@ -146,27 +142,25 @@ def _number(text: str) -> float | int | str:
 def predict_all(options: PredictOptions) -> int:
     """Carry out the command; the exit code."""
     start = time.monotonic()
-    predictor, cases = _prepare(options)
-    output = Path(options.output).expanduser()
-    mine = cases[slice(*_part(options.part))]
-    _require_same_settings(output, _identity(predictor, options), options.overwrite)
-    files = {case.name: output / output_name(case) for case in mine}
-    todo = [case for case in mine if options.overwrite or not files[case.name].exists()]
-    rows = []
-    with shown(len(todo), label="predicting", done="predicted") as advance:
-        for row in _rows(predictor, todo, files, options.probabilities):
-            rows.append(row)
-            advance()
+    predictor, source = _prepare(options)
+    folder = _folder(predictor, source, options)
+    keeping = folder.begun() and not options.overwrite
+    mine = source.cases[slice(*_part(options.part))]
+    todo = [case for case in mine if not (keeping and folder.targets[case.name].label.exists())]
     first, _, parts = _part(options.part)
     suffix = "" if parts == 1 else f"_{first + 1}of{parts}"
-    if rows:
-        write_table(output / f"predictions{suffix}.csv", rows)
-    return _report(
-        rows, given=len(mine), skipped=len(mine) - len(todo), output=output, seconds=time.monotonic() - start
-    )
+    rows: list[Row] = []
+    with shown(len(todo), label="predicting", done="predicted") as advance:
+        for row in predicted(predictor, todo, folder):
+            rows.append(row)
+            if folder.ours():  # now and not at the end: a job may be killed
+                keep_rows(folder.path / f"predictions{suffix}.csv", rows)
+            advance()
+    seconds = time.monotonic() - start
+    return _report(rows, given=len(mine), skipped=len(mine) - len(todo), output=folder.path, seconds=seconds)
 
 
-def _prepare(options: PredictOptions) -> tuple[Predictor, tuple[Case, ...]]:
+def _prepare(options: PredictOptions) -> tuple[Predictor, DataSet]:
     """The segmentors and the cases; everything that was typed wrongly is refused here."""
     if not options.ckpt_path:
         raise UsageError("--ckpt_path: no checkpoint given")
@@ -176,19 +170,25 @@ def _prepare(options: PredictOptions) -> tuple[Predictor, tuple[Case, ...]]:
         load_segmentor(path, device=options.device, precision=options.precision) for path in options.ckpt_path
     ]
     source = find_data_set(options.input, options.layout)
+    for note in source.notes:
+        print(f"note: {note}")
     asked = native_convention(source, options.native_labels)
-    scheme = segmentors[0].scheme
-    if options.native_labels == "auto" and asked is not None and not _fits(scheme.target, asked, scheme.channels):
-        print(f"note: labels are written as '{scheme.convention.name}': '{asked}' has other channels")
-        asked = None
-    return Predictor(segmentors, settings, convention=asked), source.cases
+    if options.native_labels == "auto" and asked is not None:
+        scheme = segmentors[0].scheme
+        asked, theirs = convention_for(scheme, asked), asked
+        if asked == scheme.convention.name != theirs:
+            print(f"note: labels are written as '{asked}': '{theirs}' does not know all of {', '.join(scheme.channels)}")
+    return Predictor(segmentors, settings, convention=asked), source
 
 
-def _fits(target: str, convention: str, channels: tuple[str, ...]) -> bool:
-    try:
-        return label_scheme(target, convention).channels == channels
-    except CaseError:
-        return False
+def _folder(predictor: Predictor, source: DataSet, options: PredictOptions) -> OutputFolder:
+    """Where everything goes, once no file would replace another one."""
+    path = Path(options.output).expanduser()
+    names = {case.name: output_name(case, predictor.modalities) for case in source.cases}
+    channels = predictor.scheme.channels if options.probabilities else ()
+    taken = [source.root] if source.root.is_file() else []
+    planned = targets(source.cases, names, path, channels, taken)
+    return OutputFolder(path, _identity(predictor, source, options), planned, options.overwrite)
 
 
 def _part(text: str) -> tuple[int, None, int]:
@@ -199,11 +199,13 @@ def _part(text: str) -> tuple[int, None, int]:
     return int(number) - 1, None, int(count)
 
 
-def _identity(predictor: Predictor, options: PredictOptions) -> dict[str, Any]:
-    """What makes two predictions of a case the same."""
+def _identity(predictor: Predictor, source: DataSet, options: PredictOptions) -> dict[str, Any]:
+    """What makes two predictions of a case the same; not which cases are refused (missing, nonfinite)."""
     settings = asdict(predictor.settings)
+    del settings["missing"], settings["nonfinite"]
     return {
         "checkpoints": [{"path": str(s.source), "digest": s.digest} for s in predictor.segmentors],
+        "input": str(source.root.resolve()),
         "native_labels": predictor.scheme.convention.name,
         "labels": predictor.scheme.target,
         "precision": [str(s.precision) for s in predictor.segmentors],
@@ -212,82 +214,7 @@ def _identity(predictor: Predictor, options: PredictOptions) -> dict[str, Any]:
     }
 
 
-def _require_same_settings(output: Path, identity: dict[str, Any], overwrite: bool) -> None:
-    """Refuse to continue a folder that other checkpoints or settings began; else note what makes this one."""
-    output.mkdir(parents=True, exist_ok=True)
-    file = output / "predict.json"
-    text = json.dumps(identity, indent=1)
-    if file.exists() and not overwrite:
-        before, now = json.loads(file.read_text(encoding="utf-8")), json.loads(text)
-        for one in (*before["checkpoints"], *now["checkpoints"]):
-            one.pop("path")  # a copy is the same checkpoint
-        if differing := [key for key in now if before.get(key) != now[key]]:
-            raise UsageError(
-                f"{output}: holds predictions made with other {', '.join(differing)}; choose another --output or "
-                f"--overwrite true"
-            )
-    write_whole(file, text)
-
-
-def _rows(
-    predictor: Predictor, cases: Sequence[Case], files: dict[str, Path], keep: bool
-) -> Iterator[dict[str, str | float]]:
-    """One row a case, in order: the next case is read, and the last one written, while the network works."""
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        ahead = [reader.submit(predictor.read, case) for case in cases[:1]]
-        written: list[tuple[Case, float, Future[tuple[str, ...]]]] = []
-        for number, case in enumerate(cases):
-            start = time.monotonic()
-            reading = ahead.pop(0)
-            ahead += [reader.submit(predictor.read, following) for following in cases[number + 1 : number + 2]]
-            try:
-                prediction = predictor.segment(reading.result(), probability=keep)
-            except (CaseError, OSError, MemoryError) as error:
-                yield _row(case, None, 0.0, f"{error or 'not enough memory'}")
-                continue
-            written.append(
-                (case, time.monotonic() - start, writer.submit(_write, predictor, prediction, case, files[case.name]))
-            )
-            while len(written) > 1 or (written and written[0][2].done()):
-                yield _settled(*written.pop(0), files)
-        yield from (_settled(*one, files) for one in written)
-
-
-def _settled(
-    case: Case, seconds: float, writing: Future[tuple[str, ...]], files: dict[str, Path]
-) -> dict[str, str | float]:
-    """The row of a case that was handed to the writer."""
-    try:
-        return _row(case, files[case.name], seconds, "", writing.result())
-    except (CaseError, OSError) as error:
-        return _row(case, None, seconds, str(error))
-
-
-def _row(
-    case: Case, file: Path | None, seconds: float, refusal: str, notes: Sequence[str] = ()
-) -> dict[str, str | float]:
-    return {
-        "case": case.name,
-        "patient": case.patient,
-        "file": file.name if file else "",
-        "seconds": round(seconds, 3),
-        "refused": " ".join(refusal.split()),
-        "notes": "; ".join(notes),
-    }
-
-
-def _write(predictor: Predictor, prediction: Prediction, case: Case, file: Path) -> tuple[str, ...]:
-    """The segmentation last: where it is, its probabilities are too."""
-    reference = next(iter(case.images.values()))
-    if prediction.probability is not None:
-        for channel, values in zip(prediction.channels, prediction.probability, strict=True):
-            whole = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-            write_volume(file.with_name(f"{case.name}_{channel}.nii.gz"), whole, prediction.affine)
-    predictor.save(prediction, file, like=reference)
-    return prediction.notes
-
-
-def _report(rows: Sequence[dict[str, str | float]], *, given: int, skipped: int, output: Path, seconds: float) -> int:
+def _report(rows: Sequence[Row], *, given: int, skipped: int, output: Path, seconds: float) -> int:
     refused = [row for row in rows if row["refused"]]
     for row in rows:
         if row["notes"]:

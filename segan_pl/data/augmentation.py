@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from segan_pl.errors import UsageError
+
 
 class Draws(NamedTuple):
     """One batch's random numbers; every field (B, ...).
@@ -26,6 +28,7 @@ class Draws(NamedTuple):
         scale: (B,) magnification, 1 for none.
         gain: (B, M) intensity factor.
         gamma: (B, M) exponent on intensities in [0, 1].
+        hide: (B, M) in [0, 1), a modality is hidden where it is below `modality_dropout`; 1 where none may be.
     """
 
     corner: NDArray[np.float64]
@@ -34,6 +37,7 @@ class Draws(NamedTuple):
     scale: NDArray[np.float64]
     gain: NDArray[np.float64]
     gamma: NDArray[np.float64]
+    hide: NDArray[np.float64]
 
     def take(self, samples: NDArray[np.int64]) -> Draws:
         """The random numbers of some samples."""
@@ -51,6 +55,7 @@ class Augmentation:
         scale: Uniform in 1 +- this.
         gain: Intensity factor, uniform in 1 +- this, a modality each.
         gamma: Exponent exp(u), u uniform in +-this, a modality each; for intensities in [0, 1].
+        modality_dropout: Chance of each modality of a sample to be hidden, as if the case lacked it; one stays always.
     """
 
     flip_x: float = 0.0
@@ -59,13 +64,22 @@ class Augmentation:
     scale: float = 0.0
     gain: float = 0.0
     gamma: float = 0.0
+    modality_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.modality_dropout < 1:
+            raise UsageError(f"modality_dropout is {self.modality_dropout}, expected a chance from 0 to below 1")
 
     def draw(self, rng: np.random.Generator, size: int, modalities: int) -> Draws:
-        """Random numbers for `size` samples; always the same count of draws, so options do not shift each other."""
+        """Random numbers for `size` samples; always the same count of draws, so options do not shift each other.
+
+        Those of `modality_dropout` come last and only where it is asked for, as runs without it never drew them.
+        """
         corner = rng.random((size, 2))
         flip = rng.random((size, 2)) < (self.flip_y, self.flip_x)
         spin, zoom = rng.uniform(-1, 1, (2, size))
         gain, gamma = rng.uniform(-1, 1, (2, size, modalities))
+        hide = rng.random((size, modalities)) if self.modality_dropout else np.ones((size, modalities))
         return Draws(
             corner,
             flip,
@@ -73,6 +87,7 @@ class Augmentation:
             1 + zoom * self.scale,
             1 + gain * self.gain,
             np.exp(gamma * self.gamma),
+            hide,
         )
 
     @property
@@ -91,6 +106,26 @@ def shade(image: Tensor, draws: Draws) -> Tensor:
     gain = torch.from_numpy(draws.gain).to(image.dtype)[..., None, None]
     gamma = torch.from_numpy(draws.gamma).to(image.dtype)[..., None, None]
     return image.sign() * image.abs().pow(gamma) * gain
+
+
+def kept_modalities(present: Tensor, hide: NDArray[np.float64], chance: float) -> Tensor:
+    """Which modalities a sample shows (Neverova et al. 2016 call it ModDrop); where all would go, one stays.
+
+    The one that stays has the largest draw, so each is equally likely.
+
+    Args:
+        present: (B, M) bool, what the cases have.
+        hide: (B, M) in [0, 1).
+        chance: Of each modality to be hidden.
+
+    Returns:
+        (B, M) bool, within `present`; none of a sample is left only where it had none.
+    """
+    draws = torch.from_numpy(hide)
+    kept = present & (draws >= chance)
+    spared = torch.where(present, draws, -1.0).argmax(1, keepdim=True)
+    last = torch.zeros_like(present).scatter_(1, spared, True) & present
+    return torch.where(kept.any(1, keepdim=True), kept, last)
 
 
 def window(size: tuple[int, int], patch: tuple[int, int], corner: NDArray[np.float64]) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from segan_pl.data.case_pool import cores
 from segan_pl.data.cohort import Cohort, Missing, find_cohort
 from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.layouts import find_cases
+from segan_pl.data.patches import PatchDataset, PatchSampler, PatchSampling
 from segan_pl.data.preparation import Preparation
 from segan_pl.data.preparing import PrepareReport, prepare_all
 from segan_pl.data.sampling import (
@@ -34,7 +35,9 @@ from segan_pl.data.sampling import (
     slice_table,
 )
 from segan_pl.data.splits import Split, stratified_split
+from segan_pl.data.transforms import PatchAugmentation
 from segan_pl.data.volume import MODALITIES, Case, CaseError, PreparedCase
+from segan_pl.errors import UsageError
 
 Part = Literal["train", "val", "test"]
 
@@ -50,8 +53,10 @@ class MRIDataModule(L.LightningDataModule):
         native_labels: What the masks' labels mean, a key of `labels.CONVENTIONS`; "auto" where the layout says it.
         preparation: What is done to a volume once; the default is SegAN-CAT's (section IV).
         cache_dir: Where prepared cases lie; default $SEGAN_PL_CACHE, else ~/.cache/segan_pl/prepared.
-        patch: (H, W) of a training patch, in voxels.
-        batch_size: Slices a batch and device.
+        patch: (H, W) of a training patch in voxels, or (D, H, W) for 3-D patches (D may be 1).
+        batch_size: Patches a batch and device.
+        sampling: How many 3-D patches, and where; default one a case and epoch, anywhere.
+        patch_augmentation: Of 3-D patches; default none.
         empty: Slices without label: "keep" (the papers'), "drop", or "balance" (as many as there are others).
         augmentation: Beside the random place of the patch; default none (the papers').
         missing: Cases that lack a modality: "refuse", "drop" them by name, or "zero" for zeros in its place.
@@ -83,8 +88,10 @@ class MRIDataModule(L.LightningDataModule):
         native_labels: str = "auto",
         preparation: Preparation | None = None,
         cache_dir: str | None = None,
-        patch: tuple[int, int] = (160, 160),
+        patch: tuple[int, int] | tuple[int, int, int] = (160, 160),
         batch_size: int = 64,
+        sampling: PatchSampling | None = None,
+        patch_augmentation: PatchAugmentation | None = None,
         empty: Empty = "keep",
         augmentation: Augmentation | None = None,
         missing: Missing = "refuse",
@@ -113,6 +120,10 @@ class MRIDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.empty: Empty = empty
         self.augmentation = augmentation or Augmentation()
+        self.sampling = sampling
+        self.patch_augmentation = patch_augmentation
+        self._require_one_kind()
+        self._require_several_to_hide()
         self.missing: Missing = missing
         self.fractions = (val_fraction, test_fraction)
         self.stratify_by = tuple(stratify_by)
@@ -263,8 +274,60 @@ class MRIDataModule(L.LightningDataModule):
         for row in rows:
             self._place(row)
 
+    def _require_one_kind(self) -> None:
+        """Refuse options of slices with 3-D patches, and the other way about, which would do nothing."""
+        if len(self.patch) == 3:
+            wrong = [
+                *(["empty"] if self.empty != "keep" else []),
+                *(["augmentation"] if self.augmentation != Augmentation() else []),
+            ]
+            meant = "data.sampling.foreground and data.patch_augmentation are"
+        else:
+            given = {"sampling": self.sampling, "patch_augmentation": self.patch_augmentation}
+            wrong, meant = [name for name, value in given.items() if value is not None], "data.augmentation is"
+        if wrong:
+            named = ", ".join(f"--data.{name}" for name in wrong)
+            raise UsageError(f"--data.patch {list(self.patch)}: {named} is of the other kind of patch; {meant} of this")
+
+    def _require_several_to_hide(self) -> None:
+        """Refuse modality dropout of a single modality: it always stays."""
+        if self.augmentation.modality_dropout and len(self.modalities) == 1:
+            raise UsageError(
+                f"--data.augmentation.modality_dropout {self.augmentation.modality_dropout}: the only modality, "
+                f"{self.modalities[0]}, always stays; give several --data.modalities or leave it out"
+            )
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of 2-D patches."""
+        """Batches of 2-D or 3-D patches."""
+        return self._patch_loader() if len(self.patch) == 3 else self._slice_loader()
+
+    def _patch_loader(self) -> DataLoader[Batch]:
+        places = self._part("train")
+        sampler = PatchSampler(
+            len(places), self.batch_size, sampling=self.sampling or PatchSampling(), seed=self.seed, **self._ranks()
+        )
+        self._require_batches(sampler, f"{sampler.patches} training patches", least=1)
+        dataset = PatchDataset(
+            places,
+            scheme=self.scheme,
+            patch=self.patch,  # type: ignore[arg-type]
+            augmentation=self.patch_augmentation or PatchAugmentation(),
+            rows=self.rows("train"),
+            background=self.preparation.background,
+        )
+        return self._loader(dataset, sampler)
+
+    def _require_batches(self, sampler: PlanSampler | PatchSampler, found: str, *, least: int) -> None:
+        """Start the sampler where a resumed run stands, and refuse an epoch without a batch."""
+        if self.trainer:  # Lightning sets it too, but after workers have begun on a resumed run's first batches
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+        if len(sampler) == 0:
+            raise CaseError(
+                f"{found} make no batch for {self._ranks()['world_size']} ranks, expected at least {least} a rank; add "
+                f"cases or use fewer --trainer.devices"
+            )
+
+    def _slice_loader(self) -> DataLoader[Batch]:
         places = self._part("train")
         table = slice_table(places, need_empty=self.empty != "keep")
         sampler = PlanSampler(
@@ -276,18 +339,12 @@ class MRIDataModule(L.LightningDataModule):
             seed=self.seed,
             **self._ranks(),
         )
-        if self.trainer:  # Lightning sets it too, but after workers have begun on a resumed run's first batches
-            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
-        if len(sampler) == 0:
-            raise CaseError(
-                f"{sampler.slices} training slices make no batch for {self._ranks()['world_size']} ranks, expected at "
-                f"least 2 a rank; add cases or use fewer --trainer.devices"
-            )
+        self._require_batches(sampler, f"{sampler.slices} training slices", least=2)
         dataset = SliceDataset(
             places,
             table,
             scheme=self.scheme,
-            patch=self.patch,
+            patch=self.patch,  # type: ignore[arg-type]
             augmentation=self.augmentation,
             rows=self.rows("train"),
             background=self.preparation.background,

@@ -133,6 +133,7 @@ class Prepared:
         bounds: Modality to what its scaling was.
         digests: Modality, or "mask", to the digest of its file.
         notes: What a user should know: assumed geometry, a constant modality, one file used twice.
+        absent: Of the modalities, those that the case lacks; zeros in `image`.
     """
 
     modalities: tuple[str, ...]
@@ -144,6 +145,7 @@ class Prepared:
     bounds: Mapping[str, Bounds]
     digests: Mapping[str, str]
     notes: tuple[str, ...]
+    absent: tuple[str, ...] = ()
 
 
 def prepare(case: Case, preparation: Preparation) -> Prepared:

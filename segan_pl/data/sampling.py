@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from segan_pl.batch import Batch
-from segan_pl.data.augmentation import Augmentation, Draws, shade, warp, window
+from segan_pl.data.augmentation import Augmentation, Draws, kept_modalities, shade, warp, window
 from segan_pl.data.labels import LabelScheme
 from segan_pl.data.volume import ABSENT, CaseError, PreparedCase
 
@@ -229,6 +229,9 @@ class SliceDataset(Dataset[Batch]):
         pixels = torch.from_numpy(image)
         if self.augmentation.shades:
             pixels = shade(pixels.float(), plan.draws) * present[:, :, None, None]
+        if self.augmentation.modality_dropout:
+            present = kept_modalities(present, plan.draws.hide, self.augmentation.modality_dropout)
+            pixels[~present] = 0  # as of a modality that the case lacks
         target = torch.from_numpy(self.lookup[:, label]).movedim(0, 1)  # (B, C, H, W)
         return Batch(
             image=pixels,
@@ -241,7 +244,7 @@ class SliceDataset(Dataset[Batch]):
 
     def _fill(self, place: Place, z: int, b: int, draws: Draws, image: NDArray, label: NDArray) -> tuple[int, int]:
         """Write sample b's patch into `image` (M, h, w) and `label` (h, w); returns its first voxel (y, x)."""
-        volume, mask = _arrays(place.image), _arrays(place.label)
+        volume, mask = opened(place.image), opened(place.label)
         start = window(volume.shape[2:], self.patch, draws.corner[b])
         there = [channel for channel, row in enumerate(place.channels) if row != ABSENT]
         if self.augmentation.warps:
@@ -261,7 +264,8 @@ class SliceDataset(Dataset[Batch]):
 
 
 @lru_cache(maxsize=OPEN_FILES)
-def _arrays(path: Path) -> NDArray:
+def opened(path: Path) -> NDArray:
+    """A prepared array, memory-mapped; a process keeps the last OPEN_FILES of them open."""
     return np.load(path, mmap_mode="r")
 
 

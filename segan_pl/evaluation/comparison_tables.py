@@ -85,7 +85,7 @@ def _runs(study: Study) -> Sheet:
 def _cases(entry: Entry, number: int) -> str:
     """Cases of one run, and on a group's last line of all its runs."""
     own, last = len(entry.runs[number].cases), number == len(entry.runs) - 1
-    return f"{own} (all {len(entry.cases)})" if last and len(entry.runs) > 1 else str(own)
+    return f"{own} (all {len(entry.held)})" if last and len(entry.runs) > 1 else str(own)
 
 
 def _seed_rows(study: Study) -> tuple[tuple[str, ...], ...]:
@@ -200,18 +200,18 @@ def as_markdown(study: Study) -> str:
     parts = ["# Comparison", *(f"## {sheet.title}\n\n{_markdown(sheet)}" for sheet in sheets(study))]
     parts.append("\n".join(f"- {text}" for text in legend(study)))
     if study.notes:
-        parts.append("## Notes\n\n" + "\n".join(f"- {_escaped(note.shown())}" for note in study.notes))
+        parts.append("## Notes\n\n" + "\n".join(f"- {escaped(note.shown())}" for note in study.notes))
     parts.append(f"{study.given} given, {study.used} used, {study.refused} refused")
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown(sheet: Sheet) -> str:
     rule = ["---" if number < sheet.left else "---:" for number in range(len(sheet.columns))]
-    rows: Sequence[Sequence[str]] = (sheet.columns, rule, *([_escaped(c) for c in row] for row in sheet.rows))
+    rows: Sequence[Sequence[str]] = (sheet.columns, rule, *([escaped(c) for c in row] for row in sheet.rows))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Names are often full of underscores, which Markdown would take for emphasis."""
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
 

@@ -91,10 +91,11 @@ def evaluate_case(
     measures, theirs = measures or Measures(), prediction_scheme or scheme
     spacing = (spacing_mm[2], spacing_mm[1], spacing_mm[0])
     voxels, box = reference.size, box_of((prediction != 0) | (reference != 0))
+    flat = tuple(axis for axis, size in enumerate(reference.shape) if size == 1)  # of the volume, not of the box
     prediction, reference = prediction[box], reference[box]
     return [
         _region_score(
-            region, mask(prediction, theirs, region), mask(reference, scheme, region), voxels, spacing, measures
+            region, mask(prediction, theirs, region), mask(reference, scheme, region), voxels, spacing, measures, flat
         )
         for region in regions or scheme.foreground
     ]
@@ -147,12 +148,13 @@ def _region_score(
     voxels: int,
     spacing: tuple[float, float, float],
     measures: Measures,
+    flat: tuple[int, ...],
 ) -> RegionScore:
     """One region from the box of its case; beyond the box both masks are empty."""
     tp, predicted, true = (int(np.count_nonzero(m)) for m in (prediction & reference, prediction, reference))
     counts = Counts(tp, predicted - tp, true - tp, voxels - predicted - true + tp)
     values = {**_overlap(counts, measures.policy), **_volumes(predicted, true, float(np.prod(spacing)))}
-    values |= _distances(prediction, reference, counts, spacing, measures)
+    values |= _distances(prediction, reference, counts, spacing, measures, flat)
     if measures.lesions:
         found = lesion_scores(prediction, reference, spacing, measures.lesions)
         values |= dict(zip(LESIONS, map(float, found), strict=True))
@@ -176,10 +178,12 @@ def _distances(
     counts: Counts,
     spacing: tuple[float, float, float],
     measures: Measures,
+    flat: tuple[int, ...],
 ) -> dict[str, float]:
     if counts.empty != "neither":
         mm = measures.policy.distance_mm(counts.empty)
         dice = scores(counts, measures.policy)["dice"]
         return dict(zip(DISTANCES, (mm, mm, dice), strict=True))
-    found = surface_scores(prediction, reference, spacing, tolerance_mm=measures.tolerance_mm, definition=measures.hd95)
+    tolerance, definition = measures.tolerance_mm, measures.hd95
+    found = surface_scores(prediction, reference, spacing, tolerance_mm=tolerance, definition=definition, flat=flat)
     return dict(zip(DISTANCES, found, strict=True))

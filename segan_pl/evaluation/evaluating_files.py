@@ -67,7 +67,8 @@ def with_predictions(references: Sequence[Case], folder: Path, root: Path) -> tu
         root: Of the references.
 
     Raises:
-        CaseError: The folder cannot be listed, a case has two predictions, or two cases have the same.
+        CaseError: The folder cannot be listed, a case has two predictions or its own reference for one, or two cases
+            have the same.
     """
     try:
         names = {entry.name for entry in folder.iterdir() if suffix_of(entry.name) and not entry.name.startswith(".")}
@@ -81,6 +82,11 @@ def with_predictions(references: Sequence[Case], folder: Path, root: Path) -> tu
         found = _prediction_of(case, folder, names, root)
         if found and (other := claimed.setdefault(found, case.name)) != case.name:
             raise CaseError(f"{found}: is the prediction of {other} and of {case.name}; name them after the cases")
+        if found and case.mask and found.resolve() == case.mask.resolve():
+            raise CaseError(
+                f"{case.name}: the prediction in --pred is {found}, the reference itself: a mask would be scored "
+                f"against itself; give the predictions' own folder"
+            )
         pairs.append(replace(case, images={PREDICTION: found} if found else {}))
     return pairs, sorted(names - {path.name for path in claimed if path.parent == folder})
 

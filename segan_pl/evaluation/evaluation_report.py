@@ -16,7 +16,7 @@ from segan_pl.evaluation.cases import write_table
 from segan_pl.evaluation.evaluating import LESION_COUNTS, RegionScore
 from segan_pl.evaluation.evaluating_files import Evaluation, Outcome
 from segan_pl.evaluation.lesions import LesionRules
-from segan_pl.evaluation.scored_runs import PER_CASE
+from segan_pl.evaluation.run_tables import PER_CASE
 from segan_pl.evaluation.statistics import LEAST
 from segan_pl.evaluation.summaries import (
     LEVEL,
@@ -106,7 +106,10 @@ class EvaluationReport:
         read = [note for outcome in self.outcomes.values() for note in outcome.notes]
         failed = [f"{len(self.missing)} predictions are missing and count as failures: {', '.join(self.missing)}"]
         extra = [f"{len(self.extra)} files beside the predictions belong to no reference: {', '.join(self.extra)}"]
-        return [*read, *(failed if self.missing else []), *(extra if self.extra else [])]
+        unknown = sum(not case.patient for case in self.pairs)
+        alone = [f"no table says the patient of {unknown} cases; each counts as a patient of its own"]
+        notes = [*read, *(failed if self.missing else []), *(extra if self.extra else [])]
+        return [*notes, *(alone if unknown else [])]
 
     def rows(self) -> list[dict[str, object]]:
         """metrics_per_case.csv: one row a case and region; n/a is an empty cell."""
@@ -119,7 +122,7 @@ class EvaluationReport:
         outcome = self.outcomes[case.name]
         names = self.evaluation.measures.names
         about = {"case": case.name, **{name: case.column(name) or "" for name in ABOUT[1:]}}
-        taken = {*ABOUT, "region", "status", *COUNTS, *names, "empty"}
+        taken = {*ABOUT, "region", "status", *COUNTS, *names, "empty", "policy"}
         about |= {f"extra_{name}" if name in taken else name: value for name, value in case.extra.items()}
         scores: dict[str, RegionScore] = {score.region: score for score in outcome.scores}
         rows = []
@@ -128,7 +131,7 @@ class EvaluationReport:
             counts = score.counts._asdict() if score else dict.fromkeys(COUNTS, "")
             values = {name: _cell(name, score.values[name]) if score else "" for name in names}
             empty = score.counts.empty if score and outcome.status == "scored" else ""
-            rows.append({**row, **counts, **values, "empty": empty})
+            rows.append({**row, **counts, **values, "empty": empty, "policy": self.evaluation.measures.policy.name})
         return rows
 
     def as_dict(self) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def write_report(report: EvaluationReport, folder: Path) -> list[Path]:
 
 def _scored(case: Case, outcome: Outcome, strata: Sequence[str]) -> Scored:
     values = {(score.region, name): value for score in outcome.scores for name, value in score.values.items()}
-    return Scored(case.name, case.patient, {name: case.column(name) or UNKNOWN for name in strata}, values)
+    return Scored(case.name, case.patient or case.name, {name: case.column(name) or UNKNOWN for name in strata}, values)
 
 
 def lesions_as_dict(rules: LesionRules | None) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from segan_pl.evaluation.surface import Surface, box_of, elements, weighted_hd95
 from segan_pl.evaluation.surface_area import CORNERS
 
 TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
+VOLUME_SLACK = 1e-5  # files hold affines in single precision: 2 voxels of 1 mm3 may read 2.0000002 mm3
 Labelled = NDArray[np.int32]
 
 
@@ -81,7 +82,8 @@ def lesion_scores(
     lesions, (components, predicted) = lesions_of(reference, rules.dilations), ndimage.label(prediction, TOUCHING)
     met = _met(lesions, components, rules.dilations)
     sizes = np.bincount(lesions.ravel())
-    counted = {n: own for n, own in met.items() if sizes[n] * float(np.prod(spacing)) > rules.least_mm3}
+    least = rules.least_mm3 * (1 + VOLUME_SLACK)
+    counted = {n: own for n, own in met.items() if sizes[n] * float(np.prod(spacing)) > least}
     taken = {component for own in met.values() for component in own}
     total = len(counted) + (false := predicted - len(taken))
     if not total:

@@ -57,7 +57,7 @@ def _is_flat(root: Path) -> bool:
 
 
 def _flat(root: Path) -> DataSet:
-    """A case for each image file, named after it without a trailing "_seg" or the like.
+    """A case for each image file, named after it without a trailing "_seg" or the like; its patient is "" if unknown.
 
     Raises:
         CaseError: There is none, or one name twice.
@@ -72,7 +72,7 @@ def _flat(root: Path) -> DataSet:
         if name in cases:
             raise CaseError(f"{root}: {file} and {cases[name].mask} are both case {name}; expected one; remove one")
         scan = brats2023.CASE.fullmatch(name)  # the one naming that tells the patient of a scan
-        cases[name] = Case(name, scan["patient"] if scan else name, {}, root / file)
+        cases[name] = Case(name, scan["patient"] if scan else "", {}, root / file)
     if not cases:
         raise CaseError(f"{root}: no image file; expected one mask a case; check --ref")
     return DataSet(root, FLAT, tuple(cases[name] for name in sorted(cases)), None)

@@ -16,7 +16,8 @@ import numpy as np
 from segan_pl.data.volume import CaseError
 from segan_pl.errors import UsageError
 from segan_pl.evaluation.comparing import Score, patient_means
-from segan_pl.evaluation.scored_runs import PER_CASE, ScoredRun, read_run
+from segan_pl.evaluation.run_tables import PER_CASE, home_of
+from segan_pl.evaluation.scored_runs import ScoredRun, distance_from_best, read_run
 from segan_pl.run import flatten
 
 Arrangement = Literal["one run", "seeds", "folds", "splits"]
@@ -57,27 +58,39 @@ class Entry:
     runs: tuple[ScoredRun, ...]
 
     @property
-    def cases(self) -> frozenset[str]:
+    def held(self) -> frozenset[str]:
         """Every case that one of the runs has scored."""
         return frozenset(case for run in self.runs for case in run.cases)
 
     @property
+    def cases(self) -> frozenset[str]:
+        """What is compared: of seeds the cases that each has scored, of folds and splits all."""
+        return self._shared if self.arrangement == "seeds" else self.held
+
+    @property
+    def _shared(self) -> frozenset[str]:
+        return frozenset.intersection(*(frozenset(run.cases) for run in self.runs))
+
+    @property
     def arrangement(self) -> Arrangement:
-        """Seeds score the same cases, folds each its own, splits overlap."""
-        held = [set(run.cases) for run in self.runs]
-        if len(held) == 1:
+        """Seeds score the same cases (all have more than half of them), folds each its own, splits overlap less."""
+        if len(self.runs) == 1:
             return "one run"
-        if all(one == held[0] for one in held):
+        if 2 * len(self._shared) > len(self.held):
             return "seeds"
+        held = [set(run.cases) for run in self.runs]
         return "folds" if all(a.isdisjoint(b) for a, b in combinations(held, 2)) else "splits"
 
     def scores(self, metric: str, region: str, cases: Iterable[str], patients: Mapping[str, str]) -> list[Score]:
-        """One score a case: the mean over the runs that hold it, not available where it is so in one of them."""
-        found = []
+        """One score a case: the mean over the runs that hold it, not available where it is so in one of them.
+
+        Seeds must all hold it: else the mean of one case would be over other networks than that of the next.
+        """
+        found, needed = [], len(self.runs) if self.arrangement == "seeds" else 1
         for case in sorted(cases):
             rows = [run.rows[region, case] for run in self.runs if (region, case) in run.rows]
-            if rows:
-                mean = math.fsum(row.values[metric] for row in rows) / len(rows)
+            if len(rows) >= needed:
+                mean = math.fsum(distance_from_best(metric, row.values[metric]) for row in rows) / len(rows)
                 found.append(Score(case, patients.get(case, case), mean))
         return found
 
@@ -99,7 +112,7 @@ def read_entries(arguments: Sequence[str]) -> list[Entry]:
         UsageError: No such run, the same one twice, or two of one name.
         CaseError: A table cannot be used.
     """
-    named = [_parse(argument) for argument in arguments]
+    named = [parse_run(argument) for argument in arguments]
     unnamed = iter(_short_names([paths[0] for name, paths in named if name is None]))
     entries = [Entry(name or next(unnamed), tuple(read_run(path) for path in paths)) for name, paths in named]
     files = [(run.table.path.resolve(), entry.name) for entry in entries for run in entry.runs]
@@ -112,8 +125,12 @@ def read_entries(arguments: Sequence[str]) -> list[Entry]:
     return entries
 
 
-def _parse(argument: str) -> tuple[str | None, list[Path]]:
-    """A group's name, or None, and its runs."""
+def parse_run(argument: str) -> tuple[str | None, list[Path]]:
+    """A group's name, or None, and its runs; what exists as it stands is no group, whatever "=" is in its name.
+
+    Raises:
+        UsageError: A group has a gap.
+    """
     whole = Path(argument).expanduser()
     match = re.fullmatch(r"([^=/\\]+)=(.*)", argument)
     if whole.exists() or match is None:
@@ -156,8 +173,17 @@ def config_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> set[str]:
 
 
 def grouping_notes(entries: Sequence[Entry]) -> list[str]:
-    """Which runs look like seeds of one experiment and are not grouped, and which groups are more than that."""
-    return [*_suggestions([entry for entry in entries if len(entry.runs) == 1]), *_mixed(entries)]
+    """Which runs look like seeds of one experiment and are not grouped, which groups are more, and seeds with gaps."""
+    return [*_suggestions([entry for entry in entries if len(entry.runs) == 1]), *_mixed(entries), *_gaps(entries)]
+
+
+def _gaps(entries: Sequence[Entry]) -> list[str]:
+    return [
+        f"{len(gone)} cases of {entry.name} are not in each of its {len(entry.runs)} seeds and are left out: "
+        f"{', '.join(gone[:6])}{', ...' if len(gone) > 6 else ''}"
+        for entry in entries
+        if (gone := sorted(entry.held - entry.cases))
+    ]
 
 
 def _suggestions(entries: Sequence[Entry]) -> list[str]:
@@ -186,8 +212,8 @@ def _mixed(entries: Sequence[Entry]) -> list[str]:
 
 
 def _folder(entry: Entry) -> str:
-    path = entry.runs[0].table.path
-    return str(path.parent.parent if path.parent.name == "scores" else path.parent)
+    table = entry.runs[0].table
+    return str(table.path.parent if table.kind == "evaluation" else home_of(table.path))
 
 
 def known_patients(entries: Sequence[Entry]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from segan_pl.evaluation.seeds import Entry, Spread, grouping_notes, known_patie
 from segan_pl.evaluation.statistics import LEVEL, holm, least_p
 from segan_pl.evaluation.study_notes import Note, case_notes, origin_notes, patient_notes, with_status
 
-Verdict = Literal["better", "worse", "not shown", "not tested"]
+Verdict = Literal["better", "worse", "not shown", "not tested", "not decided"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Line:
         wilcoxon_holm: The same of the other test.
         spread_run: Of the run's seeds; None unless there are several.
         spread_against: The same of the other.
+        undecided: Cases that one of the two runs handed nothing in for, and that left because the metric has no value
+            for that: a run could win by them.
     """
 
     metric: str
@@ -43,12 +45,15 @@ class Line:
     wilcoxon_holm: float | None
     spread_run: Spread | None = None
     spread_against: Spread | None = None
+    undecided: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         """By the permutation test after Holm; "not shown" does not mean equal."""
         if self.permutation_holm is None:
             return "not tested"
+        if self.undecided:
+            return "not decided"
         if self.permutation_holm > LEVEL:
             return "not shown"
         return "better" if (self.found.difference > 0) == higher_is_better(self.metric) else "worse"
@@ -109,10 +114,11 @@ def study(
     """
     pairs = _pairs(entries, reference)
     metrics, regions = _known_metrics(entries, metrics), _known_regions(entries, regions)
-    refused = {case for entry in entries for case in with_status(entry, "refused", entry.cases, regions)}
+    refused = {case for entry in entries for case in with_status(entry, "refused", entry.held, regions)}
     common = _common_cases(entries)
     used = [case for case in common if case not in refused]
     _require_same_references(entries, common)
+    _require_same_definitions(entries, metrics)
     patients = known_patients(entries)
     made = []
     for metric, region in ((metric, region) for metric in metrics for region in regions):
@@ -123,14 +129,20 @@ def study(
             left_out = {*found.unavailable, *found.unpaired}
             counted = [score.case for score in a if score.case not in left_out]
             spreads = [entry.spread(metric, region, counted, patients) for entry in (run, against)]
-            made.append((metric, region, run.name, against.name, found, spreads))
+            undecided = _one_sided_failures(run, against, found.unavailable, region)
+            made.append((metric, region, run.name, against.name, found, spreads, undecided))
     permutation, wilcoxon = holm([one[4].permutation_p for one in made]), holm([one[4].wilcoxon_p for one in made])
     lines = tuple(
-        Line(*one[:5], p, w, *one[5]) for one, p, w in zip(made, permutation, wilcoxon, strict=True)
-    )  # fmt: skip
-    notes = [*case_notes(entries, used, regions), *patient_notes(used, patients), *_line_notes(lines, resamples)]
-    notes += [Note(text) for text in grouping_notes(entries)] + origin_notes(entries, used, regions)
-    given = len(frozenset[str]().union(*(entry.cases for entry in entries)))
+        Line(*one[:5], p, w, one[5][0], one[5][1], one[6])
+        for one, p, w in zip(made, permutation, wilcoxon, strict=True)
+    )
+    notes = [
+        *case_notes(entries, used, regions, metrics),
+        *patient_notes(used, patients),
+        *_line_notes(lines, resamples),
+    ]
+    notes += [Note(text) for text in grouping_notes(entries)] + origin_notes(entries, used, regions, metrics)
+    given = len(frozenset[str]().union(*(entry.held for entry in entries)))
     return Study(tuple(entries), lines, tuple(notes), given, len(used), len(refused), seed, resamples)
 
 
@@ -193,6 +205,27 @@ def _require_same_references(entries: Sequence[Entry], cases: Sequence[str]) -> 
                 )
 
 
+def _require_same_definitions(entries: Sequence[Entry], metrics: Sequence[str]) -> None:
+    """Refuse numbers of one name that mean different things."""
+    for metric in metrics:
+        found: dict[str, str] = {}
+        for run in (run for entry in entries for run in entry.runs):
+            if (definition := run.definition(metric)) is not None:
+                found.setdefault(definition, str(run.table.path))
+        if len(found) > 1:
+            (one, first), (other, second) = list(found.items())[:2]
+            raise CaseError(
+                f"{metric}: definition {one!r} in {first} and {other!r} in {second}; expected one; evaluate both alike "
+                f"(--hd95, --tolerance_mm, --lesions)"
+            )
+
+
+def _one_sided_failures(run: Entry, against: Entry, unavailable: Sequence[str], region: str) -> tuple[str, ...]:
+    """The pairs that left because one of the two, and not the other, lacks the prediction."""
+    one, other = (set(with_status(entry, "missing", unavailable, [region])) for entry in (run, against))
+    return tuple(sorted(one ^ other))
+
+
 def _line_notes(lines: Sequence[Line], resamples: int) -> list[Note]:
     """Pairs without a value, comparisons that were not made, and those that could not have been shown."""
     notes, tested = [], sum(line.found.permutation_p is not None for line in lines)
@@ -200,6 +233,9 @@ def _line_notes(lines: Sequence[Line], resamples: int) -> list[Note]:
         name = f"{line.metric} {line.region}, {line.run} against {line.against}"
         if gone := line.found.unavailable:
             notes.append(Note(f"{name}: {len(gone)} pairs have no value in a run and are left out", gone))
+        if gone := line.undecided:
+            text = f"not decided: {len(gone)} missing cases have no value, and handing in nothing must not win"
+            notes.append(Note(f"{name}: {text}; evaluate with --policy brats2021 or brats2023", gone))
         if gone := line.found.unpaired:
             notes.append(Note(f"{name}: {len(gone)} cases have the region in one run only and are left out", gone))
         notes += [Note(f"{name}: {text}") for text in line.found.notes]

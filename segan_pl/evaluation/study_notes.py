@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -34,22 +35,39 @@ def with_status(entry: Entry, status: str, cases: Iterable[str], regions: Sequen
     )
 
 
-def case_notes(entries: Sequence[Entry], used: Sequence[str], regions: Sequence[str]) -> list[Note]:
-    """Cases that are left out, and those that count as failures."""
+def case_notes(
+    entries: Sequence[Entry], used: Sequence[str], regions: Sequence[str], metrics: Sequence[str]
+) -> list[Note]:
+    """Cases that are left out, and those that count as failures, which a metric may have no value for."""
     notes, common = [], frozenset.intersection(*(entry.cases for entry in entries))
     for entry in entries:
         if surplus := sorted(entry.cases - common):
             notes.append(
                 Note(f"{len(surplus)} cases of {entry.name} are not in every run and are left out", (*surplus,))
             )
-        if refused := with_status(entry, "refused", entry.cases, regions):
+        if refused := with_status(entry, "refused", entry.held, regions):
             notes.append(Note(f"{len(refused)} predictions of {entry.name} were refused and are left out", (*refused,)))
         if missing := with_status(entry, "missing", used, regions):
-            text = (
-                f"{len(missing)} predictions of {entry.name} are missing and count with the failure value in its table"
-            )
+            text = f"{len(missing)} predictions of {entry.name} are missing and {_counted(entry, regions, metrics)}"
             notes.append(Note(text, (*missing,)))
     return notes
+
+
+def _counted(entry: Entry, regions: Sequence[str], metrics: Sequence[str]) -> str:
+    """What missing predictions are in each metric."""
+    values: dict[str, list[float]] = {metric: [] for metric in metrics}
+    for run in entry.runs:
+        for (region, _), row in run.rows.items():
+            if region in regions and row.status.startswith("missing"):
+                for metric in metrics:
+                    values[metric].append(row.values[metric])
+    without = [metric for metric, found in values.items() if any(math.isnan(value) for value in found)]
+    counting = [metric for metric in metrics if metric not in without]
+    failure = "count with the failure value in its table"
+    if not without:
+        return failure
+    told = f"have no value in {', '.join(without)}, so their pairs are left out there"
+    return f"{failure} in {', '.join(counting)}, but {told}" if counting else told
 
 
 def patient_notes(used: Sequence[str], patients: Mapping[str, str]) -> list[Note]:
@@ -60,7 +78,9 @@ def patient_notes(used: Sequence[str], patients: Mapping[str, str]) -> list[Note
     return [Note(text.format(len(unknown)), tuple(unknown) if len(unknown) < len(used) else ())]
 
 
-def origin_notes(entries: Sequence[Entry], used: Sequence[str], regions: Sequence[str]) -> list[Note]:
+def origin_notes(
+    entries: Sequence[Entry], used: Sequence[str], regions: Sequence[str], metrics: Sequence[str]
+) -> list[Note]:
     """What the scores' origin takes away from them."""
     notes, runs = [], [run for entry in entries for run in entry.runs]
     if any(run.table.kind == "validation" for run in runs):
@@ -71,6 +91,11 @@ def origin_notes(entries: Sequence[Entry], used: Sequence[str], regions: Sequenc
         empty = sum(any(run.rows[k].empty not in ("", "neither") for run in runs if k in run.rows) for k in keys)
         said = "; ".join(f"{name}: {', '.join(found) or 'unknown'}" for name, found in policies.items())
         notes.append(Note(f"policies for empty masks differ ({said}); {empty} cases and regions have an empty mask"))
+    for metric in metrics:
+        known = [definition for run in runs if (definition := run.definition(metric)) is not None]
+        unsaid = [str(run.table.path) for run in runs if run.definition(metric) is None]
+        if known and unsaid:
+            notes.append(Note(f"{metric} is {known[0]!r} where it is said; nothing says which it is in", (*unsaid,)))
     if all(len(entry.runs) == 1 for entry in entries):
         notes.append(Note("one run each: what another seed would change is not in these numbers"))
     return notes

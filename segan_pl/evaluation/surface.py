@@ -9,12 +9,12 @@ Three definitions of HD95 are in use and differ by up to millimetres, so every r
   two directions' percentiles, not interpolated. DeepMind's surface-distance, the script of BraTS 2023.
 
 The mean distance (both directions' distances together) and the surface Dice are over boundary voxels, as in MONAI.
-What lies beyond the volume counts as background.
+What lies beyond the volume counts as background, but for the two sides of a single slice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -77,11 +77,11 @@ def box_of(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
     return z, y, x
 
 
-def boundary(mask: NDArray[np.bool_]) -> Surface:
-    """The voxels of a (D, H, W) mask with a face on the background."""
+def boundary(mask: NDArray[np.bool_], flat: Collection[int] = ()) -> Surface:
+    """The voxels of a (D, H, W) mask with a face on the background; faces across `flat` axes do not count."""
     padded = np.pad(mask, 1)
     inner = mask.copy()
-    for axis in range(3):
+    for axis in (axis for axis in range(3) if axis not in flat):
         for start in (0, 2):
             place = [slice(1, -1)] * 3
             place[axis] = slice(start, start + mask.shape[axis])
@@ -109,6 +109,7 @@ def surface_scores(
     *,
     tolerance_mm: float = 1.0,
     definition: Definition = "monai",
+    flat: Collection[int] = (),
 ) -> SurfaceScores:
     """Surface distances of two masks of which neither is empty.
 
@@ -118,11 +119,13 @@ def surface_scores(
         spacing: (z, y, x), mm.
         tolerance_mm: Of the surface Dice; a distance equal to it is within.
         definition: Of HD95.
+        flat: Axes along which the whole volume is one voxel: a slice has a contour, not a front and a back. Elements
+            ("deepmind") take it for a slab.
 
     Raises:
         ValueError: A mask is empty; what it scores is the policy's to say.
     """
-    there, back = directed_mm(boundary(prediction), boundary(reference), spacing)
+    there, back = directed_mm(boundary(prediction, flat), boundary(reference, flat), spacing)
     both = np.concatenate([there, back])
     if definition == "deepmind":
         hd95 = weighted_hd95_mm(elements(prediction, spacing), elements(reference, spacing), spacing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,8 +26,11 @@ def centre(volume: Tensor, size: Sequence[int]) -> Tensor:
     return volume
 
 
-def gather(counts: dict[int, list[list[int]]]) -> list[tuple[int, list[list[int]]]]:
-    """Counts of all ranks, as (row, counts); every rank gets the same list."""
+Key = TypeVar("Key")
+
+
+def gather(counts: dict[Key, list[list[int]]]) -> list[tuple[Key, list[list[int]]]]:
+    """Counts of all ranks, as (row, counts) or whatever they are kept under; every rank gets the same list."""
     if not (dist.is_available() and dist.is_initialized()):
         return list(counts.items())
     everyone: list[Any] = [None] * dist.get_world_size()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segan_pl.data.labels import LabelScheme
 from segan_pl.data.volume import CaseError
+from segan_pl.errors import UsageError
 from segan_pl.files import write_whole
 from segan_pl.inference.postprocessing import Step, postprocess
 
@@ -133,6 +134,19 @@ def read_companion(checkpoint: Path) -> tuple[Step, ...] | None:
     if made_for != digest(checkpoint):
         raise CaseError(f"{path}: was made for another checkpoint; remove it, or choose anew")
     return steps
+
+
+def chosen_steps(checkpoints: Sequence[Path | str]) -> tuple[Step, ...]:
+    """The steps that were chosen for all of the checkpoints alike; none where nothing was chosen.
+
+    Raises:
+        UsageError: The choices differ.
+        CaseError: As `read_companion`.
+    """
+    chosen = {read_companion(Path(path)) or () for path in checkpoints}
+    if len(chosen) > 1:
+        raise UsageError("the checkpoints' chosen post-processing differs; say which: --postprocess STEP ... or []")
+    return next(iter(chosen), ())
 
 
 def digest(checkpoint: Path) -> str:

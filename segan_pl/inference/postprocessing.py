@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ class Step:
 
     Attributes:
         name: A key of STEPS.
-        volume_ml: What the step compares with; 0 where it compares nothing.
+        volume_ml: What the step compares with, above 0; 0 where it compares nothing.
     """
 
     name: str
@@ -30,8 +31,10 @@ class Step:
     def __post_init__(self) -> None:
         if self.name not in STEPS:
             raise UsageError(f"--postprocess {self.name}: no such step; {nearest(self.name, STEPS)}")
-        if self.volume_ml < 0:
-            raise UsageError(f"--postprocess {self}: expected a volume of at least 0 ml")
+        if self.name in COMPARING and not 0 < self.volume_ml < math.inf:
+            raise UsageError(f"--postprocess {self}: expected a volume above 0 ml, e.g. {self.name}:0.5")
+        if self.name not in COMPARING and self.volume_ml != 0:
+            raise UsageError(f"--postprocess {self}: takes no volume; leave {self.volume_ml:g} out")
 
     @classmethod
     def parse(cls, text: str) -> Step:
@@ -49,14 +52,24 @@ class Step:
             raise UsageError(f"--postprocess {text}: expected NAME or NAME:ml, e.g. small_components:0.5") from error
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.volume_ml:g}" if self.volume_ml else self.name
+        return f"{self.name}:{repr(float(self.volume_ml)).removesuffix('.0')}" if self.volume_ml else self.name
+
+    def require_tissues(self, convention: Convention) -> None:
+        """Raise UsageError where native labels do not tell apart what the step relabels."""
+        if self.name == "small_enhancing" and not {"enhancing", "necrosis"} <= {name for name, _ in convention.tissues}:
+            raise UsageError(f"--postprocess {self.name}: '{convention.name}' has no enhancing tumour and necrosis")
 
 
 def postprocess(
     label: NDArray[np.uint8], steps: Sequence[Step], *, convention: Convention, voxel_ml: float
 ) -> NDArray[np.uint8]:
-    """Carry out the steps, in order, on (D, H, W) native labels."""
+    """Carry out the steps, in order, on (D, H, W) native labels.
+
+    Raises:
+        UsageError: A step relabels tissues that the convention does not tell apart.
+    """
     for step in steps:
+        step.require_tissues(convention)
         label = STEPS[step.name](label, step.volume_ml, convention, voxel_ml)
     return label
 
@@ -76,8 +89,6 @@ def small_enhancing(
 ) -> NDArray[np.uint8]:
     """Relabel enhancing tumour as necrosis where the case has less of it than a volume (Isensee et al. 2018)."""
     tissues = dict(convention.tissues)
-    if not {"enhancing", "necrosis"} <= set(tissues):
-        raise UsageError(f"--postprocess small_enhancing: '{convention.name}' has no enhancing tumour and necrosis")
     enhancing = label == tissues["enhancing"]
     if enhancing.sum() * voxel_ml >= volume_ml:
         return label
@@ -98,3 +109,4 @@ STEPS: dict[str, Callable[[NDArray[np.uint8], float, Convention, float], NDArray
     "small_enhancing": small_enhancing,
     "fill_holes": fill_holes,
 }
+COMPARING = ("small_components", "small_enhancing")  # the steps with a volume

@@ -12,16 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segan_pl.data.io import write_like, write_volume
-from segan_pl.data.labels import LabelScheme, label_scheme
+from segan_pl.data.io import read_grid, same_affine, write_like, write_volume
+from segan_pl.data.labels import LabelScheme
 from segan_pl.data.preparation import Preparation, Prepared, prepare
 from segan_pl.data.volume import Case, CaseError, Geometry
 from segan_pl.errors import UsageError
+from segan_pl.inference.choosing import chosen_steps
+from segan_pl.inference.native_labels import in_convention
 from segan_pl.inference.postprocessing import Step, postprocess
 from segan_pl.inference.trained import Precision, TrainedSegmentor, load_segmentor
 from segan_pl.inference.volumes import Windows, decide, probabilities, vote
+from segan_pl.presence import only_present
 
 Combine = Literal["mean", "vote"]
+NO_MEMORY = ("DefaultCPUAllocator", "out of memory")  # torch says so on the CPU in a bare RuntimeError
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,9 @@ class Settings:
         mirror: Axes (z, y, x are 0, 1, 2) mirrored at test time.
         windows: Of a 3-D network.
         steps: Post-processing, in order.
-        missing: A case that lacks a modality of a segmentor: "refuse", or "zero" for zeros in its place.
-        nonfinite: NaN and Inf voxels: "refuse", or "zero".
+        missing: A case that lacks a modality of a segmentor: "refuse", or "zero" for zeros in its place; "auto" is zero
+            where every segmentor was trained with modalities missing, else refuse.
+        nonfinite: NaN and Inf voxels: "refuse", or "zero"; None as each segmentor was trained.
     """
 
     combine: Combine = "mean"
@@ -43,8 +48,8 @@ class Settings:
     mirror: tuple[int, ...] = ()
     windows: Windows = field(default_factory=Windows)
     steps: tuple[Step, ...] = ()
-    missing: Literal["refuse", "zero"] = "refuse"
-    nonfinite: Literal["refuse", "zero"] = "refuse"
+    missing: Literal["auto", "refuse", "zero"] = "auto"
+    nonfinite: Literal["refuse", "zero"] | None = None
 
     def __post_init__(self) -> None:
         if any(axis not in (0, 1, 2) for axis in self.mirror) or len(set(self.mirror)) < len(self.mirror):
@@ -59,10 +64,11 @@ class Prediction:
 
     Attributes:
         label: (D, H, W) uint8, native labels on the input's grid.
-        probability: (C, D, H, W) float32 on the same grid, background outside the prepared part; None unless asked.
+        probability: (C, D, H, W) float32 on the same grid, background outside the prepared part; the mean over the
+            segmentors, also where they vote on the label; None unless asked.
         channels: Names of its first axis.
         affine: (4, 4) of the input.
-        notes: What was assumed or replaced, which modalities were zeros.
+        notes: What was assumed or replaced, which modalities were zeros and which were used.
     """
 
     label: NDArray[np.uint8]
@@ -93,6 +99,11 @@ class Predictor:
         self.segmentors = list(segmentors)
         self.settings = settings or Settings()
         self.scheme = _one_scheme(self.segmentors, convention)
+        for step in self.settings.steps:
+            step.require_tissues(self.scheme.convention)
+        copes = all(segmentor.copes for segmentor in self.segmentors)
+        asked = self.settings.missing
+        self.missing: Literal["refuse", "zero"] = asked if asked != "auto" else "zero" if copes else "refuse"
         count = len(self.segmentors)
         self.weights = self.settings.weights or (1.0,) * count
         if len(self.weights) != count:
@@ -107,7 +118,17 @@ class Predictor:
         device: str = "auto",
         precision: Precision = "auto",
     ) -> Predictor:
-        """Out of checkpoints alone."""
+        """Out of checkpoints alone.
+
+        Args:
+            checkpoints: At least one.
+            settings: Default: the post-processing that was chosen for them, as `segan_pl predict` uses it, and nothing
+                else; with settings nothing is added to theirs.
+            convention: Native labels of the output.
+            device: "auto" takes the GPU where there is one.
+            precision: "auto" takes the one of each run's validation.
+        """
+        settings = settings or Settings(steps=chosen_steps(checkpoints))
         loaded = [load_segmentor(path, device=device, precision=precision) for path in checkpoints]
         return cls(loaded, settings, convention=convention)
 
@@ -127,33 +148,69 @@ class Predictor:
             CaseError: A modality is missing or a file cannot be used.
         """
         case = images if isinstance(images, Case) else _case(images)
-        return self._finish(self.read(case), probability)
+        return self.segment(self.read(case), probability=probability)
+
+    def image_of(self, case: Case) -> Path | None:
+        """The file whose grid and header its segmentation gets: the first of a case that a network takes."""
+        return _image_of(case, self.modalities)
 
     def read(self, case: Case) -> list[Prepared]:
-        """A case prepared once for each preparation and set of modalities; needs no network."""
+        """A case prepared once for each preparation and set of modalities; needs no network.
+
+        Raises:
+            CaseError: A modality is missing, a file cannot be used, or the segmentors' images lie on different grids.
+        """
         done: dict[tuple[Preparation, tuple[str, ...]], Prepared] = {}
         for segmentor in self.segmentors:
             key = (segmentor.preparation, segmentor.modalities)
             if key not in done:
                 done[key] = self._prepared(case, *key)
+        _require_one_grid(case.name, done)
         return [done[segmentor.preparation, segmentor.modalities] for segmentor in self.segmentors]
 
     def segment(self, prepared: Sequence[Prepared], *, probability: bool = False) -> Prediction:
-        """What `read` returned to a segmentation."""
-        return self._finish(prepared, probability)
+        """What `read` returned to a segmentation.
 
-    def predict_array(self, image: NDArray) -> NDArray[np.float32]:
-        """(M, D, H, W) prepared intensities, modalities in order, to (C, D, H, W) probabilities (one segmentor)."""
+        Raises:
+            MemoryError: There is not enough, here or on the GPU.
+        """
+        try:
+            return self._finish(prepared, probability)
+        except RuntimeError as error:
+            if not (isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)):
+                raise
+            raise MemoryError(f"not enough memory ({str(error).splitlines()[0][:200]})") from error
+
+    def predict_array(self, image: NDArray, *, present: Sequence[bool] | None = None) -> NDArray[np.float32]:
+        """(M, D, H, W) prepared intensities, modalities in order, to (C, D, H, W) probabilities (one segmentor).
+
+        Args:
+            image: What it holds of a modality that is not there does not matter.
+            present: (M,), which are there; default all.
+        """
         if len(self.segmentors) != 1:
             raise ValueError(f"{len(self.segmentors)} segmentors; an array can go through one")
         segmentor = self.segmentors[0]
         if image.ndim != 4 or len(image) != len(segmentor.modalities):
             raise ValueError(f"array of shape {image.shape}; expected ({len(segmentor.modalities)}, D, H, W)")
-        return self._probabilities(segmentor, torch.as_tensor(image)).cpu().numpy()
+        there = (True,) * len(image) if present is None else tuple(map(bool, present))
+        if len(there) != len(image) or not any(there):
+            raise ValueError(f"present {present}; expected {len(image)} of true or false, at least one true")
+        shown = torch.as_tensor(image)
+        if not all(there):
+            shown = only_present(shown, torch.tensor(there))
+        return self._probabilities(segmentor, shown, there).cpu().numpy()
 
     def save(self, prediction: Prediction, path: Path | str, *, like: Path | str | None = None) -> None:
-        """Write the labels; `like` gives header and grid to the byte, without it a plain NIfTI header is made."""
+        """Write the labels; `like` gives header and grid to the byte, without it a plain NIfTI header is made.
+
+        Raises:
+            CaseError: `like` cannot be read, or lies on another grid than what was predicted.
+        """
         if like is not None:
+            grid = read_grid(like)
+            if grid.shape != prediction.label.shape or not same_affine(grid.affine, prediction.affine):
+                raise CaseError(f"{like}: lies on another grid than the images that were segmented; give one of those")
             write_like(Path(like), prediction.label, Path(path))
         else:
             write_volume(path, prediction.label, prediction.affine)
@@ -163,13 +220,14 @@ class Predictor:
     def _prepared(self, case: Case, preparation: Preparation, modalities: Sequence[str]) -> Prepared:
         there = {m: case.images[m] for m in modalities if m in case.images}
         absent = [m for m in modalities if m not in there]
-        if absent and (self.settings.missing == "refuse" or not there):
+        if absent and (self.missing == "refuse" or not there):
+            hint = f" or set --missing zero{self._warning()}" if there else ""
             raise CaseError(
                 f"{case.name}: no {', '.join(absent)}, the checkpoint takes {', '.join(modalities)}; complete the case"
-                f"{' or set --missing zero' if there else ''}"
+                f"{hint}"
             )
         needed = replace(case, images=there, mask=None)
-        prepared = prepare(needed, replace(preparation, nonfinite=self.settings.nonfinite))
+        prepared = prepare(needed, replace(preparation, nonfinite=self.settings.nonfinite or preparation.nonfinite))
         if not absent:
             return prepared
         image = np.zeros((len(modalities), *prepared.image.shape[1:]), np.float16)
@@ -177,7 +235,14 @@ class Predictor:
             if modality in there:
                 image[row] = prepared.image[prepared.modalities.index(modality)]
         note = f"{case.name}: zeros for {', '.join(absent)}; used {', '.join(there)}"
-        return replace(prepared, image=image, modalities=tuple(modalities), notes=(*prepared.notes, note))
+        return replace(
+            prepared, image=image, modalities=tuple(modalities), notes=(*prepared.notes, note), absent=tuple(absent)
+        )
+
+    def _warning(self) -> str:
+        """Why "auto" did not fill in zeros."""
+        untrained = next((segmentor.source for segmentor in self.segmentors if not segmentor.copes), None)
+        return f" ({untrained.name} never saw a case without)" if untrained is not None else ""
 
     def _finish(self, prepared: Sequence[Prepared], keep: bool) -> Prediction:
         geometry = prepared[0].geometry
@@ -186,9 +251,10 @@ class Predictor:
         if all(_blank(one.image, segmentor.preparation.background) for one, segmentor in pairs):
             notes.append("every voxel is 0: the segmentation is empty")
             empty = np.zeros(geometry.native, np.uint8)
-            return self._prediction(empty, np.zeros((len(self.scheme.channels), *empty.shape)), keep, geometry, notes)
+            nothing = self._certain_background(np.zeros((len(self.scheme.channels), *empty.shape), np.float32))
+            return self._prediction(empty, nothing, keep, geometry, notes)
         parts = [
-            self._probabilities(segmentor, torch.from_numpy(one.image))
+            self._probabilities(segmentor, torch.from_numpy(one.image), [m not in one.absent for m in one.modalities])
             for segmentor, one in zip(self.segmentors, prepared, strict=True)
         ]
         one_grid = all(one.geometry == geometry for one in prepared) and not geometry.resampled
@@ -198,29 +264,35 @@ class Predictor:
         native = [
             torch.from_numpy(self._restored(part, one.geometry)) for part, one in zip(parts, prepared, strict=True)
         ]
-        mean = sum(p * w for p, w in zip(native, self.weights, strict=True)) / sum(self.weights)
-        return self._prediction(self._decided(native), mean.numpy(), keep, geometry, notes)  # type: ignore[union-attr]
+        mean = self._mean(native).numpy() if keep else None
+        return self._prediction(self._decided(native), mean, keep, geometry, notes)
 
-    def _probabilities(self, segmentor: TrainedSegmentor, image: Tensor) -> Tensor:
-        return probabilities(segmentor, image, mirror=self.settings.mirror, windows=self.settings.windows)
+    def _probabilities(self, segmentor: TrainedSegmentor, image: Tensor, present: Sequence[bool]) -> Tensor:
+        mirror, windows = self.settings.mirror, self.settings.windows
+        return probabilities(segmentor, image, present=present, mirror=mirror, windows=windows)
 
     def _decided(self, parts: Sequence[Tensor]) -> NDArray[np.uint8]:
         """Probabilities of all segmentors on one grid to native labels on it."""
         if self.settings.combine == "vote":
             mask = vote(parts, self.weights, self.scheme.activation)
-        elif len(parts) == 1:
-            mask = decide(parts[0], self.scheme.activation)
         else:
-            mean = torch.stack([p * w for p, w in zip(parts, self.weights, strict=True)]).sum(0) / sum(self.weights)
-            mask = decide(mean, self.scheme.activation)
+            mask = decide(self._mean(parts), self.scheme.activation)
         return self.scheme.decode(mask.cpu().numpy())
+
+    def _mean(self, parts: Sequence[Tensor]) -> Tensor:
+        """Weighted mean of all segmentors' probabilities."""
+        if len(parts) == 1:
+            return parts[0]
+        return torch.stack([p * w for p, w in zip(parts, self.weights, strict=True)]).sum(0) / sum(self.weights)
 
     def _restored(self, probability: Tensor, geometry: Geometry) -> NDArray[np.float32]:
         """Probabilities on the native grid; outside the prepared part background is certain."""
-        native = geometry.restore(probability.float().cpu().numpy())
+        return self._certain_background(geometry.restore(probability.float().cpu().numpy()))
+
+    def _certain_background(self, native: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What lacks to 1 is background, where that is a channel; in place."""
         if "background" in self.scheme.channels:
-            background = self.scheme.channels.index("background")
-            native[background] += 1 - native.sum(0)
+            native[self.scheme.channels.index("background")] += 1 - native.sum(0)
         return native
 
     def _prediction(
@@ -238,17 +310,34 @@ class Predictor:
         return Prediction(label, kept, self.scheme.channels, affine, tuple(notes))
 
 
-def output_name(case: Case) -> str:
+def output_name(case: Case, modalities: Sequence[str]) -> str:
     """What a case's segmentation is called: as its data set asks, else its name; MetaImage stays MetaImage."""
     if case.output:
         return case.output
-    first = next(iter(case.images.values()))
-    return f"{case.name}{'.mha' if first.suffix.lower() in ('.mha', '.mhd') else '.nii.gz'}"
+    image = _image_of(case, modalities)
+    return f"{case.name}{'.mha' if image is not None and image.suffix.lower() in ('.mha', '.mhd') else '.nii.gz'}"
+
+
+def _image_of(case: Case, modalities: Sequence[str]) -> Path | None:
+    """The first image that is read; None where none is."""
+    return next((case.images[modality] for modality in modalities if modality in case.images), None)
 
 
 def _blank(image: NDArray[np.float16], background: float) -> bool:
     """Whether nothing but background was prepared."""
     return not image.any() or (background != 0 and bool(np.isin(image, (0, background)).all()))
+
+
+def _require_one_grid(case: str, prepared: Mapping[tuple[Preparation, tuple[str, ...]], Prepared]) -> None:
+    """Refuse voters that look at different places."""
+    first, *others = ((modalities, one.geometry) for (_, modalities), one in prepared.items())
+    for modalities, geometry in others:
+        same = same_affine(np.array(geometry.affine), np.array(first[1].affine))
+        if geometry.native != first[1].native or not same:
+            raise CaseError(
+                f"{case}: {', '.join(modalities)} and {', '.join(first[0])} lie on different grids, expected one; "
+                f"resample them, or leave a checkpoint out"
+            )
 
 
 def _case(images: Mapping[str, Path | str]) -> Case:
@@ -272,10 +361,4 @@ def _one_scheme(segmentors: Sequence[TrainedSegmentor], convention: str | None) 
             )
     if convention is None or convention == first.scheme.convention.name:
         return first.scheme
-    scheme = label_scheme(first.scheme.target, convention)
-    if scheme.channels != first.scheme.channels:
-        raise UsageError(
-            f"--native_labels {convention}: has channels {', '.join(scheme.channels)}, the checkpoint predicts "
-            f"{', '.join(first.scheme.channels)}; leave it out or choose another"
-        )
-    return scheme
+    return in_convention(first.scheme, convention)

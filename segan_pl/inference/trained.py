@@ -19,6 +19,7 @@ from segan_pl.checkpoint_format import FORMAT, KEY
 from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.preparation import Preparation
 from segan_pl.errors import UsageError
+from segan_pl.presence import Presence, require_presence, segmentor_channels
 
 NETWORKS = ("segan_pl.nets.", "monai.networks.nets.")
 """Where a checkpoint's network may come from; a user's own packages are added by SEGAN_PL_ALLOW_IMPORTS."""
@@ -41,6 +42,8 @@ class TrainedSegmentor:
         precision: Of the forward pass.
         source: The checkpoint.
         digest: Of the checkpoint's bytes.
+        presence: What the network is told of modalities that are not there.
+        copes: Whether it was trained with modalities missing, so that cases may lack some.
     """
 
     network: nn.Module
@@ -53,6 +56,8 @@ class TrainedSegmentor:
     precision: torch.dtype
     source: Path
     digest: str
+    presence: Presence = "zeros"
+    copes: bool = False
 
     @property
     def divisor(self) -> int:
@@ -88,7 +93,9 @@ def load_segmentor(
     settings, data = yaml.safe_load(ours["config"]), ours["data"]
     model = settings["model"]
     scheme = label_scheme(data["labels"], data.get("native_labels"))
-    network = _build(model["segmentor"], len(data["modalities"]), len(scheme.channels), source)
+    presence = _presence(model, source)
+    channels = segmentor_channels(len(data["modalities"]), presence)
+    network = _build(model["segmentor"], channels, len(scheme.channels), source)
     _load_weights(network, checkpoint["state_dict"], source)
     place = _device(device)
     channels_last = bool(model.get("channels_last", False))
@@ -105,7 +112,25 @@ def load_segmentor(
         precision=_precision(precision, str((settings.get("trainer") or {}).get("precision", "32"))),
         source=source,
         digest=hashlib.blake2b(source.read_bytes(), digest_size=16).hexdigest(),
+        presence=presence,
+        copes=_copes(settings.get("data") or {}),
     )
+
+
+def _presence(model: Mapping[str, Any], source: Path) -> Presence:
+    """The run's, "zeros" of runs from before there was a choice."""
+    presence = model.get("presence", "zeros")
+    try:
+        require_presence(presence)
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {error}; was it written by a later version?") from error
+    return presence
+
+
+def _copes(data: Mapping[str, Any]) -> bool:
+    """Whether the run's settings of the data let it see samples with modalities missing."""
+    augmentation = data.get("augmentation") or {}
+    return float(augmentation.get("modality_dropout") or 0) > 0 or data.get("missing") == "zero"
 
 
 def _build(spec: Any, in_channels: int, out_channels: int, source: Path) -> nn.Module:
@@ -119,7 +144,13 @@ def _build(spec: Any, in_channels: int, out_channels: int, source: Path) -> nn.M
         )
     module, _, kind = name.rpartition(".")
     arguments = (spec.get("init_args") or {}) if isinstance(spec, Mapping) else {}
-    return getattr(importlib.import_module(module), kind)(in_channels, out_channels, **arguments)
+    try:
+        return getattr(importlib.import_module(module), kind)(in_channels, out_channels, **arguments)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{source}: its network {name} cannot be made with {arguments} ({' '.join(str(error).split())[:200]}); was "
+            f"it written by another version?"
+        ) from error
 
 
 def _load_weights(network: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
@@ -144,7 +175,10 @@ def _preparation(fields: Mapping[str, Any]) -> Preparation:
 def _device(asked: str | torch.device) -> torch.device:
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(asked)
+    try:
+        device = torch.device(asked)
+    except RuntimeError as error:
+        raise UsageError(f"--device {asked}: no such device; expected auto, cpu, cuda or cuda:1") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device {asked}: no CUDA device here; use cpu or auto")
     return device

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy as categorical_cross_entropy
 from segan_pl.losses.precision import at_least_float32
 
 DiceReduction = Literal["slice", "batch"]
-DiceForm = Literal["differentiable", "smooth"]
+DiceForm = Literal["differentiable", "smooth", "linear", "printed"]
 
 
 def check_dice_options(reduction: str, epsilon: float, form: str) -> None:
@@ -33,11 +33,15 @@ def soft_dice_loss(
     epsilon: float = 1e-6,
     form: DiceForm = "differentiable",
 ) -> Tensor:
-    """One minus the soft Dice with squared denominator (SegAN-CAT, eq. 2; with epsilon as its authors computed it).
+    """One minus the soft Dice (SegAN-CAT, eq. 2, with squared denominator; AlbuNet, section III, with a plain one).
 
     differentiable: 1 - (2 sum(pg) + e) / (sum(p^2) + sum(g^2) + e), their code of all 2019 models.
-    smooth: 1 - 2 (sum(pg) + e) / (sum(p^2) + sum(g^2) + 2e), their code before. Epsilon 0 gives eq. 2 in both, which is
-    NaN where prediction and reference are both exactly empty.
+    smooth: 1 - 2 (sum(pg) + e) / (sum(p^2) + sum(g^2) + 2e), their code before.
+    linear: 1 - 2 sum(pg) / (sum(p) + sum(g) + e), AlbuNet's, whose code has e = 1e-15 and sums over the batch: what is
+    absent from the reference costs a constant 1 and has no gradient, however small the prediction.
+    printed: 1 - (sum(pg) + e) / (sum(p) + sum(g) + e), Reciprocal's eq. 3 (Peiris et al. 2022): without the factor 2 a
+    perfect prediction of n voxels costs n / (2n + e), nearly 1/2. Its code is "differentiable" per batch with e = 1.
+    Epsilon 0 gives the papers' equations, NaN where prediction and reference are both exactly empty.
 
     Per slice, an empty reference costs a constant 1 without gradient until the prediction is nearly 0 everywhere;
     per batch (ours) it only adds its false positives to the sums.
@@ -47,7 +51,7 @@ def soft_dice_loss(
         target: (B, C, *spatial) in {0, 1}.
         reduction: "slice" sums over space and averages over B and C, the paper's; "batch" sums over B and space and
             averages over C.
-        epsilon: In voxels; 1e-6 in the authors' code.
+        epsilon: In voxels; 1e-6 in SegAN-CAT's code, 1e-15 in AlbuNet's.
         form: Above.
 
     Returns:
@@ -64,7 +68,11 @@ def soft_dice_loss(
         p = at_least_float32(probability)
         g = target.to(p.dtype)
         axes = tuple(range(2, p.ndim)) if reduction == "slice" else (0, *range(2, p.ndim))
+        if form == "printed":
+            return (1 - ((p * g).sum(axes) + epsilon) / (p.sum(axes) + g.sum(axes) + epsilon)).mean()
         overlap = 2 * (p * g).sum(axes)  # (B, C) or (C,)
+        if form == "linear":
+            return (1 - overlap / (p.sum(axes) + g.sum(axes) + epsilon)).mean()
         total = p.square().sum(axes) + g.square().sum(axes)
         e = epsilon if form == "differentiable" else 2 * epsilon
         return (1 - (overlap + e) / (total + e)).mean()

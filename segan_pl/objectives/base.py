@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from segan_pl.batch import Batch
 from segan_pl.losses.activation import Activation, activate
+from segan_pl.presence import Presence, informed
 
 
 class LossTerms(NamedTuple):
@@ -30,15 +31,23 @@ class Play:
         players: Name to network ("segmentor", "critic", ...).
         batch: The batch, `image` and `target` floating point, in the networks' memory format.
         activation: Of the label scheme.
+        segment: The segmentor as a function of any image (B, M, *spatial) of these samples: it is told what is there.
         logits: (B, C, *spatial), the segmentor's output, with its graph.
         probability: (B, C, *spatial) float32, after the activation, with its graph.
     """
 
-    def __init__(self, players: Mapping[str, nn.Module], batch: Batch, activation: Activation) -> None:
+    def __init__(
+        self,
+        players: Mapping[str, nn.Module],
+        batch: Batch,
+        activation: Activation,
+        presence: Presence = "zeros",
+    ) -> None:
         self.players = players
         self.batch = batch
         self.activation = activation
-        self.logits: Tensor = players["segmentor"](batch.image)
+        self.segment = informed(players["segmentor"], batch.present, presence)
+        self.logits: Tensor = self.segment(batch.image)
         self.probability = activate(self.logits, activation)
 
 
@@ -73,3 +82,13 @@ class Objective(nn.Module):
     def critic_channels(self, modalities: int, channels: int) -> int:
         """Input channels of the critic for M modalities and C label channels."""
         raise ValueError(f"objective {type(self).__name__} plays without a critic; leave model.critic out")
+
+    def critic_inputs(self, modalities: int, channels: int) -> list[tuple[int | None, int | None]]:
+        """What each of the `critic_channels` shows, for adapting the critic to another number of modalities.
+
+        Returns:
+            (modality's number or None, label channel's number or None) a channel; both for a product.
+        """
+        raise ValueError(
+            f"objective {type(self).__name__} does not say what its critic's channels show; give it critic_inputs()"
+        )

@@ -92,6 +92,13 @@ class SegAN(Objective):
         product, beside = modalities * channels, modalities + channels
         return {"mask": product, "concat": beside, "mix": beside + product}[self.critic_input]
 
+    def critic_inputs(self, modalities: int, channels: int) -> list[tuple[int | None, int | None]]:
+        """Channel by channel what `critic_view` shows."""
+        images: list[tuple[int | None, int | None]] = [(modality, None) for modality in range(modalities)]
+        masks: list[tuple[int | None, int | None]] = [(None, channel) for channel in range(channels)]
+        products: list[tuple[int | None, int | None]] = [(m, c) for c in range(channels) for m in range(modalities)]
+        return {"mask": products, "concat": images + masks, "mix": images + masks + products}[self.critic_input]
+
     def critic_view(self, image: Tensor, mask: Tensor) -> Tensor:
         """Image (B, M, *spatial) and mask (B, C, *spatial) to what the critic sees, (B, critic_channels, *spatial).
 

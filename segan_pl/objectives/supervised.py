@@ -22,6 +22,7 @@ class Supervised(Objective):
         dice_reduction: See `soft_dice_loss`.
         dice_epsilon: See `soft_dice_loss`.
         dice_form: See `soft_dice_loss`.
+        dice_background: Whether the background of exclusive labels has a share in Dice; regions have no background.
         cross_entropy_weight: At least 0; binary for each region or over the labels, by the label scheme.
 
     Raises:
@@ -37,6 +38,7 @@ class Supervised(Objective):
         dice_reduction: DiceReduction = "slice",
         dice_epsilon: float = 1e-6,
         dice_form: DiceForm = "differentiable",
+        dice_background: bool = True,
         cross_entropy_weight: float = 0.0,
     ) -> None:
         super().__init__()
@@ -46,6 +48,7 @@ class Supervised(Objective):
         check_dice_options(dice_reduction, dice_epsilon, dice_form)
         self.dice_weight = dice_weight
         self.dice = partial(soft_dice_loss, reduction=dice_reduction, epsilon=dice_epsilon, form=dice_form)
+        self.dice_background = dice_background
         self.cross_entropy_weight = cross_entropy_weight
 
     def turns(self) -> Sequence[Turn]:
@@ -57,7 +60,8 @@ class Supervised(Objective):
         terms = []
         parts = {}
         if self.dice_weight:
-            dice = self.dice(play.probability, play.batch.target)
+            first = 0 if self.dice_background or play.activation == "sigmoid" else 1  # channel 0 of labels: background
+            dice = self.dice(play.probability[:, first:], play.batch.target[:, first:])
             terms.append(self.dice_weight * dice)
             parts["dice"] = dice.detach()
         if self.cross_entropy_weight:

@@ -14,10 +14,11 @@ from segan_pl import __version__
 from segan_pl.data.case_table import CaseRow
 from segan_pl.data.checking import CheckReport
 from segan_pl.data.checks import MASK, labels_of
-from segan_pl.data.io import Volume, read_channels, read_volume, same_grid
+from segan_pl.data.io import Volume, read_volume, same_grid
 from segan_pl.data.progress import shown
 from segan_pl.data.volume import CaseError
 from segan_pl.report import figures, html
+from segan_pl.report.overlays import volume_of
 
 BINS = np.linspace(0, 1, 41)
 PREFERRED = ("flair", "t2", "t1ce", "t1")
@@ -74,7 +75,7 @@ def look(row: CaseRow) -> Look:
     first = next((modality for modality in PREFERRED if modality in row.files), None)
     for modality in (name for name in row.files if name != MASK):
         try:
-            volume = _volume(row, modality)
+            volume = volume_of(Path(row.files[modality]), row.channels.get(modality))
         except CaseError:
             continue
         histograms[modality] = histogram(volume.array)
@@ -98,12 +99,6 @@ def histogram(array: NDArray) -> NDArray[np.float64]:
     high = float(np.percentile(inside.astype(np.float64), 99.9))
     counts, _ = np.histogram(inside / high if high > 0 else inside, BINS)
     return counts / max(1, counts.sum())
-
-
-def _volume(row: CaseRow, modality: str) -> Volume:
-    channel = row.channels.get(modality)
-    path = row.files[modality]
-    return read_volume(path) if channel is None else read_channels(path)[channel]
 
 
 def _mask(row: CaseRow, image: Volume) -> NDArray[np.bool_] | None:

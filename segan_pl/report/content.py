@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from segan_pl import __version__
-from segan_pl.evaluation.scored_runs import ScoredRun, higher_is_better
-from segan_pl.evaluation.statistics import bootstrap_interval
+from segan_pl.evaluation.saved_files import mapping
+from segan_pl.evaluation.scored_runs import higher_is_better
+from segan_pl.evaluation.summaries import Summary
 from segan_pl.report import figures, html
 from segan_pl.report.overlays import Overlay
 from segan_pl.report.published import published_for
 from segan_pl.report.run_files import RunFiles, flat
+from segan_pl.report.scores import CAPTION, COLUMNS, number, origin_lines, scores_of, statistics, summary_cells
+from segan_pl.report.subsets import subset_part
 
 CURVES = {"val/dice": "Dice on the validation volumes", "train/": "training losses", "lr": "learning rate"}
-IDENTITY = ("case", "patient", "grade", "institution", "region", "status", "empty")
+IDENTITY = ("case", "patient", "grade", "institution", "region", "status", "empty", "policy")
 COUNTS = ("tp", "fp", "fn", "tn")
 SOFTWARE = ("segan_pl", "python", "torch", "lightning", "monai", "numpy", "nibabel")
 NOT_SETTINGS = ("run.directory", "data.cache_dir", "data.workers", "data.prepare_workers")
@@ -57,12 +59,17 @@ class Report:
     @cached_property
     def regions(self) -> list[str]:
         """Of all runs, in order."""
-        return list(dict.fromkeys(region for run in self.scored for region in _scores(run).regions))
+        return list(dict.fromkeys(region for run in self.scored for region in scores_of(run).regions))
 
     @cached_property
     def metrics(self) -> list[str]:
         """Of all runs, in order."""
-        return list(dict.fromkeys(metric for run in self.scored for metric in _scores(run).metrics))
+        return list(dict.fromkeys(metric for run in self.scored for metric in scores_of(run).metrics))
+
+    @cached_property
+    def statistics(self) -> dict[str, Summary]:
+        """Run to its means, intervals and quartiles."""
+        return {run.name: statistics(run) for run in self.scored}
 
     def files(self) -> dict[str, bytes]:
         """Every figure of the page as a file: name to content."""
@@ -75,13 +82,8 @@ class Report:
 
     def values(self, run: RunFiles, region: str, metric: str) -> list[float]:
         """A run's values, n/a left out."""
-        rows = (row for (where, _), row in _scores(run).rows.items() if where == region)
+        rows = (row for (where, _), row in scores_of(run).rows.items() if where == region)
         return [value for row in rows if not math.isnan(value := row.values.get(metric, math.nan))]
-
-
-def _scores(run: RunFiles) -> ScoredRun:
-    assert run.scored is not None
-    return run.scored
 
 
 def whole_page(report: Report) -> str:
@@ -90,6 +92,7 @@ def whole_page(report: Report) -> str:
     parts = [
         ("Scores", "scores", score_part(report)),
         ("Beside the published numbers", "published", published_part(report)),
+        ("Subsets of the modalities", "subsets", subset_part(report.runs)),
         ("Cases", "pictures", overlay_part(report)),
         ("Every case", "cases", case_part(report)),
         ("Failures", "failures", failure_part(report)),
@@ -116,85 +119,30 @@ def score_part(report: Report) -> str:
         return ""
     origin = "".join(f'<p class="quiet">{html.text(line)}</p>\n' for line in origins(report))
     plots = [html.drawing(figures.as_svg(figure), caption) for _, figure, caption in box_plots(report)]
-    return origin + html.table(*score_table(report)[:2], caption=SCORES, numbers=range(2, 9)) + "".join(plots)
-
-
-SCORES = (
-    "Mean over cases with its bootstrap 95 % interval over patients (10,000 resamples, seed 0), median and quartiles; "
-    "n is the number of cases that the mean is over, n/a the number left out of it."
-)
+    return origin + html.table(*score_table(report)[:2], caption=CAPTION, numbers=range(2, 9)) + "".join(plots)
 
 
 def origins(report: Report) -> list[str]:
-    """Where each run's scores come from, and what empty masks score there."""
-    lines = []
-    for run in report.scored:
-        scored = _scores(run)
-        chosen = (
-            " These cases chose the checkpoint, so the scores flatter it." if scored.table.kind == "validation" else ""
-        )
-        policy = f"; empty masks: policy {scored.policy}" if scored.policy else ""
-        lines.append(f"{run.name}: {scored.table.path.name} ({scored.table.reason}){policy}.{chosen}{trained_on(run)}")
-    return lines
-
-
-def trained_on(run: RunFiles) -> str:
-    """A warning where scored cases are the run's own training or validation cases."""
-    if _scores(run).table.kind == "validation":
-        return ""
-    cases = set(_scores(run).cases)
-    counts = {part: len(cases & set(run.split.get(part, ()))) for part in ("train", "val")}
-    said = {"train": "trained the network", "val": "chose its checkpoint"}
-    parts = [f"{count} {said[part]}" for part, count in counts.items() if count]
-    return f" Of these {len(cases)} cases {' and '.join(parts)}: the scores flatter it." if parts else ""
+    """Where each run's scores come from, how they are defined, and what empty masks score there."""
+    return [line for run in report.scored for line in origin_lines(run)]
 
 
 def score_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: one a run, region and metric."""
-    columns = ["run", "region", "metric", "mean", "95 % interval", "median", "quartiles", "n", "n/a"]
     rows = [
         [run.name, region.upper(), metric, *summary(report, run, region, metric)]
         for metric in report.metrics
         for region in report.regions
         for run in report.scored
-        if region in _scores(run).regions and metric in _scores(run).metrics
+        if (region, metric) in report.statistics[run.name]
     ]
-    return columns, rows
+    return list(COLUMNS), rows
 
 
 def summary(report: Report, run: RunFiles, region: str, metric: str) -> list[str]:
     """Mean, interval, median, quartiles, n and n/a as text."""
-    values = report.values(run, region, metric)
-    total = sum(where == region for where, _ in _scores(run).rows)
-    if not values:
-        return ["n/a", "", "n/a", "", "0", str(total)]
-    low, median, high = np.percentile(values, (25, 50, 75))
-    means = _patient_means(run, region, metric)
-    interval = " to ".join(map(number, bootstrap_interval(means))) if len(means) > 1 else "one patient"
-    spread = f"{number(low)} to {number(high)}"
-    return [
-        number(float(np.mean(values))),
-        interval,
-        number(median),
-        spread,
-        str(len(values)),
-        str(total - len(values)),
-    ]
-
-
-def _patient_means(run: RunFiles, region: str, metric: str) -> np.ndarray:
-    scored = _scores(run)
-    values: dict[str, list[float]] = {}
-    for (where, case), row in scored.rows.items():
-        value = row.values.get(metric, math.nan)
-        if where == region and not math.isnan(value):
-            values.setdefault(scored.patients.get(case, case), []).append(value)
-    return np.array([np.mean(values[patient]) for patient in sorted(values)])
-
-
-def number(value: float) -> str:
-    """Four significant places below 10, fewer above."""
-    return "n/a" if math.isnan(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    total = sum(where == region for where, _ in scores_of(run).rows)
+    return summary_cells(report.statistics[run.name][region, metric], total)
 
 
 def box_plots(report: Report) -> list[Drawn]:
@@ -213,32 +161,31 @@ def box_plots(report: Report) -> list[Drawn]:
 
 def published_part(report: Report) -> str:
     """Ours beside the papers', for experiments that are known."""
-    rows = []
-    for run in report.scored:
-        for row in published_for(run.config, report.regions):
-            if (metric := row["metric"]) not in report.metrics:
-                continue
-            values = report.values(run, row["region"].lower(), metric)
-            ours = number(float(np.mean(values))) if values else "n/a"
-            rows.append(
-                [
-                    run.name,
-                    row["region"],
-                    metric,
-                    ours,
-                    len(values),
-                    row["value"],
-                    f"{row['dataset']}, table {row['table']}",
-                ]
-            )
+    rows = published_rows(report)
     if not rows:
         return ""
-    warning = (
-        '<p class="quiet">The papers\' cases, splits and sizes of networks are not ours: the columns stand side by '
-        "side to be looked at, not to be subtracted.</p>\n"
-    )
-    columns = ["run", "region", "metric", "ours (mean)", "n", "published", "where"]
-    return warning + html.table(columns, rows, caption="Ours and the published numbers", numbers=(3, 4, 5))
+    warning = f'<p class="quiet">{html.text(NOT_THE_SAME)}</p>\n'
+    return warning + html.table(PUBLISHED, rows, caption="Ours and the published numbers", numbers=(3, 4, 5))
+
+
+NOT_THE_SAME = (
+    "The papers' cases, splits and sizes of networks are not ours: the columns stand side by side to be looked at, not "
+    "to be subtracted."
+)
+PUBLISHED = ["run", "region", "metric", "ours (mean)", "n", "published", "where"]
+
+
+def published_rows(report: Report) -> list[list[str]]:
+    """One a run and published number of its system, modalities, region and metric."""
+    rows = []
+    for run in report.scored:
+        for row in published_for(run.config, scores_of(run).regions):
+            region, metric = row["region"], row["metric"]
+            if (region.lower(), metric) in report.statistics[run.name]:
+                found = report.statistics[run.name][region.lower(), metric]
+                where = f"{row['dataset']}, table {row['table']}"
+                rows.append([run.name, region, metric, number(found.mean), str(found.n), row["value"], where])
+    return rows
 
 
 # -- cases -------------------------------------------------------------------------------------------------------------
@@ -262,7 +209,7 @@ def case_part(report: Report) -> str:
         names = [name for name in run.scored_cells[0] if name not in COUNTS]
         rows = [[_cell(row[name], name) for name in names] for row in run.scored_cells]
         numbers = [i for i, name in enumerate(names) if name not in IDENTITY]
-        caption = f"{run.name}: {_scores(run).table.path.name}; an empty cell is not available"
+        caption = f"{run.name}: {scores_of(run).table.path.name}; an empty cell is not available"
         parts.append(html.sorting_table(names, rows, caption=caption, anchor=f"search-{index}", numbers=numbers))
     return "".join(parts)
 
@@ -276,24 +223,26 @@ def _cell(value: str, name: str) -> str:
 
 def failure_part(report: Report) -> str:
     """Cases that were refused or have no prediction, and empty masks."""
-    rows = [
-        [run.name, cells["case"], cells["region"].upper(), cells["status"]]
-        for run in report.scored
-        for cells in run.scored_cells
-        if cells.get("status") not in (None, "", "ok", "scored")
-    ]
-    rows += [
-        [run.name, row["case"], "", row["refused"]] for run in report.runs for row in run.predictions if row["refused"]
-    ]
-    empty = [
-        [run.name, cells["case"], cells["region"].upper(), f"empty: {cells['empty']}"]
-        for run in report.scored
-        for cells in run.scored_cells
-        if cells.get("empty") not in (None, "", "neither")
-    ]
-    if not rows and not empty:
-        return "<p>No case failed, and no mask is empty.</p>\n" if report.scored else ""
-    return html.table(["run", "case", "region", "what"], [*rows, *empty], caption="Failures and empty masks")
+    if rows := failure_rows(report):
+        return html.table(FAILURES, rows, caption="Failures and empty masks")
+    return "<p>No case failed, and no mask is empty.</p>\n" if report.scored else ""
+
+
+FAILURES = ["run", "case", "region", "what"]
+
+
+def failure_rows(report: Report) -> list[list[str]]:
+    """One a case and region that failed, a case that `predict` refused, and an empty mask."""
+    rows, empty = [], []
+    for run in report.scored:
+        for cells in run.scored_cells:
+            about = [run.name, cells["case"], cells["region"].upper()]
+            if cells.get("status") not in (None, "", "ok", "scored"):
+                rows.append([*about, cells["status"]])
+            if cells.get("empty") not in (None, "", "neither"):
+                empty.append([*about, f"empty: {cells['empty']}"])
+    refused = [(run.name, row) for run in report.runs for row in run.predictions if row["refused"]]
+    return [*rows, *([name, row["case"], "", row["refused"]] for name, row in refused), *empty]
 
 
 # -- learning and settings ---------------------------------------------------------------------------------------------
@@ -339,22 +288,38 @@ def run_part(report: Report) -> str:
 
 def difference_table(runs: Sequence[RunFiles]) -> str:
     """The settings in which the runs differ."""
-    settings = {run.name: flat(run.config) for run in runs if run.config}
-    if len(settings) < 2:
+    columns, rows = differences(runs)
+    if not columns:
         return ""
-    keys = list(dict.fromkeys(key for one in settings.values() for key in one if key not in NOT_SETTINGS))
-    differing = [key for key in keys if len({one.get(key) for one in settings.values()}) > 1]
-    rows = [[key, *(one.get(key, "not set") for one in settings.values())] for key in differing]
     if not rows:
         return "<p>The runs' configurations are equal.</p>\n"
-    return html.table(["setting", *settings], rows, caption="Settings in which the runs differ")
+    return html.table(columns, rows, caption="Settings in which the runs differ")
+
+
+def differences(runs: Sequence[RunFiles]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: one a setting; both empty with fewer than two configurations."""
+    settings = {run.name: flat(run.config) for run in runs if run.config}
+    if len(settings) < 2:
+        return [], []
+    keys = list(dict.fromkeys(key for one in settings.values() for key in one if key not in NOT_SETTINGS))
+    differing = [key for key in keys if len({one.get(key) for one in settings.values()}) > 1]
+    return ["setting", *settings], [[key, *(o.get(key, "not set") for o in settings.values())] for key in differing]
+
+
+def _git(state: object) -> str | None:
+    """The revision and whether the checkout had changes of its own."""
+    if not isinstance(state, Mapping):
+        return str(state) if state else None
+    changed = " with changes" if state.get("dirty") else ""
+    return f"{state['revision']}{changed}" if state.get("revision") else None
 
 
 def one_run(run: RunFiles) -> str:
     """Data, split, software, hardware and time of a run, and its whole configuration."""
-    data, environment = run.config.get("data") or {}, run.environment
+    data, environment = mapping(run.config.get("data")), run.environment
     seconds = sum(float(row["seconds"]) for row in run.epochs if row.get("seconds"))
-    parts = {part: len(run.split.get(part, ())) for part in ("train", "val", "test")} if run.split else {}
+    gpus = environment.get("gpus") or ()
+    parts = {part: len(run.split.get(part) or ()) for part in ("train", "val", "test")} if run.split else {}
     facts = html.facts(
         [
             ("folder", run.folder),
@@ -366,9 +331,9 @@ def one_run(run: RunFiles) -> str:
             ("epochs", len(run.epochs) or None),
             ("time", f"{seconds / 60:.1f} minutes in epochs" if seconds else None),
             ("started", environment.get("started")),
-            ("git", environment.get("git")),
+            ("git", _git(environment.get("git"))),
             ("software", ", ".join(f"{name} {environment[name]}" for name in SOFTWARE if environment.get(name))),
-            ("hardware", ", ".join([*environment.get("gpus", ()), f"{environment.get('cpu_count', '?')} CPU cores"])),
+            ("hardware", ", ".join([*gpus, f"{environment.get('cpu_count', '?')} CPU cores"])),
             ("platform", environment.get("platform")),
         ]
     )  # fmt: skip

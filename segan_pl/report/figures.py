@@ -29,14 +29,14 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, 
         axes.plot(
             x,
             y,
-            label=name,
+            label=_plain(name),
             color=COLOURS[number % len(COLOURS)],
             linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
             marker="o" if len(points) == 1 else None,
             linewidth=1.6,
         )
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
+    axes.set_xlabel(_plain(xlabel))
+    axes.set_ylabel(_plain(ylabel))
     axes.grid(alpha=0.3)
     if len(series) > 1:
         axes.legend(fontsize=8, frameon=False)
@@ -62,11 +62,15 @@ def boxes(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) -
         if not any(values.values()):
             axes.text(place * step, 0.5, "n/a", ha="center")
         del region
-    axes.set_xticks([place * step + (len(runs) - 1) / 2 for place in range(len(groups))], [r.upper() for r in groups])
-    axes.set_ylabel(ylabel)
+    axes.set_xticks(
+        [place * step + (len(runs) - 1) / 2 for place in range(len(groups))], [_plain(r.upper()) for r in groups]
+    )
+    axes.set_ylabel(_plain(ylabel))
     axes.grid(axis="y", alpha=0.3)
     for number, run in enumerate(runs):
-        axes.plot([], [], marker=MARKERS[number % 6], color=COLOURS[number % len(COLOURS)], label=run, linestyle="")
+        axes.plot(
+            [], [], marker=MARKERS[number % 6], color=COLOURS[number % len(COLOURS)], label=_plain(run), linestyle=""
+        )
     if len(runs) > 1:
         axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=min(3, len(runs)))
     return figure
@@ -149,6 +153,11 @@ def as_png(figure: Figure) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None}, dpi=110)
     return content.getvalue()
+
+
+def _plain(name: str) -> str:
+    """A name as matplotlib draws it letter by letter, whatever stands between two dollar signs."""
+    return name.replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

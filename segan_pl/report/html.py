@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
+import re
 from collections.abc import Iterable, Sequence
 
 STYLE = """
@@ -27,8 +29,8 @@ th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align:
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 thead th { background: var(--band); position: sticky; top: 0; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
-th button:focus-visible, input:focus-visible, a:focus-visible, summary:focus-visible { outline: 3px solid var(--link);
-  outline-offset: 2px; }
+.scroll:focus-visible, th button:focus-visible, input:focus-visible, a:focus-visible, summary:focus-visible {
+  outline: 3px solid var(--link); outline-offset: 2px; }
 th[aria-sort="ascending"] button::after { content: " \\2191"; }
 th[aria-sort="descending"] button::after { content: " \\2193"; }
 input[type=search] { font: inherit; padding: .35rem .5rem; border: 1px solid var(--quiet); border-radius: 4px;
@@ -118,7 +120,7 @@ def table(
         for row in rows
     ]
     return (
-        f'<div class="scroll"><table>\n{_caption(caption)}\n<thead><tr>{head}</tr></thead>\n'
+        f"{_scrolling(caption)}<table>\n{_caption(caption)}\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{''.join(lines)}</tbody>\n</table></div>\n"
     )
 
@@ -139,14 +141,16 @@ def sorting_table(
         f'<label class="search" for="{anchor}">Show rows with </label>'
         f'<input type="search" id="{anchor}"> <span class="quiet" id="{anchor}-count" aria-live="polite">'
         f"{len(rows)} rows</span>\n"
-        f'<div class="scroll"><table class="sorts" data-search="{anchor}">\n{_caption(caption)}\n'
+        f'{_scrolling(caption)}<table class="sorts" data-search="{anchor}">\n{_caption(caption)}\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody>\n</table></div>\n"
     )
 
 
 def drawing(svg: str, caption: str) -> str:
     """An SVG figure with its words, for the eye and for a screen reader."""
-    inside = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{text(caption)}"', 1)
+    inside = _own_ids(svg[svg.index("<svg") :], caption).replace(
+        "<svg", f'<svg role="img" aria-label="{text(caption)}"', 1
+    )
     return f"<figure>{inside}<figcaption>{text(caption)}</figcaption></figure>\n"
 
 
@@ -167,6 +171,18 @@ def facts(pairs: Iterable[tuple[str, object]]) -> str:
 def folded(title: str, inside: str) -> str:
     """What few want to read, behind a click."""
     return f"<details><summary>{text(title)}</summary>\n{inside}</details>\n"
+
+
+def _scrolling(caption: str) -> str:
+    """What a table scrolls in where it is too wide, by the keyboard too."""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}">'
+
+
+def _own_ids(svg: str, caption: str) -> str:
+    """Each figure counts its parts from 1; on a page with several an id must be that of one part."""
+    own = f"f{hashlib.sha256((caption + svg).encode()).hexdigest()[:8]}-"
+    svg = re.sub(r'(\bid=")', rf"\1{own}", svg)
+    return re.sub(r'(href="#|url\(#)', rf"\1{own}", svg)
 
 
 def _caption(words: str) -> str:

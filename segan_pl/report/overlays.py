@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segan_pl.data.checks import labels_of
-from segan_pl.data.io import Volume, read_volume, same_grid
+from segan_pl.data.io import Volume, read_channels, read_volume, same_grid
 from segan_pl.data.labels import LabelScheme
 from segan_pl.data.volume import Case, CaseError
 from segan_pl.report.figures import as_png, overlay
@@ -70,7 +70,7 @@ def draw(
         CaseError: A file cannot be read, or grids differ.
     """
     modality = next(m for m in PREFERRED if m in case.images)
-    image = read_volume(case.images[modality])
+    image = volume_of(case.images[modality], case.channels.get(modality))
     assert case.mask is not None  # it was scored
     paths = (case.mask, prediction)
     reference, found = (
@@ -85,6 +85,11 @@ def draw(
         f"dashed), Dice {score:.3f}"
     )
     return Overlay(case.name, region, rank, score, caption, as_png(figure))
+
+
+def volume_of(path: Path, channel: int | None) -> Volume:
+    """A modality's volume: a file of its own, or one of the volumes in a 4-D file."""
+    return read_volume(path) if channel is None else read_channels(path)[channel]
 
 
 def _region(mask: Volume, image: Volume, scheme: LabelScheme, region: str, case: str) -> NDArray[np.bool_]:

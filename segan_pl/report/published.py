@@ -8,9 +8,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from segan_pl.evaluation.saved_files import mapping
+
 FILE = Path(__file__).with_name("published.csv")
-KNOWN = {"segan": "segan", "segan_dice": "segan_dice", "segan_cat": "segan_cat"}
-"""Experiment (config `run.experiment`, without what follows the system's name) to the published model's name."""
+KNOWN = {
+    "segan": "segan",
+    "segan_small": "segan",
+    "segan_dice": "segan_dice",
+    "segan_dice_small": "segan_dice",
+    "segan_cat": "segan_cat",
+    "segan_cat_small": "segan_cat",
+}
+"""Experiment (config `run.experiment`) to the published model; segan_isic and the like have no published number."""
+PAPER = "segan_cat"
+TABLES = ("I", "II")
 
 
 @cache
@@ -21,23 +32,22 @@ def published() -> tuple[Mapping[str, str], ...]:
 
 
 def published_for(config: Mapping[str, Any], regions: Sequence[str]) -> list[Mapping[str, str]]:
-    """The rows that a run can be set beside: same model, same modalities, a region that was scored.
+    """The rows of SegAN-CAT's tables I and II for the same model, the same modalities and a region that was scored.
 
-    The model is told by the longest known system that the experiment's name begins with (segan_cat_small is SegAN-CAT,
-    at another size: the page says so). Data sets are not matched: the page names each.
+    A model at another size is set beside them too: the page says so. Data sets are not matched: the page names each.
     """
-    experiment = str((config.get("run") or {}).get("experiment") or "")
-    models = [model for name, model in KNOWN.items() if experiment == name or experiment.startswith(f"{name}_")]
-    if not models:
+    experiment = str(mapping(config.get("run")).get("experiment") or "")
+    if (model := KNOWN.get(experiment)) is None:
         return []
-    model = max(models, key=len)
-    modalities = "+".join((config.get("data") or {}).get("modalities") or ("t1", "t1ce", "t2", "flair"))
+    modalities = frozenset(mapping(config.get("data")).get("modalities") or ("t1", "t1ce", "t2", "flair"))
     scored = {region.lower() for region in regions}
     return [
         row
         for row in published()
-        if row["model"] == model
-        and row["table"] in ("I", "II")
-        and row["trained_on"] == row["tested_on"] == modalities
+        if row["system"] == PAPER
+        and row["table"] in TABLES
+        and row["model"] == model
+        and row["trained_on"] == row["tested_on"]
+        and frozenset(row["trained_on"].split("+")) == modalities
         and row["region"].lower() in scored
     ]

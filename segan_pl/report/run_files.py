@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segan_pl.data.volume import CaseError
 from segan_pl.errors import UsageError
+from segan_pl.evaluation.run_tables import holds_scores, home_of
+from segan_pl.evaluation.saved_files import csv_rows, json_file, mapping, yaml_file
 from segan_pl.evaluation.scored_runs import ScoredRun, read_run
+from segan_pl.evaluation.seeds import parse_run
+
+PREDICTIONS = re.compile(r"predictions(_\d+of\d+)?\.csv")  # as `segan_pl predict` calls its table
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class RunFiles:
 
     Attributes:
         name: As the page calls it.
-        folder: Where the files lie.
+        folder: As given; for an evaluation inside a run's folder the run's files are read, too.
         config: config.yaml, or empty.
         environment: environment.json, or empty.
         commands: Lines of command.txt.
@@ -32,7 +35,7 @@ class RunFiles:
         scored: Per-case scores; None where the folder holds none.
         scored_cells: The same table's rows as they stand, in order.
         summary: summary.json of an evaluation, or empty.
-        predictions: predictions*.csv rows (case, seconds, refused, notes), where the folder holds predictions.
+        predictions: Rows of what `segan_pl predict` wrote (case, seconds, refused, notes) in the folder or one inside.
     """
 
     name: str
@@ -50,81 +53,78 @@ class RunFiles:
 
 
 def read_files(text: str) -> RunFiles:
-    """A run by "folder" or "name=folder".
+    """A run by "folder" or "name=folder"; a folder's own name may hold "=".
 
     Raises:
-        UsageError: No such folder, or nothing in it that a report could show.
+        UsageError: No such folder, nothing in it that a report could show, or nothing says which of its scores.
         CaseError: A file of it cannot be used.
     """
-    name, equals, place = text.partition("=")
-    folder = Path(place if equals else text).expanduser()
+    name, places = parse_run(text)
+    if len(places) > 1:
+        raise UsageError(f"{text}: {len(places)} runs of one name; a report shows each: give a=RUN b=RUN")
+    folder = places[0]
     if not folder.is_dir():
         raise UsageError(f"no run {folder}; give a run's folder, or one that `segan_pl evaluate` wrote")
-    scored = _scored(folder)
-    epochs = _rows(folder / "metrics.csv")
+    scored = read_run(folder) if holds_scores(folder) else None
+    home = home_of(scored.table.path) if scored else folder
+    epochs = _epochs(home / "metrics.csv")
     if scored is None and not epochs:
         raise UsageError(f"{folder}: neither metrics.csv nor scores of cases; give a run's folder or an evaluation's")
-    config = _yaml(folder / "config.yaml")
-    command = folder / "command.txt"
+    config = yaml_file(home / "config.yaml")
+    command = home / "command.txt"
     return RunFiles(
-        name=name if equals else _name(folder, config),
+        name=name or _name(folder, config),
         folder=folder,
         config=config,
-        environment=_json(folder / "environment.json"),
-        commands=tuple(command.read_text(encoding="utf-8").splitlines()) if command.is_file() else (),
-        split=_json(folder / "split.json"),
-        cases=_rows(folder / "cases.csv"),
+        environment=json_file(home / "environment.json"),
+        commands=tuple(command.read_text("utf-8", "replace").splitlines()) if command.is_file() else (),
+        split=json_file(home / "split.json"),
+        cases=tuple(csv_rows(home / "cases.csv")),
         epochs=epochs,
         scored=scored,
-        scored_cells=_rows(scored.table.path) if scored else (),
-        summary=_json(scored.table.path.parent / "summary.json") if scored else {},
-        predictions=tuple(row for file in sorted(folder.glob("**/predictions*.csv")) for row in _rows(file)),
+        scored_cells=tuple(csv_rows(scored.table.path)) if scored else (),
+        summary=json_file(scored.table.path.with_name("summary.json")) if scored else {},
+        predictions=_predictions(home),
     )
-
-
-def _scored(folder: Path) -> ScoredRun | None:
-    """The scores of an evaluation inside the folder first, else the run's own."""
-    places = [folder, *(place.parent for place in sorted(folder.glob("*/metrics_per_case.csv")))]
-    if len(places) == 2:
-        return read_run(places[1])
-    if not (folder / "metrics_per_case.csv").is_file() and not list(folder.glob("scores/*.csv")):
-        return None
-    return read_run(folder)
 
 
 def _name(folder: Path, config: Mapping[str, Any]) -> str:
     """Folder and experiment: unique on a page in most cases, and short."""
-    experiment = (config.get("run") or {}).get("experiment")
-    return f"{experiment} {folder.name}" if experiment else folder.name
+    experiment = mapping(config.get("run")).get("experiment")
+    inside_a_run = bool(config) and not (folder / "config.yaml").is_file()
+    name = f"{folder.resolve().parent.name}/{folder.name}" if inside_a_run else folder.resolve().name
+    return f"{experiment} {name}" if experiment else name
 
 
-def _rows(path: Path) -> tuple[Mapping[str, str], ...]:
-    if not path.is_file():
-        return ()
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return tuple(csv.DictReader(file))
+def _epochs(path: Path) -> tuple[Mapping[str, str], ...]:
+    """Rows of metrics.csv, every cell a number or empty.
+
+    Raises:
+        CaseError: One is not, or there is no column of epochs.
+    """
+    rows = csv_rows(path)
+    if rows and "epoch" not in rows[0]:
+        raise CaseError(f"{path}: no column epoch ({', '.join(rows[0])}); restore or remove it")
+    for number, row in enumerate(rows, 2):
+        for name, cell in row.items():
+            if (cell or name == "epoch") and not _is_number(cell):
+                raise CaseError(f"{path}, line {number}, {name}: {cell!r}; expected a number; restore or remove it")
+    return tuple(rows)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
+def _is_number(cell: str) -> bool:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CaseError(f"{path}: not readable as JSON ({error}); restore or remove it") from error
-    return found if isinstance(found, dict) else {}
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
-def _yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise CaseError(
-            f"{path}: not readable as YAML ({' '.join(str(error).split())}); restore or remove it"
-        ) from error
-    return found if isinstance(found, dict) else {}
+def _predictions(home: Path) -> tuple[Mapping[str, str], ...]:
+    """Rows of predict's own tables; another file of such a name is none of them."""
+    files = [file for file in sorted([*home.glob("*.csv"), *home.glob("*/*.csv")]) if PREDICTIONS.fullmatch(file.name)]
+    tables = [csv_rows(file) for file in files]
+    return tuple(row for rows in tables if rows and {"case", "refused"} <= set(rows[0]) for row in rows)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.volume import CaseError
@@ -128,6 +129,32 @@ def test_empty_space_around_changes_nothing_but_the_true_negatives() -> None:
     for name in measures.names:
         if name != "specificity":
             assert large.values[name] == pytest.approx(small.values[name]), name
+
+
+def test_a_single_slice_is_scored_by_its_contours_in_whatever_direction_it_lies() -> None:
+    """Discs of radius 20 and 15: a contour is about 5 mm from the other, not 0 where one disc covers the other."""
+    y, x = np.ogrid[:64, :64]
+    discs = [((y - 32) ** 2 + (x - 32) ** 2 <= radius**2).astype(np.uint8) for radius in (15, 20)]
+    cross = ndimage.generate_binary_structure(2, 1)
+    edges = [(disc == 1) & ~ndimage.binary_erosion(disc, cross) for disc in discs]
+    there, back = (ndimage.distance_transform_edt(~other)[one] for one, other in (edges, edges[::-1]))
+    both = np.concatenate([there, back])
+    assert both.mean() == pytest.approx(4.8, abs=0.1)
+    for axis in range(3):
+        prediction, reference = (np.expand_dims(disc, axis) for disc in discs)
+        (found,) = evaluate_case(prediction, reference, label_scheme("whole_tumour", "binary"), (1, 1, 1))
+        assert found.values["mean_surface_distance_mm"] == pytest.approx(both.mean())
+        assert found.values["surface_dice"] == pytest.approx(np.mean(both <= 1))
+        assert found.values["hd95_mm"] == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+
+
+def test_a_tumour_in_one_slice_of_a_volume_keeps_its_front_and_back() -> None:
+    box = np.zeros((3, 9, 9), np.uint8)
+    box[1, 1:8, 1:8] = 1
+    smaller = box.copy()
+    smaller[1, 1:8, 7] = 0
+    (found,) = evaluate_case(smaller, box, label_scheme("whole_tumour", "binary"), (1, 1, 1))
+    assert found.values["mean_surface_distance_mm"] == pytest.approx(7 / (49 + 42))  # every voxel is surface
 
 
 def test_lesions_are_scored_on_request_only() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from segan_pl.evaluation.lesions import RULES, LesionRules, dilated, lesion_scores, lesions_of
 from segan_pl.evaluation.surface import elements, weighted_hd95_mm
@@ -91,6 +92,20 @@ def test_a_lesion_of_one_voxel_more_than_the_least_counts() -> None:
     reference = boxes((20, 22), z=5, y=5)
     reference[4, 5, 20] = True
     assert lesion_scores(boxes(), reference, UNIT, GLI) == (0, 374, 0, 1, 0)
+
+
+@pytest.mark.parametrize(("rules", "shape"), [(MET, (1, 1, 2)), (GLI, (5, 5, 2))])
+def test_a_lesion_of_the_least_volume_leaves_under_any_orientation(
+    rules: LesionRules, shape: tuple[int, int, int]
+) -> None:
+    """Column norms of a rotation in single precision are 1 but for the last digits."""
+    reference = np.zeros(SHAPE, bool)
+    reference[3 : 3 + shape[0], 3 : 3 + shape[1], 3 : 3 + shape[2]] = True
+    assert np.count_nonzero(reference) == rules.least_mm3
+    for seed in range(20):
+        rotation = Rotation.random(random_state=seed).as_matrix().astype(np.float32)
+        z, y, x = np.linalg.norm(rotation.astype(np.float64), axis=0)
+        assert lesion_scores(np.zeros_like(reference), reference, (z, y, x), rules) == (1, 0, 0, 0, 0)
 
 
 def test_the_least_volume_is_in_mm3_not_voxels() -> None:

@@ -7,7 +7,11 @@ import pytest
 
 from segan_pl.data.volume import CaseError
 from segan_pl.errors import UsageError
-from segan_pl.evaluation.scored_runs import find_table, higher_is_better, read_run
+from segan_pl.evaluation.evaluating import Measures
+from segan_pl.evaluation.lesions import RULES
+from segan_pl.evaluation.run_tables import find_table
+from segan_pl.evaluation.scored_runs import higher_is_better, read_run
+from segan_pl.evaluation.seeds import Entry
 from tests.evaluation.score_tables import dice_table, run_folder, write_scores
 
 
@@ -91,12 +95,15 @@ def test_an_evaluations_table_says_patient_status_reference_and_policy(tmp_path:
 
 def test_a_difference_of_volumes_is_compared_by_its_size(tmp_path: Path) -> None:
     path = write_scores(tmp_path / "a.csv", [{"case": "a", "region": "wt", "volume_difference_ml": "-2.5"}])
-    assert read_run(path).rows["wt", "a"].values == {"volume_difference_ml": 2.5}
+    read = read_run(path)
+    assert read.rows["wt", "a"].values == {"volume_difference_ml": -2.5}  # as the table has it
+    (compared,) = Entry("a", (read,)).scores("volume_difference_ml", "wt", ["a"], {})
+    assert compared.value == 2.5
 
 
 @pytest.mark.parametrize(
     ("metric", "higher"),
-    [("dice", True), ("surface_dice_1.0_mm", True), ("hd95_mm", False), ("volume_ml", None), ("tp", None)],
+    [("dice", True), ("surface_dice", True), ("hd95_mm", False), ("volume_difference_ml", False), ("tp", None)],
 )
 def test_the_better_side_of_a_metric(metric: str, higher: bool | None) -> None:
     assert higher_is_better(metric) is higher
@@ -118,6 +125,37 @@ def test_a_table_that_cannot_be_used_is_refused_with_its_fault(tmp_path: Path, t
     (tmp_path / "a.csv").write_text(text, encoding="utf-8")
     with pytest.raises(CaseError, match=error):
         read_run(tmp_path / "a.csv")
+
+
+def test_columns_of_a_manifest_are_no_scores_whatever_their_names(tmp_path: Path) -> None:
+    row = {"case": "a", "region": "wt", "slice_thickness_mm": "1x1x1", "extra_dice": "high", "dice": 0.5}
+    assert read_run(write_scores(tmp_path / "a.csv", [row])).metrics == ("dice",)
+
+
+def test_every_score_of_an_evaluation_but_volumes_and_counts_can_be_compared() -> None:
+    names = Measures(lesions=RULES["gli"]).names
+    unused = ["reference_ml", "prediction_ml", "lesions_found", "lesions_missed", "lesions_false"]
+    assert [name for name in names if higher_is_better(name) is None] == unused
+
+
+def test_definitions_are_read_beside_an_evaluation(tmp_path: Path) -> None:
+    row = {"case": "a", "region": "wt", "dice": 0.5, "hd95_mm": 3, "surface_dice": 1, "lesion_dice": 1}
+    write_scores(tmp_path / "metrics_per_case.csv", [row])
+    assert read_run(tmp_path).definition("hd95_mm") is None
+    lesions = '{"name": "met", "dilations": 1, "left_out_up_to_mm3": 2}'
+    said = f'"hd95_mm": {{"name": "medpy"}}, "surface_dice": {{"tolerance_mm": 3.0}}, "lesions": {lesions}'
+    (tmp_path / "summary.json").write_text(f'{{"definitions": {{{said}}}}}', encoding="utf-8")
+    found = read_run(tmp_path)
+    assert [found.definition(metric) for metric in found.metrics] == [
+        *(None, "medpy", "tolerance 3.0 mm", "met (dilations 1, left_out_up_to_mm3 2)")
+    ]
+
+
+def test_a_summary_that_is_no_json_is_named(tmp_path: Path) -> None:
+    dice_table(tmp_path / "metrics_per_case.csv", [0.5])
+    (tmp_path / "summary.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CaseError, match=r"summary.json: not readable as JSON"):
+        read_run(tmp_path)
 
 
 def test_a_spreadsheets_byte_order_mark_does_no_harm(tmp_path: Path) -> None:

@@ -53,6 +53,18 @@ def test_overlapping_splits_average_the_cases_that_they_share(tmp_path: Path) ->
     assert [score.value for score in entry.scores("dice", "wt", CASES, {})] == pytest.approx([0.5, 0.7, 0.9])
 
 
+def test_seeds_one_of_which_lacks_a_case_stay_seeds_over_the_cases_that_all_have(tmp_path: Path) -> None:
+    for seed in range(3):
+        run_folder(tmp_path / f"seed{seed}", [0.5 + seed / 10] * (4 if seed == 2 else 5))
+    (entry,) = read_entries([f"segan={tmp_path}/seed*"])
+    assert (entry.arrangement, sorted(entry.cases)) == ("seeds", CASES)
+    assert [score.case for score in entry.scores("dice", "wt", [*CASES, "case04"], {})] == CASES
+    spread = entry.spread("dice", "wt", CASES, {})
+    assert spread is not None
+    assert spread == pytest.approx((3, 0.1, 0.5, 0.7))
+    assert grouping_notes([entry]) == ["1 cases of segan are not in each of its 3 seeds and are left out: case04"]
+
+
 def test_runs_are_named_by_as_few_folders_as_tell_them_apart(tmp_path: Path) -> None:
     for name in ("a/run", "b/run"):
         run_folder(tmp_path / name, [0.5])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,75 @@ def test_a_missing_prediction_counts_as_its_failure_and_a_refused_one_leaves(tmp
     assert found.lines[0].found.difference == pytest.approx(-0.1)
     assert "1 predictions of b are missing and count with the failure value in its table: c0" in notes(found)
     assert "1 predictions of b were refused and are left out: c1" in notes(found)
+
+
+def distances(path: Path, values: list[float | str], **definitions: Any) -> str:
+    """An evaluation with HD95; an empty value is that of a missing prediction."""
+    rows = [
+        {"case": f"c{n:02d}", "status": "scored" if v != "" else "missing", "dice": 0.7 if v != "" else 0, "hd95_mm": v}
+        for n, v in enumerate(values)
+    ]
+    evaluation(path, rows)
+    if definitions:
+        (path / "summary.json").write_text(json.dumps({"definitions": definitions}), encoding="utf-8")
+    return str(path)
+
+
+def test_a_run_does_not_win_a_distance_by_handing_in_nothing_for_hard_cases(tmp_path: Path) -> None:
+    full = [60.0] * 4 + [5 + n / 10 for n in range(10)]
+    lazy = [""] * 4 + [4.8 + n / 10 - n / 100 for n in range(10)]
+    runs = [distances(tmp_path / "full", full), distances(tmp_path / "lazy", lazy)]
+    found = study(read_entries(runs), metrics=["dice", "hd95_mm"])
+    dice, hd95 = found.lines
+    assert (hd95.permutation_holm or 1) < 0.05  # of the pairs that are left
+    assert (hd95.found.cases, hd95.verdict) == (10, "not decided")
+    assert hd95.undecided == ("c00", "c01", "c02", "c03")
+    assert (dice.found.cases, dice.undecided, dice.found.losses) == (14, (), 4)
+    said = notes(found)
+    assert (
+        "4 predictions of lazy are missing and count with the failure value in its table in dice, but have no value in "
+        "hd95_mm, so their pairs are left out there: c00, c01, c02, c03"
+    ) in said
+    assert any(text.startswith("hd95_mm wt, lazy against full: not decided: 4 missing cases have no") for text in said)
+
+
+def test_a_distance_with_a_failure_value_is_decided_with_its_missing_cases(tmp_path: Path) -> None:
+    for name, gain in (("full", 0.0), ("lazy", -1.0)):
+        rows = [{"case": f"c{n}", "dice": 0.5, "hd95_mm": 5 + gain + n / 10} for n in range(8)]
+        rows[0] |= {"status": "missing", "hd95_mm": 374} if gain else {}
+        evaluation(tmp_path / name, rows)
+    (line,) = study(read_entries([f"{tmp_path}/full", f"{tmp_path}/lazy"]), metrics=["hd95_mm"]).lines
+    assert (line.undecided, line.found.cases, line.verdict) == ((), 8, "not shown")
+    assert line.found.difference == pytest.approx((369 - 7) / 8)
+
+
+@pytest.mark.parametrize(
+    ("metric", "other"),
+    [
+        ("hd95_mm", {"hd95_mm": {"name": "deepmind"}, "surface_dice": {"tolerance_mm": 1.0}}),
+        ("surface_dice", {"hd95_mm": {"name": "monai"}, "surface_dice": {"tolerance_mm": 3.0}}),
+    ],
+)
+def test_numbers_of_different_definitions_are_refused_and_others_of_the_same_tables_are_not(
+    tmp_path: Path, metric: str, other: dict[str, Any]
+) -> None:
+    first = {"hd95_mm": {"name": "monai"}, "surface_dice": {"tolerance_mm": 1.0}}
+    for name, definitions in (("a", first), ("b", other)):
+        rows = [{"case": f"c{n}", "dice": 0.8, "hd95_mm": 3.0 + n, "surface_dice": 0.5} for n in range(8)]
+        evaluation(tmp_path / name, rows)
+        (tmp_path / name / "summary.json").write_text(json.dumps({"definitions": definitions}), encoding="utf-8")
+    runs = read_entries([f"{tmp_path}/a", f"{tmp_path}/b"])
+    with pytest.raises(CaseError, match=rf"{metric}: definition '.*' in .*a/.* and '.*' in .*b/.*; expected one"):
+        study(runs, metrics=["dice", metric])
+    assert study(runs, metrics=["dice"]).used == 8
+
+
+def test_a_distance_whose_definition_nothing_says_is_told(tmp_path: Path) -> None:
+    values: list[float | str] = [3.0 + n for n in range(8)]
+    runs = [distances(tmp_path / "a", values, hd95_mm={"name": "medpy"}), distances(tmp_path / "b", values)]
+    said = notes(study(read_entries(runs), metrics=["hd95_mm"]))
+    table = tmp_path / "b" / "metrics_per_case.csv"
+    assert f"hd95_mm is 'medpy' where it is said; nothing says which it is in: {table}" in said
 
 
 def test_scores_against_another_reference_are_refused(tmp_path: Path) -> None:

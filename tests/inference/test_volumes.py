@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.preparation import Preparation
+from segan_pl.errors import UsageError
 from segan_pl.inference.trained import TrainedSegmentor
 from segan_pl.inference.volumes import Windows, decide, probabilities, vote
 
@@ -103,3 +106,37 @@ def test_labels_are_voted_for_and_a_tie_goes_to_the_larger_mean() -> None:
     c = torch.tensor([[0.45], [0.0], [0.55]])
     np.testing.assert_array_equal(vote([a, b], [1, 1], "softmax").squeeze(1), [False, True, False])
     np.testing.assert_array_equal(vote([a, a, b, c], [1, 1, 1, 1], "softmax").squeeze(1), [True, False, False])
+
+
+def by_hand(image: Tensor, patch: tuple[int, ...], starts: list[list[int]], early: bool) -> Tensor:
+    """Every window's logits or probabilities, summed where they lie and divided by how many lie there."""
+    total, number = torch.zeros(1, *image.shape[1:]), torch.zeros(image.shape[1:])
+    for corner in product(*starts):
+        box = tuple(slice(start, start + side) for start, side in zip(corner, patch, strict=True))
+        logits = Ramp()(image[None, :, *box])[0].detach()
+        total[:, *box] += logits.sigmoid() if early else logits
+        number[box] += 1
+    return total / number if early else (total / number).sigmoid()
+
+
+@pytest.mark.parametrize(("average", "early"), [("probabilities", True), ("logits", False)])
+def test_windows_at_steps_of_voxels_are_averaged_as_asked_and_the_last_lies_at_the_border(
+    image: Tensor, average: Literal["logits", "probabilities"], early: bool
+) -> None:
+    windows = Windows(blend="constant", batch=3, step=(2, 3, 4), average=average)
+    found = probabilities(segmentor(Ramp(), patch=(2, 8, 8)), image, windows=windows)
+    starts = [[0, 2, 3], [0, 2], [0, 4, 5]]  # of 5 x 10 x 13 voxels; no voxel is left out, which AlbuNet's code did
+    torch.testing.assert_close(found, by_hand(image, (2, 8, 8), starts, early))
+    assert not torch.allclose(found, by_hand(image, (2, 8, 8), starts, not early), atol=1e-3)
+
+
+@pytest.mark.parametrize("patch", [24, 25, 96, 97, 128])
+def test_every_step_up_to_the_patch_is_walked_to_the_voxel(patch: int) -> None:
+    for step in range(1, patch + 1):
+        assert int(patch * (1 - Windows(step=(step,)).overlaps((patch,))[0])) == step
+
+
+@pytest.mark.parametrize("step", [(24, 32), (0, 32, 32), (25, 32, 32)])
+def test_a_step_that_does_not_fit_the_patch_is_refused(step: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"step is \(.*\), expected 1 up to the patch \(24, 128, 128\) an axis"):
+        Windows(step=step).overlaps((24, 128, 128))

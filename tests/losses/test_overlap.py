@@ -72,6 +72,36 @@ def test_empty_slice_keeps_its_gradient_in_the_batch_reduction():
     assert p.grad[1].abs().max() < 1e-6
 
 
+@pytest.mark.parametrize(("first", "expected"), [(0, 1 - (3 / 4 + 4 / 5 + 0) / 3), (1, 1 - (4 / 5 + 0) / 2)])
+def test_linear_dice_is_albunets_by_hand_with_and_without_the_background(first, expected):
+    # four voxels, softmax of three labels: background in two voxels, label 1 in two, label 2 nowhere
+    p = torch.tensor([[0.75, 0.75, 0.25, 0.25], [0.25, 0.0, 0.75, 0.75], [0.0, 0.25, 0.0, 0.0]], dtype=torch.float64)
+    g = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]])
+    # background: 2 * 1.5 / (2 + 2) = 3/4; label 1: 2 * 1.5 / (1.75 + 2) = 4/5; label 2: 0 / 0.25 = 0
+    loss = soft_dice_loss(p[None, first:], g[None, first:], reduction="batch", epsilon=1e-15, form="linear")
+    assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("reduction", ["slice", "batch"])
+@pytest.mark.parametrize("spatial", [(12, 10), (6, 5, 4)])
+def test_linear_dice_agrees_with_monai(spatial, reduction):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from monai.losses import DiceLoss
+    p, g = torch.rand(3, 4, *spatial).softmax(1), (torch.rand(3, 4, *spatial) > 0.7).float()
+    oracle = DiceLoss(smooth_nr=0.0, smooth_dr=1e-3, batch=reduction == "batch")
+    torch.testing.assert_close(soft_dice_loss(p, g, reduction=reduction, epsilon=1e-3, form="linear"), oracle(p, g))
+
+
+def test_a_label_absent_from_the_batch_costs_1_without_gradient_in_linear_dice():
+    for value in (0.5, 1e-6, 0.0):
+        p = torch.full((2, 1, 4, 4), value, requires_grad=True)
+        loss = soft_dice_loss(p, torch.zeros(2, 1, 4, 4), reduction="batch", epsilon=1e-15, form="linear")
+        loss.backward()
+        assert loss.item() == 1
+        assert p.grad.abs().max() == 0
+
+
 @pytest.mark.parametrize("spatial", [(12, 10), (6, 5, 4)])
 @pytest.mark.parametrize("reduction", ["slice", "batch"])
 @pytest.mark.parametrize(("form", "factor"), [("differentiable", 1), ("smooth", 2)])

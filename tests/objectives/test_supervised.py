@@ -48,3 +48,15 @@ def test_arguments_out_of_range_are_refused(options):
 def test_it_plays_without_a_critic():
     with pytest.raises(ValueError, match="without a critic"):
         Supervised().critic_channels(4, 1)
+
+
+@pytest.mark.parametrize(("activation", "channels", "first"), [("softmax", 4, 1), ("sigmoid", 3, 0)])
+def test_the_background_is_left_out_of_the_labels_dice_and_regions_have_none(activation, channels, first):
+    batch = tiny_batch(2, channels, activation=activation)
+    play = Play({"segmentor": Segmentor(2, channels, width=2)}, batch, activation)
+    with_all = Supervised(dice_form="linear").loss(play).total
+    found = Supervised(dice_form="linear", dice_background=False).loss(play).total
+    torch.testing.assert_close(
+        found, soft_dice_loss(play.probability[:, first:], batch.target[:, first:], form="linear")
+    )
+    assert torch.equal(found, with_all) == (activation == "sigmoid")

@@ -36,7 +36,7 @@ def make_run(folder: Path, dices: Sequence[float | str] = (0.9, 0.5, 0.1), *, co
     (folder / "command.txt").write_text("segan_pl fit --config segan_cat\n")
     environment = {
         "started": "2026-11-21",
-        "git": "abc",
+        "git": {"revision": "abc", "dirty": False},
         "segan_pl": "0.1",
         "torch": "2.13.0",
         "cpu_count": 2,

@@ -14,7 +14,7 @@ import pytest
 from segan_pl.__main__ import main
 from segan_pl.report.figures import COLOURS
 from segan_pl.report.html import STYLE
-from segan_pl.report.published import published
+from segan_pl.report.published import published, published_for
 from tests.report.run_folders import CONFIG, make_evaluation, make_run, score
 
 VOID = {"meta", "img", "input", "br", "path", "use", "rect", "circle", "link"}
@@ -112,15 +112,15 @@ def test_text_and_lines_stand_out_from_what_lies_behind_them():
     assert all(contrast(colour, "#ffffff") >= 4.5 for colour in COLOURS)
 
 
-def test_means_intervals_and_counts_are_those_of_the_file(run, tmp_path):
-    page = made(tmp_path, str(run))
-    assert "0.500" in page.text  # the mean of 0.9, 0.5 and 0.1
+def test_means_intervals_and_counts_are_those_of_the_file(tmp_path):
+    page = made(tmp_path, str(make_run(tmp_path / "runs" / "a", (0.9, 0.7, 0.5, 0.5, 0.5, 0.3, 0.1))))
+    assert "0.500" in page.text  # the mean
     table = (tmp_path / "page" / "index.md").read_text()
     row = next(line for line in table.splitlines() if "| dice |" in line).split(" | ")
     assert row[3] == "0.500"
     low, high = (float(word) for word in row[4].split(" to "))
     assert 0.1 <= low < 0.5 < high <= 0.9
-    assert row[5:] == ["0.500", "0.300 to 0.700", "3", "0 |"]
+    assert row[5:] == ["0.500", "0.400 to 0.600", "7", "0 |"]
     assert "These cases chose the checkpoint" in page.text
 
 
@@ -137,6 +137,59 @@ def test_known_experiments_stand_beside_the_published_numbers(run, tmp_path):
     assert "BraTS2015, table I" in page.text
     other = make_run(tmp_path / "runs" / "b", config=CONFIG | {"run": {"experiment": "mine"}})
     assert "Beside the published" not in made(tmp_path, str(other)).text
+
+
+@pytest.mark.parametrize(
+    ("experiment", "model"),
+    [
+        *(("segan", "segan"), ("segan_small", "segan"), ("segan_dice", "segan_dice"), ("segan_cat", "segan_cat")),
+        *(("segan_dice_small", "segan_dice"), ("segan_cat_small", "segan_cat"), ("segan_isic", None)),
+        *(("segan_reciprocal_x", None), ("segan_cat2", None), ("mine", None)),
+    ],
+)
+def test_an_experiment_is_set_beside_its_own_model_only(experiment, model):
+    rows = published_for({"run": {"experiment": experiment}}, ["wt"])
+    assert {row["model"] for row in rows} == ({model} if model else set())
+
+
+@pytest.mark.parametrize("shown", [["flair", "t1", "t1ce", "t2"], ["t1", "t1ce", "t2", "flair"], None])
+def test_the_order_of_modalities_does_not_matter(shown):
+    config = {"run": {"experiment": "segan_cat"}, "data": {"modalities": shown}}
+    rows = published_for(config, ["wt", "tc"])
+    assert {row["table"] for row in rows} == {"I"}
+    assert len(rows) == len(published_for({"run": {"experiment": "segan_cat"}}, ["wt", "tc"])) > 0
+
+
+def test_a_run_on_one_modality_stands_beside_table_ii():
+    config = {"run": {"experiment": "segan_cat"}, "data": {"modalities": ["flair"]}}
+    rows = published_for(config, ["wt"])
+    assert {(row["table"], row["trained_on"], row["tested_on"]) for row in rows} == {("II", "flair", "flair")}
+
+
+def test_every_id_is_that_of_one_element_and_every_reference_has_its_element(run, tmp_path):
+    page = made(tmp_path, str(run), f"b={make_run(tmp_path / 'runs' / 'b', (0.3, 0.2))}")
+    ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
+    assert len(page.all("svg")) > 2
+    assert len(ids) == len(set(ids)) > 50
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) <= set(ids)
+
+
+def test_what_scrolls_can_be_reached_by_the_keyboard_and_has_a_name(run, tmp_path):
+    page = made(tmp_path, str(run))
+    scrolling = [attributes for attributes in page.all("div") if attributes.get("class") == "scroll"]
+    assert len(scrolling) == len(page.all("table"))
+    assert all(one["tabindex"] == "0" and one["role"] == "region" and one["aria-label"] for one in scrolling)
+    assert ".scroll:focus-visible" in STYLE
+
+
+def test_dollar_signs_in_names_are_no_mathematics(run, tmp_path):
+    config = CONFIG | {"run": {"experiment": "a$\\foo$b"}}
+    other = make_run(tmp_path / "runs" / "b", (0.3, 0.2), config=config)
+    made(tmp_path, f"$x$={run}", str(other))
+    drawn = (tmp_path / "page" / "figures" / "box_dice.svg").read_text()
+    assert ">a$\\foo$b b<" in drawn
+    assert ">$x$<" in drawn
 
 
 def test_published_numbers_are_facts_with_their_places():
@@ -170,7 +223,7 @@ def test_failures_and_empty_masks_are_listed(tmp_path):
 
 def test_names_that_look_like_html_stay_text(tmp_path):
     rows = [score("<script>alert(1)</script>", 0.5, status="ok"), score("b & c", 0.4, status="ok")]
-    page = made(tmp_path, f"<b>x</b>={make_evaluation(tmp_path / 'evaluation', rows)}")
+    page = made(tmp_path, f"<b>x={make_evaluation(tmp_path / 'evaluation', rows)}")
     assert "<script>alert(1)</script>" in page.text
     assert len(page.all("script")) == 1
     assert not page.all("b")

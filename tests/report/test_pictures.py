@@ -67,6 +67,17 @@ def test_they_are_on_the_page_with_alternative_texts(evaluation: Path, tmp_path:
     assert "data:image/png" not in (tmp_path / "bare.html").read_text(encoding="utf-8")
 
 
+def test_cases_whose_modalities_share_a_4d_file_are_drawn(tmp_path: Path) -> None:
+    write_cohort(tmp_path / "data", layout="msd", cases=3, shape=(16, 32, 32))
+    shutil.copytree(tmp_path / "data" / "labelsTr", tmp_path / "predictions")
+    arguments = [f"--pred={tmp_path / 'predictions'}", f"--ref={tmp_path / 'data'}"]
+    assert main(["evaluate", *arguments, f"--output={tmp_path / 'evaluation'}", "--workers=1"]) == 0
+    drawn, notes = case_pictures(read_files(str(tmp_path / "evaluation")))
+    assert not notes
+    assert {one.region for one in drawn} == set(REGIONS)
+    assert all(", flair, slice " in one.caption for one in drawn)
+
+
 def test_what_has_moved_since_is_noted_and_the_page_is_made(evaluation: Path, tmp_path: Path, capsys) -> None:
     shutil.rmtree(tmp_path / "predictions")
     assert main(["report", str(evaluation)]) == 0

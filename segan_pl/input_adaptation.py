@@ -1,0 +1,131 @@
+"""Taking an input layer over when the number of modalities changes: repeat, mean or zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from segan_pl.errors import UsageError
+
+Rule = Literal["repeat", "mean", "zero"]
+
+
+class InputChannel(NamedTuple):
+    """What one input channel of a player shows.
+
+    Attributes:
+        modality: Its number in the list of modalities; None where the channel shows none.
+        label: The label channel that it shows, or that the modality is multiplied by; None for none.
+        presence: It is a plane of 0 or 1 that says whether the modality is there.
+    """
+
+    modality: int | None
+    label: int | None = None
+    presence: bool = False
+
+
+def segmentor_inputs(modalities: int, channels: int) -> list[InputChannel] | None:
+    """What `channels` input channels of a segmentor show: the modalities, or these and then their presence planes.
+
+    Returns:
+        None where it is neither.
+    """
+    images = [InputChannel(number) for number in range(modalities)]
+    planes = [InputChannel(number, presence=True) for number in range(modalities)]
+    return {modalities: images, 2 * modalities: [*images, *planes]}.get(channels)
+
+
+def mixing(
+    source: Sequence[InputChannel],
+    target: Sequence[InputChannel],
+    rule: Rule,
+    *,
+    source_names: Sequence[str],
+    target_names: Sequence[str],
+) -> Tensor:
+    """How much of each source channel's kernel goes into each target channel's (ours; the papers keep one modality).
+
+    With M_s modalities before and M_t now. "repeat": modality i takes modality i mod M_s times M_s / M_t. "mean": every
+    modality takes the source's mean times M_s / M_t. So the same image in all channels gives the first layer what it
+    gave it before (with "repeat" where M_s divides M_t). "zero": modalities are found again by name, unscaled, new ones
+    begin at 0: the output stays. Channels that show labels alone stay as they are. Presence planes follow the same
+    rule, and begin at 0 where the source has none.
+
+    Returns:
+        (target channels, source channels), float64.
+
+    Raises:
+        UsageError: With "zero", no modality has a name of the source's.
+    """
+    if rule == "zero" and not set(source_names) & set(target_names):
+        raise UsageError(
+            f"--adapt_input zero keeps modalities of the same name, but {', '.join(target_names)} has none of "
+            f"{', '.join(source_names)}; use repeat or mean"
+        )
+    weights = torch.zeros(len(target), len(source), dtype=torch.float64)
+    for row, channel in enumerate(target):
+        for modality, share in _sources(channel.modality, rule, source_names, target_names).items():
+            found = channel._replace(modality=modality)
+            if found in source:
+                weights[row, source.index(found)] = share
+    return weights
+
+
+def _sources(
+    modality: int | None, rule: Rule, source_names: Sequence[str], target_names: Sequence[str]
+) -> dict[int | None, float]:
+    """The source's modalities that a target modality takes from, and how much of each."""
+    before, now = len(source_names), len(target_names)
+    if modality is None:
+        return {None: 1.0}
+    if rule == "repeat":
+        return {modality % before: before / now}
+    if rule == "mean":
+        return dict.fromkeys(range(before), 1 / now)  # 1 / M_s of each, times M_s / M_t
+    name = target_names[modality]
+    return {source_names.index(name): 1.0} if name in source_names else {}
+
+
+def adapt_weights(player: nn.Module, weights: Mapping[str, Tensor], mixed: Tensor) -> dict[str, Tensor]:
+    """A player's weights with the kernels that read its input mixed anew; all others are returned as they are.
+
+    Args:
+        player: What the weights are for.
+        weights: By name, those of the source.
+        mixed: (channels now, channels before), as `mixing` makes it.
+    """
+    now, before = mixed.shape
+    adapted = dict(weights)
+    for name, layer in convolutions(player).items():
+        kernel = weights.get(key := f"{name}.weight" if name else "weight")
+        if kernel is not None and kernel.ndim > 1 and (layer.weight.shape[1], kernel.shape[1]) == (now, before):
+            new = torch.einsum("ts,os...->ot...", mixed, kernel.double())
+            adapted[key] = new.to(kernel.dtype)
+    return adapted
+
+
+def convolutions(player: nn.Module) -> dict[str, _ConvNd]:
+    """The layers whose kernels' second axis is their input, by name, in the order of definition."""
+    return {
+        name: module
+        for name, module in player.named_modules()
+        if isinstance(module, _ConvNd) and not module.transposed and module.groups == 1
+    }
+
+
+def first_convolution(player: nn.Module, name: str) -> str:
+    """The name of the layer that reads a player's input: its first convolution, in the order of definition.
+
+    Raises:
+        UsageError: The player has no convolution.
+    """
+    found = next(iter(convolutions(player)), None)
+    if found is None:
+        raise UsageError(
+            f"the {name} {type(player).__name__} has no convolution, so no layer is known to read its input"
+        )
+    return found

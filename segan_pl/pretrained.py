@@ -1,0 +1,170 @@
+"""ImageNet's weights for a network's encoder: found or fetched once, checked, and loaded when a new run begins."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import importlib
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from segan_pl.checkpoint_file import CheckpointError, read_checkpoint
+from segan_pl.errors import UsageError
+from segan_pl.files import write_whole
+
+URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
+"""torchvision's ResNet-34 on ImageNet-1k (83 MB); the name ends in the first digits of the file's SHA-256."""
+TIMEOUT = 30  # seconds without an answer
+CLASSIFIER, COUNTER, FIRST = "fc.", "num_batches_tracked", "conv1.weight"
+OPTION = "--model.segmentor.init_args.pretrained"
+
+
+def load_pretrained(model: nn.Module) -> list[str]:
+    """Load every network inside `model` that asks for it by an attribute `pretrained`, into its `encoder`.
+
+    For a new run, before anything is prepared; a run that continues, or starts from a checkpoint of ours, has weights.
+    An averaged copy of the network asks as the network does. Nothing is drawn, so the rest of the network is that of
+    the same seed without.
+
+    Returns:
+        One line a network: which weights, from where.
+
+    Raises:
+        UsageError: The file is missing, cannot be fetched, is damaged, or does not fit the encoder.
+    """
+    lines: list[str] = []
+    for owner in model.modules():
+        if source := getattr(owner, "pretrained", None):
+            path = find_weights(str(source))
+            lines.append(load_encoder(owner.get_submodule("encoder"), read_weights(path), path))
+    return list(dict.fromkeys(lines))
+
+
+def find_weights(source: str) -> Path:
+    """The file that "imagenet" or a path means; ImageNet's is fetched into torch's hub cache where it is missing.
+
+    Raises:
+        UsageError: No such file; it could not be fetched; or the file in the cache has not the hash in its name.
+    """
+    if source != "imagenet":
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise UsageError(f"{OPTION} {source}: no such file; give imagenet, or a .pth or .safetensors file")
+        return path
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+    if not path.is_file():
+        write_whole(path, _fetch(path))
+    elif not _has_hash_of_name(path.read_bytes()):
+        raise UsageError(f"{OPTION} imagenet: {path} is not the file {URL} (its SHA-256 differs); delete it")
+    return path
+
+
+def _fetch(path: Path) -> bytes:
+    """The file behind URL, whole and of the right hash; `path` is where the message says to put it."""
+    remedy = f"fetch it where there is a network and put it at {path}, or give {OPTION} its path"
+    try:
+        with urllib.request.urlopen(URL, timeout=TIMEOUT) as answer:
+            content: bytes = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        raise UsageError(f"{OPTION} imagenet: {URL} cannot be reached ({reason}); {remedy}") from error
+    if not _has_hash_of_name(content):
+        raise UsageError(f"{OPTION} imagenet: {URL} answered with another file (its SHA-256 differs); {remedy}")
+    return content
+
+
+def _has_hash_of_name(content: bytes) -> bool:
+    """Whether the SHA-256 begins with what URL's name ends with."""
+    return hashlib.sha256(content).hexdigest().startswith(Path(URL).stem.rpartition("-")[2])
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Name to tensor of a .safetensors file (with the package of that name installed) or of a weights-only .pth.
+
+    Raises:
+        UsageError: The file is damaged, needs code to be read, or holds something else.
+    """
+    weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UsageError(f"{OPTION} {path}: expected tensors by torchvision's names, found something else")
+    return dict(weights)
+
+
+def _read_pickle(path: Path) -> Mapping[str, Tensor]:
+    try:
+        return read_checkpoint(path)
+    except CheckpointError as error:
+        raise UsageError(f"{OPTION} {error}") from error
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
+    try:
+        package, reader = importlib.import_module("safetensors"), importlib.import_module("safetensors.torch")
+    except ImportError as error:
+        raise UsageError(f"{OPTION} {path}: pip install safetensors, or give a .pth file") from error
+    try:
+        return reader.load_file(path)
+    except package.SafetensorError as error:
+        raise UsageError(f"{OPTION} {path}: damaged weights ({error})") from error
+
+
+def load_encoder(encoder: nn.Module, weights: Mapping[str, Tensor], source: Path) -> str:
+    """Load weights under torchvision's names; the classifier is left out, every other key must be there and fit.
+
+    Only batch norm's counters of batches, which nothing reads, may be absent (torchvision's older files).
+
+    Returns:
+        A line that says what was loaded, and how the first layer was made to fit.
+
+    Raises:
+        UsageError: A key is missing, superfluous or of another shape.
+    """
+    own = encoder.state_dict()
+    found = {key: value for key, value in weights.items() if not key.startswith(CLASSIFIER)}
+    note = ""
+    if FIRST in found and FIRST in own and found[FIRST].ndim == 4:
+        channels, given = own[FIRST].shape[1], found[FIRST].shape[1]
+        if given == 3 != channels:
+            found[FIRST] = inflate(found[FIRST], channels)
+            note = f", its first layer from 3 colours to {channels} modalities"
+    counters = {key: value for key, value in own.items() if key.endswith(COUNTER)}
+    _require_fit(own, {**counters, **found}, source)
+    encoder.load_state_dict({**counters, **found})
+    return f"encoder: weights of {source.name}{note}"
+
+
+def inflate(kernels: Tensor, channels: int) -> Tensor:
+    """Kernels (F, 3, h, w) for red, green and blue to (F, channels, h, w) for as many modalities (ours, as timm does).
+
+    Modality m takes colour m mod 3 times 3 / channels, so that a sum over equal inputs stays as it was when channels
+    are a multiple of 3; a single modality takes the sum of all three, which is what a grey picture gave.
+    """
+    if channels == 1:
+        return kernels.sum(1, keepdim=True)
+    return kernels[:, torch.arange(channels) % 3] * (3 / channels)
+
+
+def _require_fit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], source: Path) -> None:
+    """Every key of the encoder with its shape, and no other."""
+    wrong = {
+        "missing": sorted(own.keys() - found.keys()),
+        "unknown": sorted(found.keys() - own.keys()),
+        "of another shape": [
+            f"{key} {tuple(found[key].shape)} for {tuple(own[key].shape)}"
+            for key in own.keys() & found.keys()
+            if own[key].shape != found[key].shape
+        ],
+    }
+    parts = [
+        f"{len(keys)} {what} ({', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in wrong.items()
+        if keys
+    ]
+    if parts:
+        raise UsageError(
+            f"{OPTION} {source}: not the encoder's weights: {'; '.join(parts)}; expected torchvision's resnet34"
+        )

@@ -1,0 +1,292 @@
+"""3-D patches against plain NumPy boxes of the prepared arrays."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segan_pl.batch import Batch
+from segan_pl.data.augmentation import Augmentation
+from segan_pl.data.labels import label_scheme
+from segan_pl.data.module import MRIDataModule
+from segan_pl.data.patches import (
+    CANDIDATES,
+    PatchDataset,
+    PatchPlan,
+    PatchSampler,
+    PatchSampling,
+    labelled_voxels,
+    read_box,
+)
+from segan_pl.data.preparation import Preparation
+from segan_pl.data.sampling import Place, opened
+from segan_pl.data.transforms import PatchAugmentation
+from segan_pl.data.volume import CaseError
+from segan_pl.errors import UsageError
+from tests.cohort import CROP
+
+pytest_plugins = ["tests.cohort_fixtures"]
+
+MakeData = Callable[..., MRIDataModule]
+VARIED = PatchAugmentation(elastic=0.5, rotation=0.5, scaling=0.5, mirror=(0.5, 0.5, 0.5), noise=0.5)
+
+
+def sampler(cases: int = 10, batch_size: int = 4, sampling: PatchSampling | None = None, **more: int) -> PatchSampler:
+    return PatchSampler(cases, batch_size, sampling=sampling or PatchSampling(), **more)
+
+
+def plans(made: PatchSampler, epoch: int = 0) -> list[PatchPlan]:
+    made.set_epoch(epoch)
+    found = list(made)
+    assert len(found) == len(made)
+    return found
+
+
+def joined(found: list[PatchPlan]) -> tuple[bytes, ...]:
+    return tuple(np.concatenate(parts).tobytes() for parts in zip(*found, strict=True))
+
+
+def test_plans_are_a_function_of_seed_epoch_and_batch() -> None:
+    assert joined(plans(sampler(seed=3), 5)) == joined(plans(sampler(seed=3), 5))
+    assert joined(plans(sampler(seed=3), 5)) != joined(plans(sampler(seed=3), 6))
+    assert joined(plans(sampler(seed=3), 5)) != joined(plans(sampler(seed=4), 5))
+    assert pickle.loads(pickle.dumps(plans(sampler())[0])).case.tolist() == plans(sampler())[0].case.tolist()
+
+
+def test_an_epoch_has_so_many_patches_of_each_case() -> None:
+    found = plans(sampler(10, 4, PatchSampling(per_case=3)))
+    assert Counter(np.concatenate([plan.case for plan in found]).tolist()) == dict.fromkeys(range(10), 3)
+    assert [len(plan.case) for plan in found] == [4] * 7 + [2]
+
+
+def test_a_number_of_batches_draws_cases_at_random() -> None:
+    found = plans(sampler(10, 4, PatchSampling(batches=50)))
+    assert [len(plan.case) for plan in found] == [4] * 50
+    counts = Counter(np.concatenate([plan.case for plan in found]).tolist())
+    assert set(counts) == set(range(10))
+    assert len(set(counts.values())) > 1
+
+
+def test_ranks_share_the_joined_batches() -> None:
+    alone = plans(sampler(11, 4, seed=1))
+    ranks = [plans(sampler(11, 2, seed=1, rank=rank, world_size=2)) for rank in (0, 1)]
+    assert len(ranks[0]) == len(ranks[1]) == 3
+    for whole, first, second in zip(alone, *ranks, strict=True):
+        both = [np.concatenate(parts) for parts in zip(first, second, strict=True)]
+        for field, other in zip(whole, both, strict=True):
+            np.testing.assert_array_equal(field[: len(other)], other)  # 11 = 4 + 4 + 2 and one left out
+    assert len(plans(sampler(1, 2, rank=0, world_size=2))) == 0
+
+
+def test_a_share_is_centred_on_labelled_voxels() -> None:
+    found = plans(sampler(1000, 100, PatchSampling(foreground=0.3)))
+    assert 240 < sum(plan.foreground.sum() for plan in found) < 360  # 300 +- 4 standard deviations
+    assert not any(plan.foreground.any() for plan in plans(sampler(100, 10)))
+
+
+@pytest.mark.parametrize("wrong", [{"per_case": 0}, {"batches": 0}, {"foreground": 1.5}])
+def test_senseless_sampling_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        PatchSampling(**wrong)  # type: ignore[arg-type]
+
+
+# -- places ------------------------------------------------------------------------------------------------------------
+
+
+def written(
+    folder: Path, image: np.ndarray, label: np.ndarray, real_box: tuple[slice, ...] | None = None
+) -> PatchDataset:
+    """A data set of one case; what an earlier one left in the process's caches is forgotten."""
+    opened.cache_clear()
+    labelled_voxels.cache_clear()
+    np.save(folder / "image.npy", image.astype(np.float16))
+    np.save(folder / "label.npy", label.astype(np.uint8))
+    box = real_box or tuple(slice(0, n) for n in label.shape)
+    place = Place(
+        folder / "image.npy", folder / "label.npy", tuple(range(len(image))), box, np.zeros((1, 2), np.int64), (0, 1)
+    )
+    return PatchDataset(
+        [place], scheme=label_scheme("binary"), patch=(4, 4, 4), augmentation=PatchAugmentation(), rows=[7]
+    )
+
+
+def plan(size: int, corner: object = None, foreground: bool = False, seed: int = 0) -> PatchPlan:
+    rng = np.random.default_rng(seed)
+    corners = rng.random((size, 3)) if corner is None else np.tile(np.asarray(corner, float), (size, 1))
+    return PatchPlan(
+        np.zeros(size, np.int64),
+        corners,
+        np.full(size, foreground),
+        rng.random(size),
+        rng.integers(2**63, size=size),
+    )
+
+
+def test_patches_are_boxes_of_the_prepared_volume_and_reach_every_place_equally(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image, label = rng.random((2, 6, 7, 9)), rng.random((6, 7, 9)) > 0.5
+    data = written(tmp_path, image, label)
+    batch = data[plan(3000)]
+    for b in range(50):
+        z, y, x = batch.origin[b].tolist()
+        box = (slice(z, z + 4), slice(y, y + 4), slice(x, x + 4))
+        np.testing.assert_array_equal(batch.image[b].numpy(), image.astype(np.float16)[(slice(None), *box)])
+        np.testing.assert_array_equal(batch.target[b, 0].numpy(), label[box])
+    for axis, places in enumerate((3, 4, 6)):
+        counts = np.bincount(batch.origin[:, axis].numpy())
+        assert len(counts) == places
+        chi_square = ((counts - 3000 / places) ** 2 / (3000 / places)).sum()
+        assert chi_square < 25  # 6 places: p = 0.0001
+    assert batch.case.tolist() == [7] * 3000
+    assert batch.present.all()
+
+
+def test_padding_is_never_drawn_from_and_a_small_volume_lies_in_the_middle(tmp_path: Path) -> None:
+    image = np.ones((1, 10, 10, 10))
+    image[:, :2], image[:, :, 7:] = 0, 0  # padding: rows 2..9, 0..6
+    data = written(tmp_path, image, image[0], (slice(2, 10), slice(0, 7), slice(0, 10)))
+    assert (data[plan(200)].image == 1).all()
+    small = written(tmp_path, np.ones((1, 3, 9, 9)), np.ones((3, 9, 9)))
+
+    small.background = -1.0
+    batch = small[plan(1)]
+    assert batch.origin[0, 0] == -1
+    assert (batch.image[0, 0, 0] == -1).all()
+    assert (batch.image[0, 0, 1:] == 1).all()
+    assert batch.target[0, 0, 0].sum() == 0
+
+
+def test_foreground_patches_hold_a_labelled_voxel_in_their_middle(tmp_path: Path) -> None:
+    label = np.zeros((12, 12, 12))
+    label[8, 3, 5] = 1
+    data = written(tmp_path, np.zeros((1, 12, 12, 12)), label)
+    batch = data[plan(5, foreground=True)]
+    assert batch.origin.tolist() == [[6, 1, 3]] * 5
+    assert (batch.target[:, 0, 2, 2, 2] == 1).all()
+    label[:] = 0
+    label[0, 11, 0] = 1
+
+    corner = written(tmp_path, np.zeros((1, 12, 12, 12)), label)[plan(1, foreground=True)]
+    assert corner.origin.tolist() == [[0, 8, 0]]  # pushed inside
+
+    none = written(tmp_path, np.zeros((1, 12, 12, 12)), np.zeros((12, 12, 12)))
+    assert len(np.unique(none[plan(50, foreground=True)].origin.numpy(), axis=0)) > 20  # nothing to centre on: anywhere
+
+
+def test_candidates_are_spread_over_all_labelled_voxels(tmp_path: Path) -> None:
+    mask = np.ones((20, 20, 20), np.uint8)
+    np.save(tmp_path / "label.npy", mask)
+    found = labelled_voxels(tmp_path / "label.npy")
+    assert len(found) == CANDIDATES
+    assert found[0].tolist() == [0, 0, 0]
+    assert found[-1].tolist() == [19, 19, 19]
+    np.testing.assert_allclose(found.mean(0), 9.5, atol=0.2)
+
+
+def test_turned_patches_have_no_empty_corner_where_the_volume_has_voxels(tmp_path: Path) -> None:
+    turning = PatchAugmentation(elastic=1, rotation=1, rotation_deg=15, scaling=1)
+    for depth, shape in ((1, (9, 60, 60)), (6, (40, 60, 60))):
+        data = written(tmp_path, np.ones((2, *shape)), np.ones(shape))
+        data.patch, data.augmentation = (depth, 16, 16), turning
+        batch = data[plan(60)]
+        assert batch.image.dtype == torch.float32
+        assert float(batch.image.min()) > 0.999
+        assert (batch.target == 1).all()
+
+
+def test_image_and_label_turn_together(tmp_path: Path) -> None:
+    z, y, x = np.indices((24, 24, 24))
+    ball = ((z - 11) ** 2 + (y - 13) ** 2 + (x - 12) ** 2 < 50).astype(float)
+    data = written(tmp_path, ball[None], ball)
+    data.patch, data.augmentation = (16, 16, 16), VARIED
+    data.augmentation = PatchAugmentation(elastic=1, rotation=1, scaling=1, mirror=(0.5, 0.5, 0.5))
+    batch = data[plan(20)]
+    agree = (batch.image[:, 0] > 0.5) == (batch.target[:, 0] > 0)
+    assert float(agree.float().mean()) > 0.98
+    assert len({tuple(one) for one in batch.origin.tolist()}) > 10
+
+
+def test_mirroring_is_the_flipped_box(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((1, 4, 4, 4))
+    data = written(tmp_path, image, image[0] > 0.5)
+    data.augmentation = PatchAugmentation(mirror=(1, 0, 1))
+    batch = data[plan(1)]
+    np.testing.assert_array_equal(batch.image[0].numpy(), image.astype(np.float16)[:, ::-1, :, ::-1])
+    np.testing.assert_array_equal(batch.target[0, 0].numpy(), (image[0] > 0.5)[::-1, :, ::-1])
+    assert batch.image.dtype == torch.float16
+
+
+def test_the_seed_of_the_plan_decides_everything(tmp_path: Path) -> None:
+    data = written(tmp_path, np.random.default_rng(0).random((2, 12, 12, 12)), np.ones((12, 12, 12)))
+    data.augmentation = VARIED
+    first, again, other = data[plan(6)], data[plan(6)], data[plan(6, seed=1)]
+    assert torch.equal(first.image, again.image)
+    assert not torch.equal(first.image, other.image)
+
+
+def test_a_box_outside_the_volume_leaves_the_target_alone() -> None:
+    out = np.full((1, 2, 2, 2), 5.0)
+    read_box(np.zeros((1, 4, 4, 4)), [slice(0, 4)] * 3, (4, 0, 0), out, [0], [0])
+    read_box(np.zeros((1, 4, 4, 4)), [slice(0, 4)] * 3, (0, -2, 0), out, [0], [0])
+    assert (out == 5).all()
+
+
+# -- the data module ---------------------------------------------------------------------------------------------------
+
+
+def batches(data: MRIDataModule, epoch: int = 0) -> list[Batch]:
+    data.prepare_data()
+    data.setup("fit")
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def test_the_module_serves_patches_alike_with_any_number_of_workers(make_data: MakeData) -> None:
+    settings = {"patch": (4, 16, 16), "batch_size": 4, "patch_augmentation": VARIED, "preparation": CROP}
+    alone = batches(make_data(**settings))
+    assert [tuple(batch.image.shape) for batch in alone] == [(4, 4, 4, 16, 16), (2, 4, 4, 16, 16)]
+    for mine, other in zip(alone, batches(make_data(**settings, workers=2)), strict=True):
+        for field, same in zip(mine, other, strict=True):
+            assert torch.equal(field, same)
+
+
+def test_every_voxel_of_an_unvaried_batch_is_the_prepared_cases(make_data: MakeData) -> None:
+    data = make_data(patch=(3, 8, 8), batch_size=6, preparation=Preparation(crop=None))
+    (batch,) = batches(data)
+    for b in range(6):
+        case = data.open(int(batch.case[b]))
+        z, y, x = batch.origin[b].tolist()
+        box = (slice(z, z + 3), slice(y, y + 8), slice(x, x + 8))
+        np.testing.assert_array_equal(batch.image[b].numpy(), case.image[(list(case.channels), *box)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"patch": (4, 8, 8), "empty": "drop"}, r"--data.patch \[4, 8, 8\]: --data.empty is of the other kind"),
+        ({"patch": (4, 8, 8), "augmentation": Augmentation(flip_x=0.5)}, "--data.augmentation is of the other kind"),
+        ({"patch": (8, 8), "sampling": PatchSampling()}, "--data.sampling is of the other kind"),
+        ({"patch": (8, 8), "patch_augmentation": VARIED}, "--data.patch_augmentation is of the other kind"),
+    ],
+)
+def test_options_of_the_other_kind_of_patch_are_refused(
+    make_data: MakeData, settings: dict[str, object], error: str
+) -> None:
+    with pytest.raises(UsageError, match=error):
+        make_data(**settings)
+
+
+def test_more_ranks_than_patches_are_refused(make_data: MakeData, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data(patch=(4, 8, 8), batch_size=1)
+    data.prepare_data()
+    data.setup("fit")
+    monkeypatch.setattr(data, "_ranks", lambda: {"rank": 0, "world_size": 7})
+    with pytest.raises(CaseError, match="6 training patches make no batch for 7 ranks, expected at least 1 a rank"):
+        data.train_dataloader()

@@ -1,0 +1,393 @@
+from importlib import import_module
+from math import log
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.nn.functional import binary_cross_entropy, kl_div, normalize
+
+from segan_pl.nets.reciprocal import Critic, Segmentor
+from segan_pl.nets.segan import Critic as SegANCritic
+from segan_pl.nets.segan import Segmentor as SegANSegmentor
+from segan_pl.objectives.base import Play
+from segan_pl.objectives.reciprocal import Reciprocal
+from segan_pl.objectives.segan import SegAN
+from segan_pl.shipped import find_config
+from tests.contracts import ObjectiveContract, buffers_of, descent, differ, parameters_of, take_turn, tiny_batch
+
+SIZE = (16, 16, 16)
+PAPER = {"virtual": "paper", "adversarial": "paper"}
+CODE = {"virtual": "code", "adversarial": "code"}
+SOUND = {"virtual": "sound", "adversarial": "sound", "critic_input": "concat"}
+
+
+def cast(objective, modalities=2, channels=1, *, dtype=torch.float32, **critic):
+    """Players by a fixed seed."""
+    torch.manual_seed(0)
+    return {
+        "segmentor": Segmentor(modalities, channels, width=4).to(dtype),
+        "critic": Critic(objective.critic_channels(modalities, channels), width=4, **critic).to(dtype),
+    }
+
+
+class TestReciprocal(ObjectiveContract):
+    size = SIZE
+    options = (PAPER, SOUND)
+
+    def build(self, **options):
+        return Reciprocal(**options)
+
+    def networks(self, objective, modalities, channels):
+        return {
+            "segmentor": Segmentor(modalities, channels, width=4),
+            "critic": Critic(objective.critic_channels(modalities, channels), width=4, stride=2),
+        }
+
+    def cast(self, modalities=2, channels=1, **options):
+        """Without options, the form that `test_tiny_case_is_overfitted` plays."""
+        return super().cast(modalities, channels, **(options or {"adversarial_weight": 0.1}))
+
+    def test_one_segmentor_forward_serves_a_batch(self):
+        """And two more find and price the hostile image; one in the released form, none without the term."""
+        expected = [(PAPER, 3), (SOUND, 3), ({"virtual_iterations": 2}, 4), (CODE, 2), ({"vat_weight": 0.0}, 1)]
+        for option, forwards in expected:
+            objective, players = self.cast(**option)
+            calls = []
+            players["segmentor"].register_forward_hook(lambda *_, calls=calls: calls.append(1))
+            play = Play(players, tiny_batch(size=SIZE), "sigmoid")
+            for turn in objective.turns():
+                take_turn(turn, play, descent(players))
+            assert len(calls) == forwards, option
+
+
+def test_critic_channels_and_what_the_critic_sees():
+    image, mask = torch.rand(2, 4, *SIZE), torch.rand(2, 3, *SIZE)
+    for view, expected in (("mask", mask), ("concat", torch.cat([image, mask], 1))):
+        objective = Reciprocal(critic_input=view)
+        assert torch.equal(objective.critic_view(image, mask), expected)
+        assert objective.critic_channels(4, 3) == expected.shape[1]
+        inputs = objective.critic_inputs(4, 3)
+        named = [mask[:, channel] if modality is None else image[:, modality] for modality, channel in inputs]
+        assert torch.equal(torch.stack(named, 1), expected)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def test_segmentor_loss_is_the_weighted_sum_of_terms_worked_in_numpy():
+    objective = Reciprocal(**PAPER, virtual_iterations=0)
+    players = cast(objective, channels=2, dtype=torch.float64)
+    batch = tiny_batch(channels=2, size=SIZE, dtype=torch.float64)
+    seen = {"segmentor": [], "critic": []}
+    for name, network in players.items():
+        network.register_forward_hook(lambda _, __, out, name=name: seen[name].append(out))
+    total, parts = objective.segmentor_loss(Play(players, batch, "sigmoid"))
+    clean, moved = (sigmoid(out.detach().numpy()) for out in seen["segmentor"])
+    fake = sigmoid(seen["critic"][0][-1].detach().numpy())
+    y = batch.target.numpy()
+    axes = (0, 2, 3, 4)
+    dice = 1 - (2 * (clean * y).sum(axes) + 1) / ((clean**2).sum(axes) + (y**2).sum(axes) + 1)
+    virtual = -(y * np.log(moved) + (1 - y) * np.log(1 - moved))
+    adversarial = np.log(1 - fake)
+    assert parts["dice"].item() == pytest.approx(dice.mean())
+    assert parts["virtual"].item() == pytest.approx(virtual.mean())
+    assert parts["adversarial"].item() == pytest.approx(adversarial.mean())
+    assert total.item() == pytest.approx(dice.mean() + 0.2 * virtual.mean() + 0.3 * adversarial.mean())
+
+
+def test_sound_references_the_clean_prediction_and_its_critic_the_truth():
+    objective = Reciprocal(**SOUND, virtual_iterations=0)
+    players = cast(objective, dtype=torch.float64)
+    batch = tiny_batch(size=SIZE, dtype=torch.float64)
+    seen = {"segmentor": [], "critic": []}
+    for name, network in players.items():
+        network.register_forward_hook(lambda _, __, out, name=name: seen[name].append(out))
+    parts = objective.segmentor_loss(Play(players, batch, "sigmoid")).parts
+    q, p = (sigmoid(out.detach().numpy()) for out in seen["segmentor"])
+    virtual = q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))
+    assert parts["virtual"].item() == pytest.approx(virtual.mean())
+    assert parts["adversarial"].item() == pytest.approx(-np.log(sigmoid(seen["critic"][0][-1].detach().numpy())).mean())
+
+
+def test_critic_loss_is_the_cross_entropy_worked_in_numpy_with_its_verdicts():
+    objective = Reciprocal(**SOUND, smoothing=0.1)
+    players = cast(objective, dtype=torch.float64)
+    seen = []
+    players["critic"].register_forward_hook(lambda _, __, out: seen.append(sigmoid(out[-1].detach().numpy())))
+    play = Play(players, tiny_batch(size=SIZE, dtype=torch.float64), "sigmoid")
+    total, parts = objective.critic_loss(play)
+    fake, real = seen
+    expected = -np.log(1 - fake).mean() / 2 - (0.9 * np.log(real) + 0.1 * np.log(1 - real)).mean() / 2
+    assert total.item() == pytest.approx(expected)
+    assert parts["real"].item() == pytest.approx(real.mean())
+    assert parts["fake"].item() == pytest.approx(fake.mean())
+
+
+def shipped(system, part):
+    """Class and arguments of a player, the objective or an optimiser as a shipped file names them."""
+    settings = yaml.safe_load(find_config(system).read_text())["model"][part]
+    module, _, name = settings["class_path"].rpartition(".")
+    return getattr(import_module(module), name), settings["init_args"]
+
+
+SYSTEMS = {
+    "reciprocal": (19_167_819, 75_827),
+    "reciprocal_code": (8_520_755, 3_030),
+    "reciprocal_sound": (19_167_819, 16 * 27 * 7 + 27 * (512 + 2048) + 2 * (16 + 32 + 64) + 64 * 27 + 1),
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_shipped_systems_have_the_number_of_parameters_that_they_say(system):
+    objective, options = shipped(system, "objective")
+    channels = objective(**options).critic_channels(4, 3)
+    networks = []
+    with torch.device("meta"):
+        for part, arguments in (("segmentor", (4, 3)), ("critic", (channels,))):
+            network, options = shipped(system, part)
+            networks.append(network(*arguments, **options))
+    assert tuple(sum(p.numel() for p in network.parameters()) for network in networks) == SYSTEMS[system]
+
+
+@pytest.mark.parametrize("system", ["reciprocal", "reciprocal_sound"])
+def test_every_weight_of_every_player_moves_in_a_step_of_the_shipped_system(system):
+    objective, options = shipped(system, "objective")
+    objective = objective(**options)
+    torch.manual_seed(0)
+    players = {}
+    for part, arguments in (("segmentor", (2, 3)), ("critic", (objective.critic_channels(2, 3),))):
+        network, options = shipped(system, part)
+        players[part] = network(*arguments, **{**options, "width": 4})
+    before = {name: parameters_of(network) for name, network in players.items()}
+    play = Play(players, tiny_batch(channels=3, size=SIZE), "sigmoid")
+    rates = {}
+    for part, network in players.items():
+        optimiser, options = shipped(system, f"{part}_optimizer")
+        rates[part] = optimiser(network.parameters(), **options)
+    for turn in objective.turns():
+        take_turn(turn, play, rates)
+    for name, network in players.items():
+        names = [key for key, _ in network.named_parameters()]
+        for key, old, new in zip(names, before[name], parameters_of(network), strict=True):
+            assert (old != new).any(), (name, key)
+
+
+def gradients(objective, players, batch, **weights):
+    """The segmentor's gradients of one term alone."""
+    torch.manual_seed(1)
+    for network in players.values():
+        network.zero_grad()
+    alone = Reciprocal(**{**objective, "vat_weight": 0.0, "adversarial_weight": 0.0, **weights})
+    alone.segmentor_loss(Play(players, batch, "sigmoid")).total.backward()
+    return torch.cat([parameter.grad.flatten() for parameter in players["segmentor"].parameters()])
+
+
+@pytest.mark.parametrize(("options", "trains"), [(PAPER, True), (CODE, False), (SOUND, True)])
+def test_virtual_term_trains_the_segmentor_but_not_in_the_released_form(options, trains):
+    players, batch = cast(Reciprocal(**options)), tiny_batch(size=SIZE)
+    plain = gradients(options, players, batch)
+    virtual = gradients(options, players, batch, vat_weight=0.2)
+    assert torch.equal(plain, virtual) != trains
+
+
+@pytest.mark.parametrize(("options", "sign"), [(PAPER, 1), (CODE, -1), (SOUND, 1)])
+def test_adversarial_term_makes_the_prediction_look_real_but_fake_in_the_released_form(options, sign):
+    objective = Reciprocal(**{**options, "critic_input": "mask"}, vat_weight=0.0, dice_weight=1e-9)
+    players, batch = cast(objective), tiny_batch(size=SIZE)
+
+    def verdict():
+        with torch.no_grad():
+            play = Play(players, batch, "sigmoid")
+            return players["critic"](play.logits if options is CODE else play.probability)[-1].mean().item()
+
+    before = verdict()
+    play = Play(players, batch, "sigmoid")
+    take_turn(objective.turns()[0], play, descent(players, rate=0.1))
+    assert sign * (verdict() - before) > 1e-5
+
+
+def test_released_form_leaves_the_critic_as_it_was_built():
+    """Ten batches of the released game: only its running statistics move. The sound game's critic learns meanwhile."""
+    for options, learns in ((CODE, False), (SOUND, True)):
+        objective = Reciprocal(**options)
+        players = cast(objective, last="activated" if options is CODE else "bare")
+        before, running = parameters_of(players["critic"]), buffers_of(players["critic"])
+        rates = {
+            "segmentor": torch.optim.Adam(players["segmentor"].parameters(), 2e-4),
+            "critic": torch.optim.RMSprop(players["critic"].parameters(), 5e-5),
+        }
+        for _ in range(10):
+            play = Play(players, tiny_batch(size=SIZE), "sigmoid")
+            for turn in objective.turns():
+                take_turn(turn, play, rates)
+        assert differ(before, parameters_of(players["critic"])) == learns
+        assert differ(running, buffers_of(players["critic"]))
+
+
+def released_step(players, image, labels, rates):
+    """One step of the released training script, in its order (fact sheet, sections 3 and 5); returns total and adv."""
+    network, critic = players["segmentor"], players["critic"]
+    logits = network(image)
+    p = logits.sigmoid()
+    dice = torch.stack(
+        [
+            1 - (2 * (p[:, c] * labels[:, c]).sum() + 1) / (p[:, c].square().sum() + labels[:, c].square().sum() + 1)
+            for c in range(labels.shape[1])
+        ]
+    ).mean()
+    noise = 2.5 * normalize(torch.randn_like(image), p=2, dim=1)
+    vat = kl_div(network(image + noise).sigmoid(), labels, reduction="none").mean()
+    vat = torch.autograd.Variable(vat.detach(), requires_grad=True)
+    fake, real = critic(logits)[-1].sigmoid(), critic(labels)[-1].sigmoid()
+    adv = 0.5 * (binary_cross_entropy(fake, torch.zeros_like(fake)) + binary_cross_entropy(real, torch.ones_like(real)))
+    total = dice + 0.2 * vat.abs() + 0.3 * adv
+    rates["segmentor"].zero_grad()
+    total.backward()
+    rates["segmentor"].step()
+    rates["critic"].zero_grad()
+    torch.autograd.Variable(adv.detach(), requires_grad=True).backward()
+    rates["critic"].step()
+    return total.item(), adv.item()
+
+
+def test_code_form_is_the_released_script_step_by_step():
+    """Same losses and same weights, three steps long, although ours has neither its first forward nor its void step."""
+    objective, batch = Reciprocal(**CODE), tiny_batch(channels=3, size=SIZE, dtype=torch.float64)
+    casts = [cast(objective, channels=3, dtype=torch.float64, kernel=1, last="activated") for _ in range(2)]
+    rates = [
+        {
+            "segmentor": torch.optim.Adam(players["segmentor"].parameters(), 2e-4),
+            "critic": torch.optim.RMSprop(players["critic"].parameters(), 5e-5),
+        }
+        for players in casts
+    ]
+    for step in range(3):
+        torch.manual_seed(step)
+        expected = released_step(casts[0], batch.image, batch.target, rates[0])
+        torch.manual_seed(step)
+        play = Play(casts[1], batch, "sigmoid")
+        (turn,) = objective.turns()
+        found = take_turn(turn, play, rates[1])
+        assert (found["total"].item(), found["adversarial"].item()) == pytest.approx(expected, rel=1e-12)
+    for name in ("segmentor", "critic"):
+        for first, second in zip(casts[0][name].parameters(), casts[1][name].parameters(), strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("iterations", [0, 1])
+def test_a_missing_modality_stays_missing_in_the_hostile_image(iterations):
+    objective = Reciprocal(**PAPER, virtual_iterations=iterations)
+    players = cast(objective)
+    batch = tiny_batch(size=SIZE)
+    batch.present[0, 1] = False
+    batch.image[0, 1] = 0
+    seen = []
+    play = Play(players, batch, "sigmoid")
+    players["segmentor"].register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    objective.virtual_loss(play)
+    assert len(seen) == iterations + 1
+    for image in seen:
+        assert not image[0, 1].any()
+        assert (image != batch.image).flatten(2).any(2).tolist() == [[True, False], [True, True]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [PAPER, CODE], ids=["paper", "code"])
+def test_tiny_case_is_overfitted_in_the_other_forms(options):
+    contract = TestReciprocal()
+    contract.cast = lambda: super(TestReciprocal, contract).cast(**options)
+    contract.test_tiny_case_is_overfitted()
+
+
+def test_weight_zero_leaves_out_a_term_its_forwards_and_the_critics_turn():
+    objective = Reciprocal(vat_weight=0.0, adversarial_weight=0.0)
+    players = cast(objective)
+    players["critic"].register_forward_hook(lambda *_: pytest.fail("the critic was asked"))
+    (turn,) = objective.turns()
+    state = torch.get_rng_state()
+    terms = take_turn(turn, Play(players, tiny_batch(size=SIZE), "sigmoid"), descent(players))
+    assert set(terms) == {"total", "dice"}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_critic_learns_to_tell_a_poor_prediction_from_the_truth():
+    """Alone for 30 steps against an untrained segmentor; in the paper's form as in the sound one."""
+    for options, critic in ((PAPER, {}), (SOUND, {"stride": 2, "maps": 1})):
+        objective = Reciprocal(**options)
+        players = cast(objective, **critic)
+        optimiser = torch.optim.RMSprop(players["critic"].parameters(), 1e-3)
+        play = Play(players, tiny_batch(size=SIZE), "sigmoid")
+        for _ in range(30):
+            terms = objective.critic_loss(play)
+            optimiser.zero_grad()
+            terms.total.backward()
+            optimiser.step()
+        assert terms.total.item() < 0.5 * log(2), options
+        assert terms.parts["real"] > terms.parts["fake"] + 0.3
+
+
+def test_losses_are_float32_under_autocast():
+    for options in (PAPER, CODE, SOUND):
+        objective = Reciprocal(**options)
+        players = cast(objective)
+        with torch.autocast("cpu", torch.bfloat16):
+            play = Play(players, tiny_batch(size=SIZE), "sigmoid")
+            losses = [objective.segmentor_loss(play), objective.critic_loss(play)]
+        assert play.logits.dtype == torch.bfloat16
+        for total, parts in losses:
+            assert {total.dtype, *(part.dtype for part in parts.values())} == {torch.float32}
+
+
+def test_dice_as_printed_cannot_fall_below_a_half():
+    objective = Reciprocal(vat_weight=0.0, adversarial_weight=0.0, dice_form="printed")
+    target = tiny_batch(size=SIZE).target
+    perfect = objective.dice(target, target).item()
+    voxels = target.sum().item()
+    assert perfect == pytest.approx(1 - (voxels + 1) / (2 * voxels + 1))
+    assert 0.499 < perfect < 0.5
+    p, g = torch.tensor([[0.9, 0.2], [0.1, 0.8]])[None, None], torch.eye(2)[None, None]
+    assert objective.dice(p, g).item() == pytest.approx(1 - (1.7 + 1) / (2.0 + 2 + 1))
+    assert Reciprocal().dice(target, target).item() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("objective", "size", "segmentor", "critic"),
+    [
+        (Reciprocal(), (32, 32), lambda m, c: SegANSegmentor(m, c, width=4), lambda c: SegANCritic(c, width=4)),
+        (SegAN(), SIZE, lambda m, c: Segmentor(m, c, width=4), lambda c: Critic(c, width=4, stride=2)),
+    ],
+    ids=["SegAN's networks in Reciprocal's game", "Reciprocal's networks in SegAN's game"],
+)
+def test_players_of_another_system_play_too(objective, size, segmentor, critic):
+    torch.manual_seed(0)
+    players = {"segmentor": segmentor(2, 1), "critic": critic(objective.critic_channels(2, 1))}
+    before = {name: parameters_of(network) for name, network in players.items()}
+    play = Play(players, tiny_batch(size=size), "sigmoid")
+    for turn in objective.turns():
+        take_turn(turn, play, descent(players))
+    assert all(differ(before[name], parameters_of(network)) for name, network in players.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"virtual": "released"}, "virtual is 'released', expected one of"),
+        ({"virtual_norm": "l2"}, "'sample', 'rms', 'voxel'"),
+        ({"virtual_radius": 0.0}, "radius"),
+        ({"virtual_probe": -1.0}, "probe"),
+        ({"virtual_iterations": -1}, "iterations"),
+        ({"adversarial": "hinge"}, "adversarial is 'hinge'"),
+        ({"critic_input": "mix"}, "critic_input"),
+        ({"smoothing": 0.7}, "smoothing"),
+        ({"dice_weight": 0.0}, "dice_weight above 0"),
+        ({"vat_weight": -0.1}, "at least 0"),
+        ({"adversarial_weight": float("inf")}, "at least 0"),
+        ({"dice_form": "eq3"}, "printed"),
+        ({"dice_reduction": "volume"}, "slice"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(options, text):
+    with pytest.raises(ValueError, match=text):
+        Reciprocal(**options)

@@ -1,0 +1,442 @@
+"""Beginning with another run's weights, what then moves, and scoring on other modalities, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from segan_pl.__main__ import main
+from segan_pl.callbacks.freezing import find_rest
+from segan_pl.checkpoint_file import CheckpointError
+from segan_pl.checkpoint_format import KEY, CheckpointMismatchError
+from segan_pl.data.module import MRIDataModule
+from segan_pl.errors import UsageError
+from segan_pl.initialising import initialise
+from segan_pl.lightning_cli import source_split
+from segan_pl.nets import segan, segan_isic
+from segan_pl.objectives.segan import SegAN
+from segan_pl.objectives.supervised import Supervised
+from segan_pl.system import AdversarialSegmentation
+from segan_pl.transfer import TransferOptions, frozen_patterns, refuse_out_of_place
+from tests.cohort import QUIET, build_system, build_trainer
+from tests.test_cli import SYSTEM, exit_code, last_line, rows
+
+pytest_plugins = ["tests.cohort_fixtures"]
+pytestmark = [
+    *QUIET,
+    pytest.mark.usefixtures("isolated"),
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),  # Lightning's calls
+]
+
+MakeData = Callable[..., MRIDataModule]
+Command = Callable[..., int]
+ADAM = partial(torch.optim.Adam, lr=1e-3)
+
+
+# -- weights ---------------------------------------------------------------------------------------------------------
+
+
+def save(path: Path, make_data: MakeData, modalities: tuple[str, ...] = ("flair",), **settings: Any) -> Path:
+    """A checkpoint of one epoch on these modalities."""
+    system = build_system(
+        settings.pop("objective", None), modalities=modalities, seed=7, segmentor_optimizer=ADAM, **settings
+    )
+    trainer = build_trainer(path.parent)
+    trainer.fit(system, make_data(modalities=list(modalities)))
+    trainer.save_checkpoint(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, make_data: MakeData) -> Path:
+    """Trained on FLAIR, its average kept."""
+    return save(tmp_path_factory.mktemp("source") / "flair.ckpt", make_data, averaging=0.5)
+
+
+def state_of(checkpoint: Path, prefix: str) -> dict[str, Tensor]:
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def assert_holds(network: nn.Module, expected: dict[str, Tensor]) -> None:
+    found = network.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def one(modality: str = "t1", **settings: Any) -> AdversarialSegmentation:
+    return build_system(settings.pop("objective", None), modalities=(modality,), **settings)
+
+
+def test_the_segmentor_takes_the_averaged_weights_that_were_scored_and_the_critic_its_own(source: Path) -> None:
+    system = one(averaging=0.9)
+    lines = initialise(system, TransferOptions(init_from=str(source)))
+    averaged = state_of(source, "averaged.module.")
+    assert any(not torch.equal(averaged[n], v) for n, v in state_of(source, "players.segmentor.").items())
+    assert_holds(system.segmentor, averaged)
+    assert system.averaged is not None
+    assert_holds(system.averaged.module, averaged)
+    assert_holds(system.players["critic"], state_of(source, "players.critic."))
+    assert system.batches_seen == 0
+    assert lines == [
+        f"segmentor and critic begin with epoch 1 of {source}",
+        "note: trained on flair, now on t1; inputs are taken over one to one",
+    ]
+
+
+def test_only_the_named_players_are_taken(source: Path) -> None:
+    system = one()
+    critic = {name: value.clone() for name, value in system.players["critic"].state_dict().items()}
+    initialise(system, TransferOptions(init_from=str(source), init_players=["segmentor"]))
+    assert_holds(system.players["critic"], critic)
+    assert_holds(system.segmentor, state_of(source, "averaged.module."))
+
+
+def test_nothing_is_drawn(source: Path) -> None:
+    system = one()
+    before = torch.get_rng_state()
+    initialise(system, TransferOptions(init_from=str(source)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("rule", ["repeat", "mean", "zero"])
+def test_four_modalities_begin_with_a_model_of_one(source: Path, rule: Any) -> None:
+    """FLAIR in all channels (repeat, mean), or in its own among others (zero), gives the source's output."""
+    alone, four = one("flair"), build_system(seed=3)
+    initialise(alone, TransferOptions(init_from=str(source)))
+    said = initialise(four, TransferOptions(init_from=str(source), adapt_input=rule))
+    assert f"input layers: flair -> t1, t1ce, t2, flair by {rule}" in said
+    flair = torch.rand(2, 1, 32, 32)
+    image = flair.repeat(1, 4, 1, 1)
+    if rule == "zero":
+        image[:, :3] = torch.rand(2, 3, 32, 32)
+    for name in ("segmentor", "critic"):
+        alone.players[name].eval()
+        four.players[name].eval()
+    torch.testing.assert_close(four.segmentor(image), alone.segmentor(flair), rtol=1e-4, atol=1e-5)
+    mask = torch.rand(2, 1, 32, 32)
+    before = alone.players["critic"](torch.cat([flair, mask], 1))[1:]
+    now = four.players["critic"](torch.cat([image, mask], 1))[1:]
+    for expected, found in zip(before, now, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_checkpoint_remembers_what_the_run_began_with(source: Path, make_data: MakeData, tmp_path: Path) -> None:
+    system = one()
+    initialise(system, TransferOptions(init_from=str(source)))
+    trainer = build_trainer(tmp_path)
+    trainer.fit(system, make_data(modalities=["t1"]))
+    trainer.save_checkpoint(tmp_path / "after.ckpt")
+    noted = torch.load(tmp_path / "after.ckpt", weights_only=True)[KEY]["initialised_from"]
+    assert (noted["path"], noted["epoch"], noted["modalities"]) == (str(source), 1, ["flair"])
+    assert len(noted["digest"]) == 32
+    again = one()
+    build_trainer(tmp_path).validate(
+        again, make_data(modalities=["t1"]), ckpt_path=tmp_path / "after.ckpt", verbose=False
+    )
+    assert again.initialised_from == noted
+
+
+def test_presence_planes_begin_without_influence_and_are_not_lost_silently(
+    source: Path, tmp_path: Path, make_data: MakeData
+) -> None:
+    alone, four = one("flair"), build_system(presence="channels")
+    initialise(alone, TransferOptions(init_from=str(source), init_players=["segmentor"]))
+    initialise(four, TransferOptions(init_from=str(source), adapt_input="zero"))
+    flair, others, planes = torch.rand(2, 1, 32, 32), torch.rand(2, 3, 32, 32), torch.ones(2, 4, 32, 32)
+    found = four.segmentor.eval()(torch.cat([others, flair, planes], 1))
+    torch.testing.assert_close(found, alone.segmentor.eval()(flair), rtol=1e-4, atol=1e-5)
+    path = save(tmp_path / "planes.ckpt", make_data, presence="channels")
+    with pytest.raises(UsageError, match=r"reads presence planes; give --model\.presence channels"):
+        initialise(build_system(), TransferOptions(init_from=str(path), adapt_input="mean"))
+
+
+@pytest.mark.parametrize(
+    ("options", "system", "error", "text"),
+    [
+        ({}, {}, UsageError, r"trained on 1 modalities \(flair\).* has 4 \(t1, .*--adapt_input repeat, mean or zero"),
+        (
+            {"init_players": ["critik"]},
+            {},
+            UsageError,
+            "--init_players critik: not in this model; did you mean 'critic'",
+        ),
+        (
+            {},
+            {"objective": SegAN(critic_input="mask"), "modalities": ("t1",)},
+            CheckpointMismatchError,
+            r"critic: .*input\.conv\.weight \(checkpoint \(2, 2, 4, 4\), model \(2, 1, 4, 4\)\)",
+        ),
+        ({}, {"labels": "regions", "modalities": ("t1",)}, CheckpointMismatchError, r"segmentor: .*output\.conv\.bias"),
+        ({"adapt_input": "mean"}, {"plain": True}, UsageError | CheckpointMismatchError, "segmentor"),
+        ({"adapt_input": "zero"}, {"modalities": ("t1", "t2")}, UsageError, "t1, t2 has none of flair"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_changes_nothing(
+    source: Path, options: dict[str, Any], system: dict[str, Any], error: Any, text: str
+) -> None:
+    target = build_system(system.pop("objective", None), **system)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    with pytest.raises(error.__args__ if hasattr(error, "__args__") else error, match=text):
+        initialise(target, TransferOptions(init_from=str(source), **options))
+    assert_holds(target, before)
+
+
+def test_a_source_without_a_critic_serves_the_segmentor_only(tmp_path: Path, make_data: MakeData) -> None:
+    path = save(tmp_path / "alone.ckpt", make_data, objective=Supervised())
+    with pytest.raises(UsageError, match=r"has no critic, only segmentor; give --init_players \[segmentor\]"):
+        initialise(one(), TransferOptions(init_from=str(path)))
+    initialise(one(), TransferOptions(init_from=str(path), init_players=["segmentor"]))
+
+
+def test_a_missing_a_damaged_and_a_foreign_file_are_refused(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(UsageError, match=r"--init_from .*none\.ckpt: no such checkpoint"):
+        initialise(one(), TransferOptions(init_from=str(tmp_path / "none.ckpt")))
+    content = bytearray(source.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "damaged.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"damaged\.ckpt: damaged checkpoint"):
+        initialise(one(), TransferOptions(init_from=str(tmp_path / "damaged.ckpt")))
+    torch.save({"state_dict": {}, "epoch": 1}, tmp_path / "foreign.ckpt")
+    with pytest.raises(CheckpointError, match=r"foreign\.ckpt: no checkpoint of segan_pl"):
+        initialise(one(), TransferOptions(init_from=str(tmp_path / "foreign.ckpt")))
+
+
+# -- what moves ------------------------------------------------------------------------------------------------------
+
+
+def players(critic: nn.Module | None) -> nn.ModuleDict:
+    return nn.ModuleDict({"segmentor": segan.Segmentor(1, 1, width=2), **({"critic": critic} if critic else {})})
+
+
+@pytest.mark.parametrize(
+    ("critic", "moving"),
+    [
+        (segan.Critic(2, width=2), {"critic.input.conv.weight", "critic.input.conv.bias"}),
+        (segan_isic.Critic(2, width=2), {"critic.input.conv.weight"}),
+        (
+            nn.Sequential(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)), nn.Conv2d(2, 1, 1)),
+            {"critic.0.0.weight", "critic.0.0.bias"},
+        ),
+        (nn.Conv2d(2, 1, 1), {"critic.weight", "critic.bias"}),
+    ],
+)
+def test_of_any_critic_the_preset_moves_the_convolution_that_reads_its_input(
+    critic: nn.Module, moving: set[str]
+) -> None:
+    both = players(critic)
+    patterns = frozen_patterns(TransferOptions(train="segmentor+critic_input"), both)
+    rest = find_rest(both, patterns)
+    names = {name for name, _ in both.named_parameters()}
+    assert {name for name in names - rest.parameters.keys() if name.startswith("critic")} == moving
+    assert not any(name.startswith("segmentor") for name in rest.parameters)
+    statistics = [module for module in critic.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert list(rest.statistics) == statistics
+
+
+def test_the_other_presets_rest_nothing_or_the_whole_critic_and_patterns_add_to_them() -> None:
+    both = players(segan.Critic(2, width=2))
+    assert frozen_patterns(TransferOptions(), both) == []
+    assert frozen_patterns(TransferOptions(train="segmentor"), both) == ["critic"]
+    more = TransferOptions(train="segmentor", frozen=["segmentor.enc*", "critic"])
+    assert frozen_patterns(more, both) == ["critic", "segmentor.enc*"]
+    assert frozen_patterns(TransferOptions(train="segmentor"), players(None)) == []
+
+
+def test_the_input_of_an_absent_critic_and_a_thaw_of_nothing_are_refused() -> None:
+    with pytest.raises(UsageError, match="--train segmentor\\+critic_input: this model has no critic"):
+        frozen_patterns(TransferOptions(train="segmentor+critic_input"), players(None))
+    with pytest.raises(UsageError, match="--thaw_epoch 3, but nothing rests"):
+        frozen_patterns(TransferOptions(train="segmentor", thaw_epoch=3), players(None))
+
+
+@pytest.mark.parametrize(
+    ("options", "checkpoint", "text"),
+    [
+        ({"init_from": "a.ckpt"}, "b.ckpt", "--init_from begins a new run, --ckpt_path goes on with one"),
+        ({"adapt_input": "mean"}, None, "--adapt_input mean needs the checkpoint to adapt"),
+        ({"init_players": ["critic"]}, None, "needs the checkpoint to take them from"),
+        ({"init_from": "a.ckpt", "init_players": []}, None, "--init_players is empty"),
+    ],
+)
+def test_options_without_sense_are_refused(options: dict[str, Any], checkpoint: str | None, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        TransferOptions(**options).require_sense(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["fit --other_modalities allow", "validate --init_from=a.ckpt", "test --train segmentor", "test --frozen+=critic"],
+)
+def test_options_of_another_command_are_refused(line: str) -> None:
+    command, option = line.split()[:2]
+    with pytest.raises(UsageError, match=rf"is an option of .*, not of {command}; leave it out"):
+        refuse_out_of_place(line.split())
+    assert option.startswith("--")
+    refuse_out_of_place(["fit", "--init_from=a.ckpt", "--trainer.max_epochs=1"])
+    refuse_out_of_place(["test", "--other_modalities", "allow"])
+
+
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("transfer")
+
+
+@pytest.fixture
+def command(folder: Path, cohort: Path, prepared: Path) -> Command:
+    """`segan_pl NAME --config tiny.yaml ...` for one epoch."""
+    text = SYSTEM % (cohort, prepared, folder / "runs")
+    (folder / "tiny.yaml").write_text(text.replace("max_epochs: 2", "max_epochs: 1"))
+    return lambda name, *arguments: main([name, "--config", str(folder / "tiny.yaml"), *map(str, arguments)])
+
+
+@pytest.fixture
+def flair(folder: Path, command: Command) -> Path:
+    """A run on FLAIR; its last checkpoint."""
+    if not (folder / "flair").exists():
+        assert command("fit", "--data.modalities=[flair]", f"--run.directory={folder / 'flair'}") == 0
+        split = json.loads((folder / "flair/split.json").read_text())  # then one that nobody would draw again
+        swapped = {**split, "train": [*split["val"], *split["train"][2:]], "val": split["train"][:2]}
+        (folder / "flair/split.json").write_text(json.dumps(swapped))
+    return folder / "flair/checkpoints/last.ckpt"
+
+
+def test_a_run_begins_with_another_and_goes_on_with_itself(
+    flair: Path, folder: Path, command: Command, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = folder / "t1"
+    line = ["fit", "--data.modalities=[t1]", f"--init_from={flair}", f"--run.directory={target}"]
+    preset = ["-c", "transfer_critic_input"]
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        assert command(*line, *preset, "--trainer.max_epochs=1") == 0
+    assert f"segmentor and critic begin with epoch 0 of {flair}" in caplog.messages
+    assert "critic: 66 parameters move (input), 664 at rest (enc2, enc3)" in caplog.messages
+    settings = yaml.safe_load((target / "config.yaml").read_text())
+    assert (settings["train"], settings["init_from"]) == ("segmentor+critic_input", str(flair))
+    splits = [json.loads((folder / run / "split.json").read_text()) for run in ("flair", "t1")]
+    assert [splits[0][part] for part in ("train", "val")] == [splits[1][part] for part in ("train", "val")]
+    last = target / "checkpoints/last.ckpt"
+    before, after = (state_of(path, "players.critic.") for path in (flair, last))
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "input.conv.weight",
+        "input.conv.bias",
+    }
+    assert torch.load(last, weights_only=True)[KEY]["initialised_from"]["path"] == str(flair)
+
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        assert command(*line, *preset, "--trainer.max_epochs=2") == 0  # continued: the source is not read again
+    assert f"continuing {target} from last.ckpt" in caplog.messages
+    assert not any("begin with" in message for message in caplog.messages)
+    assert exit_code(lambda: command(*line, "--train=segmentor")) == 1
+    assert "train: segmentor+critic_input -> segmentor" in last_line(capsys.readouterr().err)
+
+
+def test_scoring_takes_a_transferred_runs_configuration_as_it_is(
+    flair: Path, folder: Path, command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when the source is gone."""
+    gone = folder / "gone.ckpt"
+    gone.write_bytes(flair.read_bytes())
+    run = f"--run.directory={folder / 'scored'}"
+    transfer = ["--data.modalities=[t1]", f"--init_from={gone}", "--train=segmentor", "--frozen=[segmentor.enc*]"]
+    assert command("fit", run, *transfer, "--thaw_epoch=5", "--init_players=[critic,segmentor]") == 0
+    gone.unlink()
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        assert main(["validate", "--ckpt_path", str(folder / "scored/checkpoints/last.ckpt")]) == 0
+        assert main(["test", "--ckpt_path", str(folder / "scored/checkpoints/last.ckpt")]) == 0
+    assert (folder / "scored/scores/validate_last.csv").is_file()
+    assert not any("begin with" in message or "at rest" in message for message in caplog.messages)
+
+
+def test_a_checkpoint_is_scored_on_other_modalities_when_that_is_allowed(
+    flair: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["test", "--ckpt_path", str(flair), "--data.modalities=[t2]"]
+    assert exit_code(lambda: main(line)) == 1
+    assert "trained with modalities ['flair'], the configuration says ['t2']" in last_line(capsys.readouterr().err)
+    assert main([*line, "--other_modalities=allow"]) == 0
+    assert main(["test", "--ckpt_path", str(flair)]) == 0
+    scores = flair.parents[1] / "scores"
+    other, own = rows(scores / "test_last_on_t2.csv"), rows(scores / "test_last.csv")
+    assert [row["case"] for row in other] == [row["case"] for row in own]
+    assert other != own
+
+
+def test_another_number_of_modalities_is_refused_all_the_same(flair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["test", "--ckpt_path", str(flair), "--data.modalities=[t1,t2]", "--other_modalities=allow"]
+    assert exit_code(lambda: main(line)) == 1
+    assert "trained with modalities ['flair']" in last_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("now", "kept"),
+    [
+        ({}, True),
+        ({"modalities": ["t1"], "batch_size": 3}, True),
+        ({"val_fraction": 0.5}, False),
+        ({"split_seed": 1}, False),
+        ({"split_file": "own.json"}, False),
+        ({"root": "/elsewhere"}, False),
+    ],
+)
+def test_the_sources_split_is_kept_for_the_same_data_and_settings(
+    tmp_path: Path, now: dict[str, Any], kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = {"root": str(tmp_path), "val_fraction": 0.2, "split_seed": 0, "split_file": None}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": data}))
+    (tmp_path / "split.json").touch()
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        found = source_split(str(tmp_path / "checkpoints/last.ckpt"), {**data, **now})
+    assert found == (tmp_path / "split.json" if kept else None)
+    warned = "may be among the validation cases" in caplog.text
+    assert warned == bool({"val_fraction", "split_seed"} & now.keys())
+
+
+def test_without_a_source_or_its_run_there_is_no_split_to_keep(tmp_path: Path) -> None:
+    assert source_split(None, {"root": "/data"}) is None
+    assert source_split(str(tmp_path / "copied/last.ckpt"), {"root": "/data"}) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--init_from=nowhere.ckpt"], "--init_from nowhere.ckpt: no such checkpoint"),
+        (["--frozen=[critic.enc9]"], "frozen 'critic.enc9' names no part of the networks; did you mean 'critic.enc"),
+        (["--thaw_epoch=2"], "--thaw_epoch 2, but nothing rests"),
+        (["--train=critic"], "'segmentor']. Got value: critic"),
+        (["--train=segmentor", "--thaw_epoch=0"], "--thaw_epoch 0: expected at least 1"),
+    ],
+)
+def test_a_wrong_option_ends_with_one_line_before_anything_is_prepared(
+    command: Command, folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], text: str
+) -> None:
+    assert exit_code(lambda: command("fit", f"--run.directory={folder / 'refused'}", *options)) == 2
+    assert text in last_line(capsys.readouterr().err)
+    assert not (folder / "refused").exists()
+
+
+def test_options_show_in_the_printed_configuration(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        exit_code(lambda: command("fit", "-c", "transfer_segmentor", "--frozen=[segmentor.enc*]", "--print_config"))
+        == 0
+    )
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["train"], printed["frozen"], printed["trainer"]["max_epochs"]) == (
+        "segmentor",
+        ["segmentor.enc*"],
+        300,
+    )
