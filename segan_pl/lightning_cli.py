@@ -27,6 +27,7 @@ from segan_pl.errors import UsageError, nearest
 from segan_pl.initialising import initialise
 from segan_pl.loggers import loggers
 from segan_pl.parsing import OneLineErrors
+from segan_pl.pretrained import load_pretrained
 from segan_pl.run import RunOptions, continue_from, run_directory
 from segan_pl.transfer import TransferOptions, frozen_patterns
 
@@ -52,6 +53,7 @@ class SeganCLI(LightningCLI):
         parser.add_class_arguments(RunOptions, "run")
         parser.add_class_arguments(TransferOptions, instantiate=False)
         parser.link_arguments("data.modalities", "model.modalities", compute_fn=modalities)
+        parser.link_arguments("data.patch", "model.patch")
         parser.link_arguments("data", "model.labels", compute_fn=scheme_name, apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
@@ -167,10 +169,12 @@ class SeganCLI(LightningCLI):
         find_rest(self.model.players, frozen := frozen_patterns(self.transfer, self.model.players))
         if self.config[self.subcommand].get("ckpt_path"):  # continued, or resumed: its own weights come
             return
-        if self.transfer.init_from:
-            for line in initialise(self.model, self.transfer):
-                rank_zero_info(line)
-        elif frozen:
+        players = (self.transfer.init_players or list(self.model.players)) if self.transfer.init_from else []
+        found = [] if "segmentor" in players else load_pretrained(self.model)
+        found += initialise(self.model, self.transfer) if players else []
+        for line in found:
+            rank_zero_info(line)
+        if frozen and not found:
             rank_zero_info(f"note: at rest with random weights: {', '.join(frozen)}; --init_from gives trained ones")
 
 

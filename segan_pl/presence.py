@@ -50,6 +50,16 @@ def informed(network: Network, present: Tensor, presence: Presence) -> Network:
     return lambda image: network(with_planes(image, present))
 
 
+def informed_on_volumes(network: Network, present: Tensor, presence: Presence) -> Network:
+    """The same for parts of one whole volume, whatever they hold of modalities that (M,) `present` says are not there.
+
+    Such a modality is zeros everywhere, as in training: also where a volume was padded with another background.
+    """
+    told = informed(network, present, presence)
+    return told if bool(present.all()) else lambda image: told(only_present(image, present))
+
+
 def only_present(image: Tensor, present: Tensor) -> Tensor:
-    """A copy of (M, D, H, W) with zeros for the modalities that (M,) bool says are not there."""
-    return image * present.to(image.device, image.dtype).reshape(-1, 1, 1, 1)
+    """A copy of (B, M, *spatial) with zeros for the modalities that (M,) bool says are not there."""
+    absent = ~present.to(image.device)
+    return image.masked_fill(absent.reshape(1, -1, *[1] * (image.ndim - 2)), 0)

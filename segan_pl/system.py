@@ -25,9 +25,10 @@ from segan_pl.evaluation.counts import POLICIES
 from segan_pl.evaluation.preview import PreviewSlice
 from segan_pl.evaluation.subsets import SubsetScore, dice_over_subsets_names, subsets_of
 from segan_pl.inference.slices import predict_slices
+from segan_pl.inference.windows import Windows, window_logits
 from segan_pl.objectives.base import LossTerms, Objective, Play, Turn
 from segan_pl.players import averaged_copy, compile_or_stay_eager, has_gradient, negate_gradients, one_scale, only
-from segan_pl.presence import Presence, informed, only_present, require_presence, segmentor_channels
+from segan_pl.presence import Presence, informed_on_volumes, require_presence, segmentor_channels
 from segan_pl.scoring import ScoreOn, VolumeScoring
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,9 @@ class AdversarialSegmentation(L.LightningModule):
             times the cost), or as "given" only.
         channels_last: Memory format of images and weights.
         compile: torch.compile the networks; falls back to eager with a notice.
-        slices: Slices a forward pass in validation.
+        slices: Slices a forward pass in validation, of a 2-D network.
+        windows: How a 3-D network walks over a volume in validation; `predict` does it alike.
+        patch: From the data module: three numbers tell a 3-D network.
         previews: Cases of which one slice is kept at each validation.
     """
 
@@ -95,6 +98,8 @@ class AdversarialSegmentation(L.LightningModule):
         channels_last: bool = False,
         compile: bool = False,
         slices: int = 32,
+        windows: Windows | None = None,
+        patch: tuple[int, ...] | None = None,
         previews: int = 3,
     ) -> None:
         super().__init__()
@@ -132,6 +137,8 @@ class AdversarialSegmentation(L.LightningModule):
         )
         self.channels_last = channels_last
         self.slices = slices
+        self.windows = windows or Windows()
+        self.patch = patch
         self.batches_seen = 0
         self.groups_seen = 0
         self.initialised_from: dict[str, Any] | None = None  # see transfer.initialise
@@ -153,12 +160,20 @@ class AdversarialSegmentation(L.LightningModule):
 
     def require_patch(self, patch: Sequence[int]) -> None:
         """Refuse a training patch that a player's strides do not divide, naming the nearest sizes that they do."""
-        divisor = math.lcm(*(int(getattr(player, "divisor", 1)) for player in self.players.values()))
-        if any(side % divisor for side in patch):
-            near = [f"{side // divisor * divisor or divisor} or {(side // divisor + 1) * divisor}" for side in patch]
+        needed = [self._divisor("divisor")] * len(patch)
+        if len(patch) == 3:  # a network whose strides leave the depth alone says so
+            needed[0] = self._divisor("depth_divisor")
+        if any(side % n for side, n in zip(patch, needed, strict=True)):
+            near = [f"{side // n * n or n} or {(side // n + 1) * n}" for side, n in zip(patch, needed, strict=True)]
+            shown = needed[-1] if len(set(needed)) == 1 else needed
             raise UsageError(
-                f"--data.patch {list(patch)}: the networks need multiples of {divisor}; nearest {', '.join(near)}"
+                f"--data.patch {list(patch)}: the networks need multiples of {shown}; nearest {', '.join(near)}"
             )
+
+    def _divisor(self, name: str) -> int:
+        """What all players' sizes must be divisible by; the depth's is that of the plane unless a player says it."""
+        own = (getattr(player, name, getattr(player, "divisor", 1)) for player in self.players.values())
+        return math.lcm(*map(int, own))
 
     def metric_names(self, stage: str = "val") -> list[str]:
         """Everything that validation logs, known before the first epoch."""
@@ -275,12 +290,22 @@ class AdversarialSegmentation(L.LightningModule):
         """Logits (C, D, H, W) of one prepared volume (M, D, H, W).
 
         Args:
-            image: Zeros for the modalities that are not there.
-            present: (M,) bool, which are; default all.
+            image: What it holds of modalities that are not there does not matter.
+            present: (M,) bool, which are there; default all.
         """
         present = torch.ones(len(image), dtype=torch.bool) if present is None else present
+        network = informed_on_volumes(self.scored, present, self.presence)
+        if self.patch is not None and len(self.patch) == 3:
+            return window_logits(
+                network,
+                image.to(self._input_dtype),
+                patch=self.patch,
+                windows=self.windows,
+                activation=self.scheme.activation,
+                background=self.background,
+            )
         return predict_slices(
-            informed(self.scored, present, self.presence),
+            network,
             image,
             divisor=int(getattr(self.segmentor, "divisor", 1)),
             batch=self.slices,
@@ -350,7 +375,7 @@ class AdversarialSegmentation(L.LightningModule):
         for subset in parts:
             kept = torch.zeros_like(batch.present[0])
             kept[list(subset)] = True
-            logits = self._finite_logits(only_present(image, kept), kept, batch)
+            logits = self._finite_logits(image, kept, batch)
             self.scoring.count(row, target, logits, self.trainer.datamodule, subset=subset)  # type: ignore[attr-defined]
         self.scoring.count_again(row, whole)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from segan_pl.nets import reciprocal, segan
 from segan_pl.objectives.base import Play
 from segan_pl.objectives.reciprocal import Reciprocal
 from segan_pl.objectives.segan import SegAN
-from segan_pl.presence import informed, only_present, segmentor_channels, with_planes
+from segan_pl.presence import informed, informed_on_volumes, only_present, segmentor_channels, with_planes
 from segan_pl.system import AdversarialSegmentation
 from tests.cohort import PlainSegmentor
 from tests.contracts import descent, take_turn, tiny_batch
@@ -63,11 +64,30 @@ def test_without_planes_the_network_is_called_as_it_is() -> None:
     assert (segmentor_channels(4, "zeros"), segmentor_channels(4, "channels")) == (4, 8)
 
 
-def test_only_what_is_there_stays() -> None:
-    image = torch.randn(2, 3, 4, 5)
+@pytest.mark.parametrize("spatial", [(4, 5), (3, 4, 5)])
+def test_only_what_is_there_stays_whatever_the_rest_holds(spatial: tuple[int, ...]) -> None:
+    image = torch.randn(3, 2, *spatial)
+    image[:, 0, 0] = float("nan")
     found = only_present(image, torch.tensor([False, True]))
-    assert not found[0].any()
-    assert torch.equal(found[1], image[1])
+    assert not found[:, 0].any()
+    assert torch.equal(found[:, 1], image[:, 1])
+
+
+def test_a_whole_case_costs_nothing_more() -> None:
+    network = PlainSegmentor(2, 1)
+    assert informed_on_volumes(network, torch.tensor([True, True]), "zeros") is network
+
+
+@pytest.mark.parametrize("presence", ["zeros", "channels"])
+def test_an_absent_modality_is_zeros_to_the_border_where_padding_is_not(presence: Any) -> None:
+    told = system(presence=presence, slices=4).eval()
+    seen = inputs(told.segmentor)
+    told._trainer = SimpleNamespace(datamodule=SimpleNamespace(preparation=SimpleNamespace(background=-1.0)))  # type: ignore[assignment]
+    told.forward(torch.rand(2, 3, 20, 30), torch.tensor([False, True]))
+    (part,) = seen
+    assert part.shape[-2:] == (32, 32)
+    assert not part[:, 0].any()
+    assert (part[:, 1, 20:] == -1).all()
 
 
 @pytest.mark.parametrize("update", ["alternating", "simultaneous"])

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jsonargparse.typing import PositiveInt
+from numpy.typing import NDArray
 
 from segan_pl.checkpoint_file import read_checkpoint
 from segan_pl.checkpoint_format import KEY
+from segan_pl.data.case_pool import cores, over_cases
 from segan_pl.data.checks import labels_of
 from segan_pl.data.cohort import native_convention
-from segan_pl.data.io import read_volume, same_grid
-from segan_pl.data.labels import label_scheme
+from segan_pl.data.io import Volume, read_volume, same_grid
+from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.layouts import find_data_set
+from segan_pl.data.progress import shown
 from segan_pl.data.splits import Split
 from segan_pl.data.volume import Case, CaseError
 from segan_pl.errors import UsageError
 from segan_pl.evaluation.evaluating_files import PREDICTION, with_predictions
-from segan_pl.inference.choosing import Pair, choose, write_companion
+from segan_pl.inference.choosing import Pair, Steps, choose, dices_of, digest, mean_dice, write_companion
+from segan_pl.inference.native_labels import in_convention
+from segan_pl.inference.output_folder import IDENTITY, read_identity
 from segan_pl.inference.postprocessing import Step
 from segan_pl.parsing import OneLineErrors
 
@@ -39,6 +46,7 @@ class PostprocessOptions:
             below 0.05, 0.2 and 0.5 ml.
         layout: How the data set is laid out, or "auto".
         native_labels: What its labels mean, or "auto".
+        workers: Processes; default all cores.
     """
 
     ckpt_path: str
@@ -47,6 +55,7 @@ class PostprocessOptions:
     candidates: list[str] = field(default_factory=list)
     layout: str = "auto"
     native_labels: str = "auto"
+    workers: PositiveInt | None = None
 
 
 def main(arguments: list[str]) -> int:
@@ -62,21 +71,34 @@ def main(arguments: list[str]) -> int:
         raise UsageError(f"--ckpt_path {checkpoint}: no checkpoint of segan_pl; give one of a run's checkpoints/")
     source = find_data_set(options.ref, options.layout)
     convention = native_convention(source, options.native_labels) or ours["data"].get("native_labels")
-    scheme = label_scheme(ours["data"]["labels"], convention)
-    wanted = options.candidates or [*CANDIDATES, *(ENHANCING if scheme.target != "whole_tumour" else ())]
-    candidates = [Step.parse(text) for text in wanted]
+    scheme = label_scheme(ours["data"]["labels"], ours["data"].get("native_labels"))
+    scheme = in_convention(scheme, convention) if convention else scheme
+    folder = Path(options.pred).expanduser()
+    _require_raw(folder, checkpoint, scheme.convention.name)
+    candidates = _candidates(options, scheme)
     cases = _validation(checkpoint, source.cases)
-    pairs = list(_pairs(cases, Path(options.pred), source.root))
-    choice = choose(pairs, candidates, scheme)
+    pairs = with_predictions(cases, folder, source.root)[0]
+    if lacking := [case.name for case in pairs if PREDICTION not in case.images]:
+        raise CaseError(f"{lacking[0]}: no prediction in {folder}; predict all validation cases first")
+    choice = choose(partial(_score, pairs, scheme, options.workers or cores()), candidates)
     for steps, dice in choice.tried:
         print(f"{dice:.4f}  {' '.join(steps) or 'nothing'}")
     print(
         f"chosen: {' '.join(map(str, choice.steps)) or 'nothing'}; mean Dice {choice.before:.4f} to {choice.after:.4f}"
     )
     print("these cases chose the steps, so the gain flatters them")
-    print(f"written: {write_companion(checkpoint, choice, [pair.name for pair in pairs])}")
+    print(f"written: {write_companion(checkpoint, choice, [case.name for case in pairs])}")
     print(f"{len(cases)} given, {len(pairs)} used, 0 refused")
     return 0
+
+
+def _candidates(options: PostprocessOptions, scheme: LabelScheme) -> list[Step]:
+    """Those asked for, or ours; refused where the labels do not tell apart what they relabel."""
+    wanted = options.candidates or [*CANDIDATES, *(ENHANCING if scheme.target != "whole_tumour" else ())]
+    candidates = [Step.parse(text) for text in wanted]
+    for step in candidates:
+        step.require_tissues(scheme.convention)
+    return candidates
 
 
 def _validation(checkpoint: Path, cases: tuple[Case, ...]) -> list[Case]:
@@ -94,13 +116,56 @@ def _validation(checkpoint: Path, cases: tuple[Case, ...]) -> list[Case]:
     return found
 
 
-def _pairs(cases: list[Case], folder: Path, root: Path) -> Iterator[Pair]:
-    """Each validation case's prediction and reference."""
-    for case in with_predictions(cases, folder, root)[0]:
-        if PREDICTION not in case.images or case.mask is None:
-            raise CaseError(f"{case.name}: no prediction in {folder}; predict all validation cases first")
-        prediction, reference = read_volume(case.images[PREDICTION]), read_volume(case.mask)
-        if not same_grid(prediction, reference):
-            raise CaseError(f"{case.name}: prediction and reference lie on different grids; predict it anew")
-        voxel_ml = abs(float(np.linalg.det(reference.affine[:3, :3]))) / 1000
-        yield Pair(case.name, labels_of(prediction, case.name), labels_of(reference, case.name), voxel_ml)
+def _require_raw(folder: Path, checkpoint: Path, convention: str) -> None:
+    """Refuse predictions that this checkpoint alone did not make, or that were post-processed already."""
+    made = read_identity(folder)
+    if made is None:
+        raise UsageError(f"--pred {folder}: no {IDENTITY} in it; give a folder that `segan_pl predict` wrote")
+    remedy = f"predict anew: segan_pl predict --ckpt_path {checkpoint} --postprocess [] ..."
+    if [one.get("digest") for one in made["checkpoints"]] != [digest(checkpoint)]:
+        paths = ", ".join(str(one.get("path")) for one in made["checkpoints"])
+        raise UsageError(f"--pred {folder}: was made by {paths}, not by {checkpoint} alone; {remedy}")
+    if steps := made["settings"].get("steps"):
+        raise UsageError(f"--pred {folder}: is post-processed already ({' '.join(steps)}); {remedy}")
+    if made["native_labels"] != convention:
+        raise UsageError(
+            f"--pred {folder}: its labels are '{made['native_labels']}', those of --ref '{convention}'; say what both "
+            f"are: --native_labels, here and for predict"
+        )
+
+
+def _score(pairs: Sequence[Case], scheme: LabelScheme, workers: int, lists: Sequence[Steps]) -> list[float]:
+    """Mean Dice of each list of steps; cases are read anew each time, so that memory is for one a process."""
+    found = []
+    with shown(len(pairs), label="scoring", done="scored") as advance:
+        for case, dices in over_cases(partial(_dices, scheme, tuple(lists)), pairs, workers=workers):
+            if dices is None:
+                raise CaseError(f"{case.name}: the process that scored it was killed, perhaps for memory; --workers 1")
+            found.append(dices)
+            advance()
+    return mean_dice(found)
+
+
+def _dices(scheme: LabelScheme, lists: Sequence[Steps], case: Case) -> list[list[float]]:
+    return dices_of(_pair(case, scheme), lists, scheme)
+
+
+def _pair(case: Case, scheme: LabelScheme) -> Pair:
+    """A validation case's prediction and reference.
+
+    Raises:
+        CaseError: A file cannot be read, the grids differ, or one holds a label that the scheme does not know.
+    """
+    assert case.mask is not None  # validation cases are those with a mask
+    prediction, reference = read_volume(case.images[PREDICTION]), read_volume(case.mask)
+    if not same_grid(prediction, reference):
+        raise CaseError(f"{case.name}: prediction and reference lie on different grids; predict it anew")
+    voxel_ml = abs(float(np.linalg.det(reference.affine[:3, :3]))) / 1000
+    labels = (_labels(prediction, f"{case.name}, {PREDICTION}", scheme), _labels(reference, case.name, scheme))
+    return Pair(*labels, voxel_ml)
+
+
+def _labels(volume: Volume, case: str, scheme: LabelScheme) -> NDArray[np.uint8]:
+    label = labels_of(volume, case)
+    scheme.require_known(np.flatnonzero(np.bincount(label.ravel())).tolist(), case)
+    return label

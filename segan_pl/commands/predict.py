@@ -15,12 +15,13 @@ from segan_pl.data.layouts import DataSet, find_data_set
 from segan_pl.data.progress import shown
 from segan_pl.errors import UsageError
 from segan_pl.inference.choosing import chosen_steps
+from segan_pl.inference.input_case import output_name
 from segan_pl.inference.native_labels import convention_for
 from segan_pl.inference.output_folder import OutputFolder, targets
 from segan_pl.inference.postprocessing import Step
-from segan_pl.inference.predicting import Combine, Predictor, Settings, output_name
+from segan_pl.inference.predicting import Combine, Predictor, Settings
 from segan_pl.inference.trained import Precision, load_segmentor
-from segan_pl.inference.volumes import Blend, Windows
+from segan_pl.inference.windows import Blend, Windows
 from segan_pl.parsing import OneLineErrors
 
 
@@ -177,7 +178,9 @@ def _prepare(options: PredictOptions) -> tuple[Predictor, DataSet]:
         scheme = segmentors[0].scheme
         asked, theirs = convention_for(scheme, asked), asked
         if asked == scheme.convention.name != theirs:
-            print(f"note: labels are written as '{asked}': '{theirs}' does not know all of {', '.join(scheme.channels)}")
+            print(
+                f"note: labels are written as '{asked}': '{theirs}' does not know all of {', '.join(scheme.channels)}"
+            )
     return Predictor(segmentors, settings, convention=asked), source
 
 
@@ -200,9 +203,8 @@ def _part(text: str) -> tuple[int, None, int]:
 
 
 def _identity(predictor: Predictor, source: DataSet, options: PredictOptions) -> dict[str, Any]:
-    """What makes two predictions of a case the same; not which cases are refused (missing, nonfinite)."""
-    settings = asdict(predictor.settings)
-    del settings["missing"], settings["nonfinite"]
+    """What makes two predictions of a case the same, and which cases were refused."""
+    settings = {**asdict(predictor.settings), "missing": predictor.missing}
     return {
         "checkpoints": [{"path": str(s.source), "digest": s.digest} for s in predictor.segmentors],
         "input": str(source.root.resolve()),

@@ -43,6 +43,7 @@ class ScoredRun:
         config: The run's config.yaml, or empty.
         policy: Name of the policy for empty masks, or None where nothing says it.
         definitions: How the numbers are meant, as summary.json says beside an evaluation, or empty.
+        split: The run's split.json, part to cases, or empty.
     """
 
     table: Table
@@ -51,6 +52,7 @@ class ScoredRun:
     config: Mapping[str, Any] = field(default_factory=dict)
     policy: str | None = None
     definitions: Mapping[str, Any] = field(default_factory=dict)
+    split: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -66,6 +68,18 @@ class ScoredRun:
     def metrics(self) -> tuple[str, ...]:
         """Columns that can be compared, in the file's order."""
         return tuple(next(iter(self.rows.values())).values)
+
+    def seen(self) -> str | None:
+        """How many of the cases the run had seen in training, in words; None where it is not known or is none.
+
+        Of a validation's cases it is always so, and said elsewhere.
+        """
+        if self.table.kind == "validation":
+            return None
+        said = {"train": "trained the network", "val": "chose its checkpoint"}
+        counts = {part: len(set(self.cases) & set(self.split.get(part) or ())) for part in said}
+        parts = [f"{count} {said[part]}" for part, count in counts.items() if count]
+        return f"of these {len(self.cases)} cases {' and '.join(parts)}: the scores flatter it" if parts else None
 
     def definition(self, metric: str) -> str | None:
         """Which of several definitions a metric has here; None where it has but one, or nothing says which."""
@@ -119,7 +133,8 @@ def read_run(path: Path) -> ScoredRun:
     config, evaluated = yaml_file(home / "config.yaml"), table.path.parent.name != "scores"
     summary = json_file(table.path.with_name("summary.json")) if evaluated else {}
     policy = raw[0].get("policy") or _policy(summary) or (None if evaluated else _configured(config))
-    return ScoredRun(table, rows, patients, config, policy, mapping(summary.get("definitions")))
+    definitions, split = mapping(summary.get("definitions")), json_file(home / "split.json")
+    return ScoredRun(table, rows, patients, config, policy, definitions, split)
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

@@ -74,7 +74,7 @@ class Entry:
     @property
     def arrangement(self) -> Arrangement:
         """Seeds score the same cases (all have more than half of them), folds each its own, splits overlap less."""
-        if len(self.runs) == 1:
+        if len(self.runs) < 2:
             return "one run"
         if 2 * len(self._shared) > len(self.held):
             return "seeds"

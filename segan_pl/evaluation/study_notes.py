@@ -85,6 +85,7 @@ def origin_notes(
     notes, runs = [], [run for entry in entries for run in entry.runs]
     if any(run.table.kind == "validation" for run in runs):
         notes.append(Note("validation scores chose their own checkpoints and flatter every run; prefer test cases"))
+    notes += [Note(f"{e.name}: {seen} ({run.table.path})") for e in entries for run in e.runs if (seen := run.seen())]
     policies = {entry.name: sorted({str(run.policy) for run in entry.runs if run.policy}) for entry in entries}
     if len({policy for found in policies.values() for policy in found}) > 1:
         keys = {(region, case) for region in regions for case in used}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from segan_pl.evaluation.comparing import Comparison, compare
+from segan_pl.evaluation.statistics import LEAST
 from segan_pl.experiments.paper_plan import SOURCE, PaperStudy
 from segan_pl.experiments.results import DATA_SETS, Result
 
@@ -57,15 +58,18 @@ class Finding:
         if self.comparison is None:
             return f"{self.claim.text}: {self.verdict}{printed}"
         found, seeds = self.comparison, len(self.by_seed)
-        interval = (
-            f"95 % interval {found.interval[0]:+.3f} to {found.interval[1]:+.3f}" if found.interval else found.notes[0]
-        )
         values = list(self.by_seed.values())
         spread = f"{seeds} seeds, {min(values):+.3f} to {max(values):+.3f}" if seeds > 1 else "1 seed"
         return (
-            f"{self.claim.text}: {self.verdict}; Dice {found.difference:+.3f}, {interval}, n = {found.patients} "
-            f"patients, {spread}{printed}"
+            f"{self.claim.text}: {self.verdict}; Dice {found.difference:+.3f}, {_interval(found)}, n = "
+            f"{found.patients}, {spread}{printed}"
         )
+
+
+def _interval(found: Comparison) -> str:
+    if found.interval:
+        return f"95 % interval {found.interval[0]:+.3f} to {found.interval[1]:+.3f}"
+    return f"no interval (fewer than {LEAST} patients)" if found.patients < LEAST else "no patient differs"
 
 
 def claims(study: PaperStudy) -> list[Claim]:

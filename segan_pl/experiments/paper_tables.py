@@ -65,7 +65,7 @@ class Page:
         ]
         if study.whole != PAPERS_MODALITIES and any(one in study.tables for one in ("I", "II")):
             lasting.append(f"All modalities are {len(study.modalities)} here, four in the paper.")
-        return [*lasting, "The paper's numbers are of other data (BraTS 2015 and 2019), never of these.", *self.notes]
+        return [*lasting, "The paper's numbers are of other data (BraTS 2015 and 2019), never of these."]
 
 
 def write(page: Page, directory: Path) -> list[Path]:
@@ -84,20 +84,20 @@ def write(page: Page, directory: Path) -> list[Path]:
 
 
 def rows(page: Page) -> list[dict[str, object]]:
-    """Exact numbers, one row a cell and metric; empty where there is none."""
+    """Numbers to six decimals, as in the score tables; one row a cell and metric, empty where there is none."""
     return [_row(one, metric) for one in page.results for metric in METRICS]
 
 
 def _row(result: Result, metric: str) -> dict[str, object]:
     cell, mean = result.cell, result.means.get(metric, Mean(math.nan, None, 0, 0))
-    low, high = mean.interval or ("", "")
+    low, high = (round(end, 6) for end in mean.interval) if mean.interval else ("", "")
     spread = result.spread if metric == "dice" else None
     return {
         **{"table": cell.table, "model": cell.model, "trained_on": cell.trained_on, "tested_on": cell.tested_on},
         **{"fine_tuning": cell.way, "region": result.region, "metric": metric},
-        **{"mean": "" if math.isnan(mean.value) else mean.value, "low": low, "high": high},
+        **{"mean": "" if math.isnan(mean.value) else round(mean.value, 6), "low": low, "high": high},
         **{"cases": mean.cases, "patients": mean.patients, "seeds": len(result.finished), "asked": len(result.states)},
-        **{"sd_of_seeds": spread.sd if spread else "", "state": result.state},
+        **{"sd_of_seeds": round(spread.sd, 6) if spread else "", "state": result.state},
         **{name.lower(): result.published.get((name, metric), "") for name in DATA_SETS},
         "trials": " ".join(cell.trials.values()),
     }
@@ -109,6 +109,8 @@ def _row(result: Result, metric: str) -> dict[str, object]:
 def markdown(page: Page) -> str:
     """The whole report."""
     out = [f"# SegAN-CAT's experiments with {page.study.base}", "", *page.facts, ""]
+    if page.notes:
+        out += [*(f"- {note}" for note in page.notes), ""]
     if page.findings:
         out += ["## Findings", "", *(_item(line) for line in lines(page.findings)), ""]
     for table in page.study.tables:
@@ -142,10 +144,18 @@ def table_text(page: Page, table: Table) -> tuple[list[str], list[list[str]]]:
 
 def _line(result: Result) -> list[str]:
     dice = result.means.get("dice")
-    numbers = [mean_text(result.means[metric]) if metric in result.means else result.state for metric in METRICS]
+    numbers = [_number(result, metric) for metric in METRICS]
     count = str(dice.patients) if dice else ""
     state = f"{result.state}, SD of seeds {result.spread.sd:.3f}" if result.spread else result.state
     return [label(result), *numbers, count, state]
+
+
+def _number(result: Result, metric: str) -> str:
+    """A mean, with its n where cases lack this metric only (precision of an empty prediction)."""
+    if metric not in result.means:
+        return result.state
+    mean, dice = result.means[metric], result.means["dice"]
+    return mean_text(mean) + (f", n {mean.patients}" if mean.cases < dice.cases and mean.cases else "")
 
 
 def label(result: Result) -> str:
@@ -226,7 +236,7 @@ def figure2(page: Page) -> Figure:
 
 def as_html(page: Page, figure: Figure | None) -> str:
     """The report as one page that loads nothing."""
-    facts = "".join(f"<p>{html.text(line)}</p>\n" for line in page.facts)
+    facts = "".join(f"<p>{html.text(line)}</p>\n" for line in (*page.facts, *page.notes))
     said = "".join(f"<li>{html.text(line.strip())}</li>\n" for line in lines(page.findings))
     parts = [html.section("Findings", "findings", f"<ul>\n{said}</ul>\n") if said else ""]
     for table in page.study.tables:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,20 @@ GAIN = 1e-4  # a step must raise the mean Dice by more than this to be kept
 SUFFIX = ".postprocess.json"
 
 
+Steps = tuple[Step, ...]
+Score = Callable[[Sequence[Steps]], Sequence[float]]
+
+
 @dataclass(frozen=True)
 class Pair:
     """One validation case.
 
     Attributes:
-        name: The case's name.
         prediction: (D, H, W) uint8 native labels.
         reference: The same.
         voxel_ml: Volume of a voxel.
     """
 
-    name: str
     prediction: NDArray[np.uint8]
     reference: NDArray[np.uint8]
     voxel_ml: float
@@ -57,26 +60,21 @@ class Choice:
     tried: tuple[tuple[tuple[str, ...], float], ...]
 
 
-def choose(pairs: Sequence[Pair], candidates: Sequence[Step], scheme: LabelScheme) -> Choice:
+def choose(score: Score, candidates: Sequence[Step]) -> Choice:
     """Add the candidate that raises the mean Dice most, again and again, until none does by more than GAIN.
 
-    Of steps with one name at most one is kept. Both masks empty score 1, since a step may be there to empty one.
+    Of steps with one name at most one is kept.
 
     Args:
-        pairs: Validation cases; at least one.
+        score: Lists of steps to the mean Dice over cases and regions of each.
         candidates: Tried on top of what is kept, in this order.
-        scheme: Says which regions are scored.
-
-    Raises:
-        CaseError: There is no case.
     """
-    if not pairs:
-        raise CaseError("no validation case with a prediction; predict the validation cases first")
-    kept: tuple[Step, ...] = ()
-    before = best = mean_dice(pairs, kept, scheme)
+    kept: Steps = ()
+    before = best = score([kept])[0]
     tried: list[tuple[tuple[str, ...], float]] = [((), before)]
     while left := [step for step in candidates if step.name not in {one.name for one in kept}]:
-        scored = [(mean_dice(pairs, (*kept, step), scheme), (*kept, step)) for step in left]
+        longer = [(*kept, step) for step in left]
+        scored = list(zip(score(longer), longer, strict=True))
         tried += [(tuple(map(str, steps)), dice) for dice, steps in scored]
         dice, steps = max(scored, key=lambda pair: pair[0])  # the first of equals
         if dice <= best + GAIN:
@@ -85,15 +83,44 @@ def choose(pairs: Sequence[Pair], candidates: Sequence[Step], scheme: LabelSchem
     return Choice(kept, before, best, tuple(tried))
 
 
-def mean_dice(pairs: Sequence[Pair], steps: Sequence[Step], scheme: LabelScheme) -> float:
-    """Mean over cases and scored regions."""
-    regions = [scheme.channels.index(region) for region in scheme.foreground]
-    found = []
-    for pair in pairs:
-        label = postprocess(pair.prediction, steps, convention=scheme.convention, voxel_ml=pair.voxel_ml)
-        prediction, reference = scheme.encode(label)[regions], scheme.encode(pair.reference)[regions]
-        found += [_dice(p > 0, r > 0) for p, r in zip(prediction, reference, strict=True)]
-    return math.fsum(found) / len(found)
+def mean_dice(dices: Iterable[Sequence[Sequence[float]]]) -> list[float]:
+    """What `dices_of` gave for each case, in any order, to the mean over cases and regions, one a list of steps.
+
+    Raises:
+        CaseError: There is no case.
+    """
+    cases = list(dices)
+    if not cases:
+        raise CaseError("no validation case with a prediction; predict the validation cases first")
+    return [math.fsum(chain(*one)) / sum(map(len, one)) for one in zip(*cases, strict=True)]
+
+
+def dices_of(pair: Pair, lists: Sequence[Steps], scheme: LabelScheme) -> list[list[float]]:
+    """Dice of each scored region after each list of steps; what several lists begin with is done once.
+
+    Both masks empty score 1, since a step may be there to empty one.
+    """
+    done: dict[Steps, NDArray[np.uint8]] = {(): pair.prediction}
+    for steps in lists:
+        for end in range(1, len(steps) + 1):
+            if steps[:end] not in done:
+                last, before = steps[end - 1 : end], done[steps[: end - 1]]
+                done[steps[:end]] = postprocess(before, last, convention=scheme.convention, voxel_ml=pair.voxel_ml)
+    return [_dices(done[steps], pair.reference, scheme) for steps in lists]
+
+
+def _dices(prediction: NDArray[np.uint8], reference: NDArray[np.uint8], scheme: LabelScheme) -> list[float]:
+    """One a scored region, from the counts of each pair of labels."""
+    inside = (prediction > 0) | (reference > 0)
+    joint = np.bincount(prediction[inside].astype(np.uint16) << 8 | reference[inside], minlength=1 << 16)
+    joint = joint.reshape(256, 256)
+    table = scheme.table().astype(bool)
+    rows = [table[scheme.channels.index(region)] for region in scheme.foreground]
+    return [_dice(int(joint[row].sum()) + int(joint[:, row].sum()), int(joint[row][:, row].sum())) for row in rows]
+
+
+def _dice(total: int, both: int) -> float:
+    return 2 * both / total if total else 1.0
 
 
 def companion(checkpoint: Path) -> Path:
@@ -152,8 +179,3 @@ def chosen_steps(checkpoints: Sequence[Path | str]) -> tuple[Step, ...]:
 def digest(checkpoint: Path) -> str:
     """Of the file's bytes."""
     return hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest()
-
-
-def _dice(prediction: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
-    total = int(prediction.sum()) + int(reference.sum())
-    return 2 * int((prediction & reference).sum()) / total if total else 1.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from segan_pl.data.labels import Convention, LabelScheme, label_convention, label_scheme
 from segan_pl.data.volume import CaseError
 from segan_pl.errors import UsageError
+from segan_pl.inference.trained import TrainedSegmentor
 
 
 def in_convention(scheme: LabelScheme, convention: str) -> LabelScheme:
@@ -29,6 +31,26 @@ def in_convention(scheme: LabelScheme, convention: str) -> LabelScheme:
         members=tuple(other.members[row] for row in rows),
         export=tuple(other.export[row] for row in rows),
     )
+
+
+def one_scheme(segmentors: Sequence[TrainedSegmentor], convention: str | None) -> LabelScheme:
+    """The label scheme that all segmentors share, in the native labels asked for.
+
+    Raises:
+        UsageError: There is no segmentor, they predict different channels, or as `in_convention`.
+    """
+    if not segmentors:
+        raise UsageError("no checkpoint given; expected --ckpt_path")
+    first = segmentors[0]
+    for other in segmentors[1:]:
+        if (other.scheme.target, other.scheme.channels) != (first.scheme.target, first.scheme.channels):
+            raise UsageError(
+                f"{other.source}: predicts {', '.join(other.scheme.channels)}, {first.source} predicts "
+                f"{', '.join(first.scheme.channels)}; give checkpoints of one label scheme"
+            )
+    if convention is None or convention == first.scheme.convention.name:
+        return first.scheme
+    return in_convention(first.scheme, convention)
 
 
 def convention_for(scheme: LabelScheme, theirs: str) -> str:

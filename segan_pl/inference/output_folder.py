@@ -15,6 +15,7 @@ from segan_pl.errors import UsageError
 from segan_pl.files import write_whole
 
 IDENTITY = "predict.json"
+REFUSING = ("missing", "nonfinite")  # settings
 ROWS = "predictions"
 
 
@@ -172,10 +173,16 @@ def read_identity(folder: Path) -> dict[str, Any] | None:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In which points two identities differ; a copy of a checkpoint is the same checkpoint."""
+    """In which points two identities differ.
+
+    A copy of a checkpoint is the same checkpoint, and which cases were refused changes no file that is there.
+    """
     first, second = (json.loads(json.dumps(identity)) for identity in (before, now))
     for one in (*first["checkpoints"], *second["checkpoints"]):
         one.pop("path", None)
+    for identity in (first, second):
+        for name in REFUSING:
+            identity.get("settings", {}).pop(name, None)
     return [key for key in second if first.get(key) != second[key]]
 
 

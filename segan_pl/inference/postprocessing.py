@@ -70,8 +70,20 @@ def postprocess(
     """
     for step in steps:
         step.require_tissues(convention)
-        label = STEPS[step.name](label, step.volume_ml, convention, voxel_ml)
-    return label
+    if not steps or not label.any():
+        return label
+    box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in _occupied(label))
+    mended = label[box]  # no step leaves the box of what is labelled
+    for step in steps:
+        mended = STEPS[step.name](mended, step.volume_ml, convention, voxel_ml)
+    out = np.zeros_like(label)
+    out[box] = mended
+    return out
+
+
+def _occupied(label: NDArray[np.uint8]) -> list[NDArray[np.intp]]:
+    """Indices with a label, one array an axis."""
+    return [np.flatnonzero(label.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
 
 
 def small_components(label: NDArray[np.uint8], volume_ml: float, _: Convention, voxel_ml: float) -> NDArray[np.uint8]:

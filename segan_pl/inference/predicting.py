@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segan_pl.data.io import read_grid, same_affine, write_like, write_volume
-from segan_pl.data.labels import LabelScheme
 from segan_pl.data.preparation import Preparation, Prepared, prepare
 from segan_pl.data.volume import Case, CaseError, Geometry
 from segan_pl.errors import UsageError
 from segan_pl.inference.choosing import chosen_steps
-from segan_pl.inference.native_labels import in_convention
+from segan_pl.inference.input_case import case_of, image_of, require_one_grid
+from segan_pl.inference.native_labels import one_scheme
 from segan_pl.inference.postprocessing import Step, postprocess
 from segan_pl.inference.trained import Precision, TrainedSegmentor, load_segmentor
 from segan_pl.inference.volumes import Windows, decide, probabilities, vote
-from segan_pl.presence import only_present
 
 Combine = Literal["mean", "vote"]
 NO_MEMORY = ("DefaultCPUAllocator", "out of memory")  # torch says so on the CPU in a bare RuntimeError
@@ -98,7 +97,7 @@ class Predictor:
     ) -> None:
         self.segmentors = list(segmentors)
         self.settings = settings or Settings()
-        self.scheme = _one_scheme(self.segmentors, convention)
+        self.scheme = one_scheme(self.segmentors, convention)
         for step in self.settings.steps:
             step.require_tissues(self.scheme.convention)
         copes = all(segmentor.copes for segmentor in self.segmentors)
@@ -147,12 +146,12 @@ class Predictor:
         Raises:
             CaseError: A modality is missing or a file cannot be used.
         """
-        case = images if isinstance(images, Case) else _case(images)
+        case = images if isinstance(images, Case) else case_of(images)
         return self.segment(self.read(case), probability=probability)
 
     def image_of(self, case: Case) -> Path | None:
         """The file whose grid and header its segmentation gets: the first of a case that a network takes."""
-        return _image_of(case, self.modalities)
+        return image_of(case, self.modalities)
 
     def read(self, case: Case) -> list[Prepared]:
         """A case prepared once for each preparation and set of modalities; needs no network.
@@ -165,7 +164,7 @@ class Predictor:
             key = (segmentor.preparation, segmentor.modalities)
             if key not in done:
                 done[key] = self._prepared(case, *key)
-        _require_one_grid(case.name, done)
+        require_one_grid(case.name, done)
         return [done[segmentor.preparation, segmentor.modalities] for segmentor in self.segmentors]
 
     def segment(self, prepared: Sequence[Prepared], *, probability: bool = False) -> Prediction:
@@ -196,10 +195,7 @@ class Predictor:
         there = (True,) * len(image) if present is None else tuple(map(bool, present))
         if len(there) != len(image) or not any(there):
             raise ValueError(f"present {present}; expected {len(image)} of true or false, at least one true")
-        shown = torch.as_tensor(image)
-        if not all(there):
-            shown = only_present(shown, torch.tensor(there))
-        return self._probabilities(segmentor, shown, there).cpu().numpy()
+        return self._probabilities(segmentor, torch.as_tensor(image), there).cpu().numpy()
 
     def save(self, prediction: Prediction, path: Path | str, *, like: Path | str | None = None) -> None:
         """Write the labels; `like` gives header and grid to the byte, without it a plain NIfTI header is made.
@@ -310,55 +306,6 @@ class Predictor:
         return Prediction(label, kept, self.scheme.channels, affine, tuple(notes))
 
 
-def output_name(case: Case, modalities: Sequence[str]) -> str:
-    """What a case's segmentation is called: as its data set asks, else its name; MetaImage stays MetaImage."""
-    if case.output:
-        return case.output
-    image = _image_of(case, modalities)
-    return f"{case.name}{'.mha' if image is not None and image.suffix.lower() in ('.mha', '.mhd') else '.nii.gz'}"
-
-
-def _image_of(case: Case, modalities: Sequence[str]) -> Path | None:
-    """The first image that is read; None where none is."""
-    return next((case.images[modality] for modality in modalities if modality in case.images), None)
-
-
 def _blank(image: NDArray[np.float16], background: float) -> bool:
     """Whether nothing but background was prepared."""
     return not image.any() or (background != 0 and bool(np.isin(image, (0, background)).all()))
-
-
-def _require_one_grid(case: str, prepared: Mapping[tuple[Preparation, tuple[str, ...]], Prepared]) -> None:
-    """Refuse voters that look at different places."""
-    first, *others = ((modalities, one.geometry) for (_, modalities), one in prepared.items())
-    for modalities, geometry in others:
-        same = same_affine(np.array(geometry.affine), np.array(first[1].affine))
-        if geometry.native != first[1].native or not same:
-            raise CaseError(
-                f"{case}: {', '.join(modalities)} and {', '.join(first[0])} lie on different grids, expected one; "
-                f"resample them, or leave a checkpoint out"
-            )
-
-
-def _case(images: Mapping[str, Path | str]) -> Case:
-    if not images:
-        raise CaseError("no image given; expected modality: file, e.g. {'flair': 'a_flair.nii.gz'}")
-    files = {modality: Path(path) for modality, path in images.items()}
-    name = next(iter(files.values())).name.split(".")[0]
-    return Case(name, name, files)
-
-
-def _one_scheme(segmentors: Sequence[TrainedSegmentor], convention: str | None) -> LabelScheme:
-    """The label scheme that all segmentors share, in the native labels asked for."""
-    if not segmentors:
-        raise UsageError("no checkpoint given; expected --ckpt_path")
-    first = segmentors[0]
-    for other in segmentors[1:]:
-        if (other.scheme.target, other.scheme.channels) != (first.scheme.target, first.scheme.channels):
-            raise UsageError(
-                f"{other.source}: predicts {', '.join(other.scheme.channels)}, {first.source} predicts "
-                f"{', '.join(first.scheme.channels)}; give checkpoints of one label scheme"
-            )
-    if convention is None or convention == first.scheme.convention.name:
-        return first.scheme
-    return in_convention(first.scheme, convention)

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from segan_pl.checkpoint_format import FORMAT, KEY
 from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.preparation import Preparation
 from segan_pl.errors import UsageError
+from segan_pl.inference.windows import Windows
 from segan_pl.presence import Presence, require_presence, segmentor_channels
 
 NETWORKS = ("segan_pl.nets.", "monai.networks.nets.")
@@ -43,6 +44,7 @@ class TrainedSegmentor:
         source: The checkpoint.
         digest: Of the checkpoint's bytes.
         presence: What the network is told of modalities that are not there.
+        windows: How a 3-D network walked over a volume in validation.
         copes: Whether it was trained with modalities missing, so that cases may lack some.
     """
 
@@ -57,6 +59,7 @@ class TrainedSegmentor:
     source: Path
     digest: str
     presence: Presence = "zeros"
+    windows: Windows = field(default_factory=Windows)
     copes: bool = False
 
     @property
@@ -113,6 +116,7 @@ def load_segmentor(
         source=source,
         digest=hashlib.blake2b(source.read_bytes(), digest_size=16).hexdigest(),
         presence=presence,
+        windows=_windows(model.get("windows"), source),
         copes=_copes(settings.get("data") or {}),
     )
 
@@ -125,6 +129,14 @@ def _presence(model: Mapping[str, Any], source: Path) -> Presence:
     except ValueError as error:
         raise CheckpointError(f"{source}: {error}; was it written by a later version?") from error
     return presence
+
+
+def _windows(fields: Mapping[str, Any] | None, source: Path) -> Windows:
+    """The run's windows; the usual ones of a run that says nothing."""
+    try:
+        return Windows(**{key: tuple(v) if isinstance(v, list) else v for key, v in (fields or {}).items()})  # type: ignore[arg-type]
+    except TypeError as error:
+        raise CheckpointError(f"{source}: its windows {dict(fields or {})} are not known here: {error}") from error
 
 
 def _copes(data: Mapping[str, Any]) -> bool:

@@ -3,61 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from segan_pl.errors import UsageError
 from segan_pl.inference.slices import predict_slices
 from segan_pl.inference.trained import TrainedSegmentor
+from segan_pl.inference.windows import Windows, window_probabilities
 from segan_pl.losses.activation import activate
-from segan_pl.presence import Network, informed
-
-Blend = Literal["gaussian", "constant"]
-Average = Literal["logits", "probabilities"]
-
-
-@dataclass(frozen=True)
-class Windows:
-    """How a 3-D network walks over a volume.
-
-    Attributes:
-        overlap: Share of a window that the next one covers too, from 0 and below 1.
-        blend: Weights inside a window: "gaussian" trusts its middle more, "constant" does not.
-        batch: Windows a forward pass.
-        step: Voxels from a window to the next along (D, H, W), instead of the overlap; AlbuNet's are (24, 32, 32), and
-            (1, 32, 32) in 2-D.
-        average: What is averaged where windows overlap: "probabilities" (AlbuNet's paper), or "logits" (AlbuNet's code,
-            which sums them and takes the largest).
-    """
-
-    overlap: float = 0.5
-    blend: Blend = "gaussian"
-    batch: int = 1
-    step: tuple[int, ...] | None = None
-    average: Average = "logits"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.overlap < 1:
-            raise UsageError(f"--overlap {self.overlap}: expected a share from 0 and below 1")
-        if self.batch < 1:
-            raise UsageError(f"--window_batch {self.batch}: expected at least 1 window a forward pass")
-
-    def overlaps(self, patch: Sequence[int]) -> tuple[float, ...]:
-        """What MONAI calls overlap, one an axis of the patch.
-
-        Raises:
-            UsageError: A step is below 1, or beyond the patch, or not one an axis.
-        """
-        if self.step is None:
-            return (self.overlap,) * len(patch)
-        if len(self.step) != len(patch) or not all(1 <= s <= p for s, p in zip(self.step, patch, strict=True)):
-            raise UsageError(f"the windows' step is {self.step}, expected 1 up to the patch {tuple(patch)} an axis")
-        steps = zip(self.step, patch, strict=True)
-        return tuple(max(0.0, 1 - (s + 0.5) / p) for s, p in steps)  # MONAI rounds p * (1 - overlap) down
+from segan_pl.presence import Network, informed_on_volumes
 
 
 def probabilities(
@@ -72,22 +27,22 @@ def probabilities(
 
     Args:
         segmentor: Slices go through a 2-D one, sliding windows through a 3-D one (told by its patch).
-        image: float16 or float32; zeros for the modalities that are not there.
-        present: Which of the M are; default all.
+        image: float16 or float32; what it holds of modalities that are not there does not matter.
+        present: Which of the M are there; default all.
         mirror: Axes of (D, H, W), 0 to 2, along which the image is mirrored too; the mean over all combinations.
-        windows: Of a 3-D segmentor.
+        windows: Of a 3-D segmentor; default those that it was validated with.
 
     Raises:
         UsageError: The windows' step does not fit the segmentor's patch.
     """
     image = image.to(segmentor.device)
     there = torch.tensor(present, dtype=torch.bool) if present is not None else torch.ones(len(image), dtype=torch.bool)
-    network = informed(segmentor.network, there, segmentor.presence)
+    network = informed_on_volumes(segmentor.network, there, segmentor.presence)
     total = None
     axes = [subset for size in range(len(mirror) + 1) for subset in combinations(mirror, size)]
     for subset in axes:
         flips = [axis + 1 for axis in subset]
-        part = _probability(segmentor, network, image.flip(flips) if flips else image, windows or Windows())
+        part = _probability(segmentor, network, image.flip(flips) if flips else image, windows or segmentor.windows)
         part = part.flip(flips) if flips else part
         total = part if total is None else total + part  # not in place: a window's is an inference tensor
     assert total is not None  # the empty subset is always there
@@ -99,7 +54,14 @@ def _probability(segmentor: TrainedSegmentor, network: Network, image: Tensor, w
     low = segmentor.precision != torch.float32
     with torch.inference_mode(), torch.autocast(segmentor.device.type, segmentor.precision, enabled=low):
         if len(segmentor.patch) == 3:
-            return _windows(segmentor, network, image.float(), windows)
+            return window_probabilities(
+                network,
+                image.float(),
+                patch=segmentor.patch,
+                windows=windows,
+                activation=segmentor.scheme.activation,
+                background=segmentor.preparation.background,
+            )
         logits = predict_slices(
             network,
             image,
@@ -110,23 +72,6 @@ def _probability(segmentor: TrainedSegmentor, network: Network, image: Tensor, w
             background=segmentor.preparation.background,
         )
     return activate(logits[None].float(), segmentor.scheme.activation)[0]
-
-
-def _windows(segmentor: TrainedSegmentor, network: Network, image: Tensor, windows: Windows) -> Tensor:
-    """MONAI's sliding windows; the last one of each axis is flush with the border, a small volume is padded."""
-    from monai.inferers.utils import sliding_window_inference  # heavy: only where a network is 3-D
-
-    patch, activation, early = segmentor.patch, segmentor.scheme.activation, windows.average == "probabilities"
-
-    def one(part: Tensor) -> Tensor:
-        return activate(network(part), activation) if early else network(part)
-
-    overlap, background = windows.overlaps(patch), segmentor.preparation.background
-    walked = sliding_window_inference(
-        image[None], patch, windows.batch, one, overlap=overlap, mode=windows.blend, cval=background
-    )
-    found = torch.as_tensor(walked)  # always a tensor, as the network's output is one
-    return found[0] if early else activate(found.float(), activation)[0]
 
 
 def decide(probability: Tensor, activation: str) -> Tensor:

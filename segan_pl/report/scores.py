@@ -57,8 +57,9 @@ def origin_lines(run: RunFiles) -> list[str]:
     """Where a run's scores come from, how they are defined, and what empty masks score and how often there are any."""
     scored = scores_of(run)
     chosen = " These cases chose the checkpoint, so the scores flatter it." if scored.table.kind == "validation" else ""
+    seen = f" O{found[1:]}." if (found := scored.seen()) else ""
     policy = f"; empty masks: policy {scored.policy}" if scored.policy else ""
-    where = f"{run.name}: {scored.table.path.name} ({scored.table.reason}){policy}.{chosen}{_trained_on(run)}"
+    where = f"{run.name}: {scored.table.path.name} ({scored.table.reason}){policy}.{chosen}{seen}"
     unknown = sum(case not in scored.patients for case in scored.cases)
     alone = [f"{run.name}: no table says the patient of {unknown} cases; each counts as a patient of its own."]
     return [where, *_definitions(run), *_empty_masks(run), *(alone if unknown else [])]
@@ -83,14 +84,3 @@ def _empty_masks(run: RunFiles) -> list[str]:
     kinds = ("both", "reference", "prediction")
     parts = [f"{r.upper()}: " + ", ".join(f"{found[kind]} {kind}" for kind in kinds) for r, found in counts.items()]
     return [f"{run.name}: cases whose masks are empty: {'; '.join(parts)}."] if parts else []
-
-
-def _trained_on(run: RunFiles) -> str:
-    """A warning where scored cases are the run's own training or validation cases."""
-    if scores_of(run).table.kind == "validation":
-        return ""
-    cases = set(scores_of(run).cases)
-    counts = {part: len(cases & set(run.split.get(part) or ())) for part in ("train", "val")}
-    said = {"train": "trained the network", "val": "chose its checkpoint"}
-    parts = [f"{count} {said[part]}" for part, count in counts.items() if count]
-    return f" Of these {len(cases)} cases {' and '.join(parts)}: the scores flatter it." if parts else ""

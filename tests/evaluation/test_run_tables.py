@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from segan_pl.errors import UsageError
 from segan_pl.evaluation.run_tables import find_table, holds_scores, home_of
 from segan_pl.evaluation.scored_runs import read_run
 from segan_pl.evaluation.seeds import grouping_notes, read_entries
+from segan_pl.evaluation.study import study
 from tests.evaluation.score_tables import dice_table, run_folder, write_scores
 
 
@@ -50,6 +52,18 @@ def test_an_evaluation_inside_a_run_has_the_runs_configuration_and_patients(tmp_
     folders = [str(run / "evaluation") for run in runs]
     (note,) = grouping_notes(read_entries(folders))
     assert note.endswith(f"NAME={','.join(folders)}")
+
+
+def test_an_evaluation_of_cases_that_the_run_was_trained_on_is_told(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / name, [0.5, 0.6, 0.7], config={"width": name}) for name in ("a", "b")]
+    (runs[0] / "split.json").write_text(json.dumps({"train": ["case00", "x"], "val": ["case01"]}), encoding="utf-8")
+    for run in runs:
+        dice_table(run / "evaluation" / "metrics_per_case.csv", [0.7, 0.8, 0.9])
+    said = [note.text for note in study(read_entries([str(run) for run in runs])).notes]
+    (told,) = [text for text in said if "flatter" in text]
+    assert told.startswith(
+        "a: of these 3 cases 1 trained the network and 1 chose its checkpoint: the scores flatter it ("
+    )
 
 
 def test_an_evaluation_beside_another_folders_case_table_is_not_its(tmp_path: Path) -> None:

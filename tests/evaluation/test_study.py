@@ -215,6 +215,7 @@ def test_lower_distances_are_better(tmp_path: Path) -> None:
     (line,) = study(read_entries([str(a), str(b)]), metrics=["hd95_mm"]).lines
     assert line.found.difference < 0
     assert (line.verdict, line.found.wins) == ("better", 12)
+    assert line.found.rank_biserial == -1  # of the differences, not of what is favourable
 
 
 def test_what_few_patients_cannot_show_among_many_comparisons_is_said(tmp_path: Path) -> None:

@@ -5,9 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segan_pl.data.labels import label_scheme
+from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.volume import CaseError
-from segan_pl.inference.choosing import Pair, choose, companion, mean_dice, read_companion, write_companion
+from segan_pl.inference.choosing import (
+    Pair,
+    Score,
+    choose,
+    companion,
+    dices_of,
+    mean_dice,
+    read_companion,
+    write_companion,
+)
 from segan_pl.inference.postprocessing import Step
 
 WT, REGIONS = label_scheme("whole_tumour"), label_scheme("regions")
@@ -25,13 +34,17 @@ def with_speck(label: np.ndarray) -> np.ndarray:
     return label
 
 
+def scored(pairs: list[Pair], scheme: LabelScheme) -> Score:
+    return lambda lists: mean_dice(dices_of(pair, lists, scheme) for pair in pairs)
+
+
 def steps(*texts: str) -> list[Step]:
     return [Step.parse(text) for text in texts]
 
 
 def test_a_step_that_mends_what_is_wrong_is_chosen_and_one_that_harms_is_not() -> None:
-    pairs = [Pair("a", with_speck(block()), block(), 0.001), Pair("b", block(), block(), 0.001)]
-    choice = choose(pairs, steps("small_components:1", "small_components:0.01", "fill_holes"), WT)
+    pairs = [Pair(with_speck(block()), block(), 0.001), Pair(block(), block(), 0.001)]
+    choice = choose(scored(pairs, WT), steps("small_components:1", "small_components:0.01", "fill_holes"))
     assert choice.steps == (Step("small_components", 0.01),)  # 1 ml would remove the block too
     assert choice.before == pytest.approx((2 * 75 / 152 + 1) / 2)
     assert choice.after == 1
@@ -40,7 +53,7 @@ def test_a_step_that_mends_what_is_wrong_is_chosen_and_one_that_harms_is_not() -
 
 
 def test_nothing_is_chosen_where_nothing_helps() -> None:
-    choice = choose([Pair("a", block(), block(), 0.001)], steps("small_components:0.01", "fill_holes"), WT)
+    choice = choose(scored([Pair(block(), block(), 0.001)], WT), steps("small_components:0.01", "fill_holes"))
     assert choice.steps == ()
     assert (choice.before, choice.after) == (1, 1)
 
@@ -48,7 +61,7 @@ def test_nothing_is_chosen_where_nothing_helps() -> None:
 def test_two_steps_are_added_one_after_the_other() -> None:
     holed = with_speck(block())
     holed[2, 3:6, 3:6] = 0
-    choice = choose([Pair("a", holed, block(), 0.001)], steps("small_components:0.01", "fill_holes"), WT)
+    choice = choose(scored([Pair(holed, block(), 0.001)], WT), steps("small_components:0.01", "fill_holes"))
     assert {step.name for step in choice.steps} == {"small_components", "fill_holes"}
     assert choice.steps[0].name == "fill_holes"  # it brings more
     assert choice.after == 1
@@ -57,22 +70,22 @@ def test_two_steps_are_added_one_after_the_other() -> None:
 def test_enhancing_tumour_that_is_none_scores_1_once_it_is_relabelled() -> None:
     reference, prediction = block(), block()
     reference[2, 3, 3], prediction[2, 3, 3] = 1, 4
-    pairs = [Pair("a", prediction, reference, 0.001)]
-    assert mean_dice(pairs, (), REGIONS) == pytest.approx(2 / 3)
-    choice = choose(pairs, steps("small_enhancing:0.05"), REGIONS)
+    pairs = [Pair(prediction, reference, 0.001)]
+    assert scored(pairs, REGIONS)([()])[0] == pytest.approx(2 / 3)
+    choice = choose(scored(pairs, REGIONS), steps("small_enhancing:0.05"))
     assert choice.after == 1
 
 
 def test_without_a_case_there_is_nothing_to_choose_on() -> None:
     with pytest.raises(CaseError, match="no validation case"):
-        choose([], steps("fill_holes"), WT)
+        choose(scored([], WT), steps("fill_holes"))
 
 
 def test_the_companion_is_read_as_it_was_written_and_only_for_its_checkpoint(tmp_path: Path) -> None:
     checkpoint = tmp_path / "a.ckpt"
     checkpoint.write_bytes(b"weights")
     assert read_companion(checkpoint) is None
-    choice = choose([Pair("a", with_speck(block()), block(), 0.001)], steps("small_components:0.01"), WT)
+    choice = choose(scored([Pair(with_speck(block()), block(), 0.001)], WT), steps("small_components:0.01"))
     assert write_companion(checkpoint, choice, ["a"]) == companion(checkpoint)
     assert read_companion(checkpoint) == choice.steps
     checkpoint.write_bytes(b"other weights")

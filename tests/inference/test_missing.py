@@ -23,18 +23,18 @@ from segan_pl.inference.trained import load_segmentor
 from segan_pl.inference.volumes import Windows, probabilities
 from segan_pl.nets.reciprocal import Segmentor as VolumeSegmentor
 from tests.cohort import CROP, QUIET, build_data, build_system, build_trainer
-from tests.inference.test_predicting import SEGMENTOR
 
 pytest_plugins = ["tests.cohort_fixtures"]
 pytestmark = QUIET
 
+SEGMENTOR = {"class_path": "segan_pl.nets.segan.Segmentor", "init_args": {"width": 2}}
 DROPOUT = {"augmentation": {"flip_x": 0.5, "modality_dropout": 0.25}, "missing": "refuse"}
 
 
 def train(folder: Path, cohort: Path, cache: Path, name: str, presence: str, data: dict[str, object]) -> Path:
     """A checkpoint of one epoch whose configuration says how it met missing modalities."""
     system = build_system(presence=presence)
-    model = {"segmentor": yaml.safe_load(SEGMENTOR), "presence": presence}
+    model = {"segmentor": SEGMENTOR, "presence": presence}
     system.config_text = yaml.safe_dump({"model": model, "data": data, "trainer": {"precision": 32}})
     trainer = build_trainer(folder / name)
     trainer.fit(system, build_data(cohort, cache, preparation=CROP))

@@ -70,7 +70,7 @@ def test_an_empty_segmentation_stays_empty() -> None:
     [
         ("smal_components:1", "did you mean 'small_components'"),
         ("small_components:much", "expected NAME or NAME:ml"),
-        ("small_components:-1", "at least 0 ml"),
+        ("small_components:-1", "expected a volume above 0 ml"),
     ],
 )
 def test_a_wrong_step_is_refused(text: str, message: str) -> None:

@@ -15,9 +15,10 @@ from segan_pl.checkpoint_format import KEY
 from segan_pl.data.io import read_volume, write_volume
 from segan_pl.data.layouts import find_cases
 from segan_pl.data.preparation import Preparation, prepare
-from segan_pl.data.volume import CaseError
+from segan_pl.data.volume import MODALITIES, CaseError
 from segan_pl.errors import UsageError
-from segan_pl.inference.predicting import Predictor, Settings, _blank, output_name
+from segan_pl.inference.input_case import output_name
+from segan_pl.inference.predicting import Predictor, Settings, _blank
 from segan_pl.inference.trained import load_segmentor
 from tests.cohort import QUIET, build_data, build_system, build_trainer
 
@@ -225,14 +226,14 @@ def test_checkpoints_of_different_labels_do_not_decide_together(checkpoints):
         Predictor.load(checkpoints["wt"], checkpoints["regions"])
     with pytest.raises(UsageError, match="for 1 checkpoints; expected one each"):
         Predictor.load(checkpoints["wt"], settings=Settings(weights=(1.0, 2.0)))
-    with pytest.raises(UsageError, match="brats2024: has channels wt, tc, et, rc"):
-        Predictor.load(checkpoints["regions"], convention="brats2024")
+    with pytest.raises(UsageError, match=r"binary: has channels|regions: the native labels 'binary' do not tell"):
+        Predictor.load(checkpoints["labels"], convention="binary")
 
 
 def test_the_output_is_called_as_the_data_set_asks(case, tmp_path):
     from dataclasses import replace
 
-    assert output_name(case) == f"{case.name}.nii.gz"
-    assert output_name(replace(case, output="VSD.Seg.1.mha")) == "VSD.Seg.1.mha"
-    assert output_name(replace(case, images={"t1": tmp_path / "a.mha"})) == f"{case.name}.mha"
+    assert output_name(case, MODALITIES) == f"{case.name}.nii.gz"
+    assert output_name(replace(case, output="VSD.Seg.1.mha"), MODALITIES) == "VSD.Seg.1.mha"
+    assert output_name(replace(case, images={"t1": tmp_path / "a.mha"}), MODALITIES) == f"{case.name}.mha"
     shutil.rmtree(tmp_path)

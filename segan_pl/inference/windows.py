@@ -1,0 +1,123 @@
+"""How a 3-D network walks over a whole volume, in validation and in prediction alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from segan_pl.errors import UsageError
+from segan_pl.losses.activation import Activation, activate
+from segan_pl.presence import Network
+
+Blend = Literal["gaussian", "constant"]
+Average = Literal["logits", "probabilities"]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a 3-D network walks over a volume.
+
+    Attributes:
+        overlap: Share of a window that the next one covers too, from 0 and below 1.
+        blend: Weights inside a window: "gaussian" trusts its middle more, "constant" does not.
+        batch: Windows a forward pass.
+        step: Voxels from a window to the next along (D, H, W), instead of the overlap; AlbuNet's are (24, 32, 32), and
+            (1, 32, 32) in 2-D.
+        average: What is averaged where windows overlap: "probabilities" (AlbuNet's paper), or "logits" (AlbuNet's code,
+            which sums them and takes the largest).
+    """
+
+    overlap: float = 0.5
+    blend: Blend = "gaussian"
+    batch: int = 1
+    step: tuple[int, ...] | None = None
+    average: Average = "logits"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise UsageError(f"--overlap {self.overlap}: expected a share from 0 and below 1")
+        if self.batch < 1:
+            raise UsageError(f"--window_batch {self.batch}: expected at least 1 window a forward pass")
+
+    def overlaps(self, patch: Sequence[int]) -> tuple[float, ...]:
+        """What MONAI calls overlap, one an axis of the patch.
+
+        Raises:
+            UsageError: A step is below 1, or beyond the patch, or not one an axis.
+        """
+        if self.step is None:
+            return (self.overlap,) * len(patch)
+        if len(self.step) != len(patch) or not all(1 <= s <= p for s, p in zip(self.step, patch, strict=True)):
+            raise UsageError(f"the windows' step is {self.step}, expected 1 up to the patch {tuple(patch)} an axis")
+        steps = zip(self.step, patch, strict=True)
+        return tuple(max(0.0, 1 - (s + 0.5) / p) for s, p in steps)  # MONAI rounds p * (1 - overlap) down
+
+
+def window_probabilities(
+    network: Network,
+    image: Tensor,
+    *,
+    patch: Sequence[int],
+    windows: Windows,
+    activation: Activation,
+    background: float = 0.0,
+) -> Tensor:
+    """(M, D, H, W) float32 to (C, D, H, W) float32 probabilities, by MONAI's sliding windows.
+
+    The last window of each axis stands flush with the border; a volume smaller than the patch is padded.
+
+    Args:
+        network: (B, M, *patch) to (B, C, *patch).
+        image: A prepared volume.
+        patch: Size of a window.
+        windows: How they lie, and what is averaged.
+        activation: Of the label scheme.
+        background: What is padded with, the prepared value of padding.
+
+    Raises:
+        UsageError: The windows' step does not fit the patch.
+    """
+    found = _walked(network, image, patch, windows, activation, background)
+    return found if windows.average == "probabilities" else activate(found[None], activation)[0]
+
+
+def window_logits(
+    network: Network,
+    image: Tensor,
+    *,
+    patch: Sequence[int],
+    windows: Windows,
+    activation: Activation,
+    background: float = 0.0,
+) -> Tensor:
+    """As `window_probabilities`, but what the activation makes these of: averaged logits, or the mean's log odds."""
+    found = _walked(network, image, patch, windows, activation, background)
+    if windows.average == "logits":
+        return found
+    return found.clamp_min(1e-12).log() if activation == "softmax" else found.logit(1e-6)
+
+
+def _walked(
+    network: Network, image: Tensor, patch: Sequence[int], windows: Windows, activation: Activation, background: float
+) -> Tensor:
+    """The weighted mean over windows, of logits or of probabilities, in float32."""
+    from monai.inferers.utils import sliding_window_inference  # heavy: only where a network is 3-D
+
+    def one(part: Tensor) -> Tensor:
+        logits = network(part).float()  # summed over windows: bfloat16 would lose digits
+        return activate(logits, activation) if windows.average == "probabilities" else logits
+
+    walked = sliding_window_inference(
+        image[None],
+        tuple(patch),
+        windows.batch,
+        one,
+        overlap=windows.overlaps(patch),
+        mode=windows.blend,
+        cval=background,
+    )
+    return torch.as_tensor(walked)[0]  # always a tensor, as the network's output is one
