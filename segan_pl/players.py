@@ -74,6 +74,16 @@ def negate_gradients(player: nn.Module) -> None:
         torch._foreach_neg_(gradients)
 
 
+def to_channels_last(network: nn.Module) -> None:
+    """Weights of 2-D and 3-D convolutions in the memory format whose channels come last, in place."""
+    for parameter in network.parameters():
+        if parameter.ndim in MEMORY_FORMATS:
+            parameter.data = parameter.data.to(memory_format=MEMORY_FORMATS[parameter.ndim])
+
+
+MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
 def compile_or_stay_eager(networks: Iterable[nn.Module]) -> None:
     """torch.compile in place (state-dict keys stay); a failing graph runs eagerly, which dynamo then logs."""
     import torch._dynamo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -27,7 +28,16 @@ from segan_pl.evaluation.subsets import SubsetScore, dice_over_subsets_names, su
 from segan_pl.inference.slices import predict_slices
 from segan_pl.inference.windows import Windows, window_logits
 from segan_pl.objectives.base import LossTerms, Objective, Play, Turn
-from segan_pl.players import averaged_copy, compile_or_stay_eager, has_gradient, negate_gradients, one_scale, only
+from segan_pl.players import (
+    MEMORY_FORMATS,
+    averaged_copy,
+    compile_or_stay_eager,
+    has_gradient,
+    negate_gradients,
+    one_scale,
+    only,
+    to_channels_last,
+)
 from segan_pl.presence import Presence, informed_on_volumes, require_presence, segmentor_channels
 from segan_pl.scoring import ScoreOn, VolumeScoring
 
@@ -144,7 +154,7 @@ class AdversarialSegmentation(L.LightningModule):
         self.initialised_from: dict[str, Any] | None = None  # see transfer.initialise
         self.allow_other_modalities = False  # of a checkpoint that is scored
         if channels_last:
-            self.to(memory_format=torch.channels_last)
+            to_channels_last(self)
         if compile:
             compile_or_stay_eager(self.players.values())
 
@@ -212,7 +222,7 @@ class AdversarialSegmentation(L.LightningModule):
         return next(self.segmentor.parameters()).dtype
 
     def _format(self, image: Tensor) -> Tensor:
-        memory = torch.channels_last if self.channels_last and image.ndim == 4 else torch.contiguous_format
+        memory = MEMORY_FORMATS[image.ndim] if self.channels_last else torch.contiguous_format
         return image.to(self._input_dtype, memory_format=memory)
 
     def _move(self, play: Play, turn: Turn, *, group: int, step: bool) -> None:
@@ -281,8 +291,10 @@ class AdversarialSegmentation(L.LightningModule):
         """Step the schedulers by hand."""
         self.log("step", float(self.batches_seen))  # the loggers' axis
         schedulers = self.lr_schedulers()
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers] if schedulers else []:
-            scheduler.step()  # type: ignore[call-arg]
+        with warnings.catch_warnings():  # a schedule goes by epochs, also that of a player that has not moved yet
+            warnings.filterwarnings("ignore", message="Detected call of .lr_scheduler.step")
+            for scheduler in schedulers if isinstance(schedulers, list) else [schedulers] if schedulers else []:
+                scheduler.step()  # type: ignore[call-arg]
 
     # -- whole volumes -----------------------------------------------------------------------------------------------
 

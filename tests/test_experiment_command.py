@@ -209,8 +209,8 @@ def test_a_given_split_is_the_studys_and_its_test_cases_are_scored(
     Split(train=tuple(names[:4]), val=(names[4],), test=(names[5], names[6])).save(file)  # names[7] is in no part
     main(call("tables", "--tables", "I", "--data.split_file", str(file)))
     assert Split.load(tmp_path / "study" / "split.json").test == (names[5], names[6])
-    assert [name for name in played.ran if name.endswith("_test")] == [
-        f"{system}_all_seed0_test" for system in ("segan", "segan_dice", "segan_cat")
+    assert [name for name in played.ran if name.startswith("test_")] == [
+        f"test_{system}_all_seed0" for system in ("segan", "segan_dice", "segan_cat")
     ]
     assert "Scored: 2 test cases." in (tmp_path / "study" / "report.md").read_text()
 

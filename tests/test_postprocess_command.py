@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segan_pl.__main__ import main
-from segan_pl.data.io import read_volume
+from segan_pl.data.io import read_volume, write_volume
 from segan_pl.data.layouts import find_cases
 from segan_pl.inference.choosing import companion
 from tests.cohort import CASES, QUIET
@@ -38,7 +38,7 @@ def predict(run: Path, cohort: Path, output: Path, *more: str) -> int:
 
 def chosen(run: Path, cohort: Path, *more: str) -> int:
     arguments = [f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", f"--pred={run.parent / 'raw'}", f"--ref={cohort}"]
-    return main(["postprocess", *arguments, *more])
+    return main(["postprocess", *arguments, "--workers=1", *more])
 
 
 def test_it_is_chosen_on_validation_cases_kept_beside_the_checkpoint_and_used_by_predict(run, cohort, capsys):
@@ -68,3 +68,43 @@ def test_a_validation_case_without_prediction_or_a_run_without_split_is_refused(
     (run / "split.json").unlink()
     assert chosen(run, cohort) == 2
     assert "no split.json in the run's folder" in capsys.readouterr().err
+
+
+def test_predictions_of_others_or_already_post_processed_ones_choose_nothing(run, cohort, tmp_path, capsys):
+    file = run.parent / "raw" / "predict.json"
+    made = json.loads(file.read_text())
+    twice = [*made["checkpoints"], {"path": "other.ckpt", "digest": "other"}]
+    for change, said in (
+        ({"checkpoints": [{"path": "other.ckpt", "digest": "other"}]}, "was made by other.ckpt, not by"),
+        ({"checkpoints": twice}, "alone; predict anew: segan_pl predict --ckpt_path"),
+        ({"settings": {**made["settings"], "steps": ["fill_holes"]}}, "is post-processed already (fill_holes)"),
+        ({"native_labels": "msd"}, "its labels are 'msd', those of --ref 'brats2017'"),
+    ):
+        file.write_text(json.dumps({**made, **change}))
+        assert chosen(run, cohort) == 2
+        assert said in capsys.readouterr().err
+    file.unlink()
+    assert chosen(run, cohort) == 2
+    assert "no predict.json in it; give a folder that `segan_pl predict` wrote" in capsys.readouterr().err
+    assert not companion(run / "checkpoints" / "best.ckpt").exists()
+
+
+def test_labels_that_the_scheme_does_not_know_are_refused(run, cohort, capsys):
+    case = find_cases(cohort)[0]
+    file = run.parent / "raw" / f"{case.name}.nii.gz"
+    volume = read_volume(file)
+    strange = np.array(volume.array)
+    strange[0, 0, 0] = 7
+    write_volume(file, strange, volume.affine)
+    assert chosen(run, cohort) == 1
+    assert f"{case.name}, prediction: the mask holds label [7]" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_several_processes_choose_the_same(run, cohort, capsys):
+    assert chosen(run, cohort) == 0
+    alone = companion(run / "checkpoints" / "best.ckpt").read_text()
+    assert chosen(run, cohort, "--workers=2", "--candidates=[small_components:0.1]") == 0
+    together = json.loads(companion(run / "checkpoints" / "best.ckpt").read_text())
+    assert together["dice_before"] == json.loads(alone)["dice_before"]
+    assert together["tried"][1] == json.loads(alone)["tried"][1]

@@ -74,7 +74,8 @@ def test_a_case_without_images_or_on_two_grids_spoils_no_other(predict, data, tm
     out = capsys.readouterr().out
     assert list(outputs(tmp_path)) == ["a.nii.gz", "c.nii.gz", "e.nii.gz"]
     assert "refused: b: " in out
-    assert "refused: d: no t1, flair" in out or "d" not in table(tmp_path)
+    assert "refused: d: no t1, flair, the checkpoint takes t1, flair; complete the case" in out
+    assert table(tmp_path)["d"]["file"] == ""
 
 
 def test_cases_without_memory_are_refused_by_name_and_the_folder_stays_free(predict, data, tmp_path, capsys):

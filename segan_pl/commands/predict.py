@@ -21,7 +21,7 @@ from segan_pl.inference.output_folder import OutputFolder, targets
 from segan_pl.inference.postprocessing import Step
 from segan_pl.inference.predicting import Combine, Predictor, Settings
 from segan_pl.inference.trained import Precision, load_segmentor
-from segan_pl.inference.windows import Blend, Windows
+from segan_pl.inference.windows import Average, Blend
 from segan_pl.parsing import OneLineErrors
 
 
@@ -39,8 +39,10 @@ class PredictOptions:
         combine: Of several checkpoints, the "mean" of their probabilities, or a weighted majority "vote".
         weights: One a checkpoint; default equal.
         mirror: Axes mirrored at test time: 0 (z), 1 (y), 2 (x).
-        overlap: Of a 3-D network's windows.
+        overlap: Of a 3-D network's windows; this and the next four default to those of the run's validation.
+        step: Voxels from a window to the next along (D, H, W), instead of the overlap.
         blend: Weights inside a window.
+        average: What is averaged where windows overlap, "logits" or "probabilities".
         window_batch: Windows a forward pass.
         postprocess: Steps in order, e.g. [small_components:0.5, fill_holes]; [] for none. Default: those that
             `segan_pl postprocess` chose for the checkpoint, with a note; several checkpoints must agree on them.
@@ -62,9 +64,11 @@ class PredictOptions:
     combine: Combine = "mean"
     weights: list[float] = field(default_factory=list)
     mirror: list[int] = field(default_factory=list)
-    overlap: float = 0.5
-    blend: Blend = "gaussian"
-    window_batch: int = 1
+    overlap: float | None = None
+    step: list[int] | None = None
+    blend: Blend | None = None
+    average: Average | None = None
+    window_batch: int | None = None
     postprocess: list[str] | None = None
     probabilities: bool = False
     missing: Literal["auto", "refuse", "zero"] = "auto"
@@ -84,11 +88,21 @@ class PredictOptions:
             combine=self.combine,
             weights=tuple(self.weights),
             mirror=tuple(self.mirror),
-            windows=Windows(self.overlap, self.blend, self.window_batch),
+            windows=self._windows(),
             steps=self._steps(),
             missing=self.missing,
             nonfinite=self.nonfinite,
         )
+
+    def _windows(self) -> dict[str, Any]:
+        """What is asked for instead of the validation's windows; an overlap leaves no step."""
+        if self.overlap is not None and self.step is not None:
+            raise UsageError("--overlap and --step exclude each other; give one of them")
+        asked = {"overlap": self.overlap, "blend": self.blend, "average": self.average, "batch": self.window_batch}
+        steps = (
+            {"step": tuple(self.step)} if self.step is not None else {"step": None} if self.overlap is not None else {}
+        )
+        return {name: value for name, value in asked.items() if value is not None} | steps
 
     def _steps(self) -> tuple[Step, ...]:
         """Those asked for, else those chosen for all checkpoints alike."""

@@ -80,7 +80,7 @@ def _row(case: Case, file: Path | None, seconds: float, refusal: str, notes: Seq
         "patient": case.patient,
         "file": file.name if file else "",
         "seconds": round(seconds, 3),
-        "refused": line if not line or case.name in line else f"{case.name}: {line}",
+        "refused": line if not line or line.startswith(case.name) else f"{case.name}: {line}",
         "notes": "; ".join(notes),
     }
 

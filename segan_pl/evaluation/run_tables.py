@@ -14,6 +14,7 @@ from segan_pl.evaluation.subsets import SUFFIX
 Kind = Literal["evaluation", "test", "validation", "file"]
 
 PER_CASE = "metrics_per_case.csv"
+OTHER_MODALITIES = "_on_"  # test --other_modalities allow writes test_<checkpoint>_on_<modalities>.csv
 CHECKPOINT = re.compile(r"epoch(\d+)_dice(-?[\d.]+?)(?:-v\d+)?\.ckpt")
 
 
@@ -75,8 +76,9 @@ def best_checkpoint(folder: Path) -> Path | None:
 
 
 def _tables(run: Path, pattern: str) -> list[Path]:
-    """Score tables of a run, without those of subsets of the modalities."""
-    return [path for path in sorted((run / "scores").glob(pattern)) if not path.stem.endswith(SUFFIX)]
+    """Score tables of a run, without those of subsets of the modalities; those on other modalities if there are none."""
+    found = [path for path in sorted((run / "scores").glob(pattern)) if not path.stem.endswith(SUFFIX)]
+    return [path for path in found if OTHER_MODALITIES not in path.stem] or found
 
 
 def _test(path: Path) -> Table | None:

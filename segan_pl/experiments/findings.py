@@ -75,7 +75,9 @@ def _interval(found: Comparison) -> str:
 def claims(study: PaperStudy) -> list[Claim]:
     """The paper's claims that these modalities allow."""
     base, whole = study.base, study.whole
-    alone = {one: ("II", base, one, one, "") for one in study.modalities}
+    # a model of one modality stands in Figure 2's diagonal too
+    home = next((table for table in ("II", "figure2") if table in study.tables), None)
+    alone: dict[str, Key] = {one: (home, base, one, one, "") for one in study.modalities} if home else {}
     found = []
     if "I" in study.tables:
         systems = {name: ("I", name, whole, whole, "") for name in ("segan", "segan_dice", "segan_cat")}
@@ -94,6 +96,7 @@ def claims(study: PaperStudy) -> list[Claim]:
             found += [
                 Claim(f"Transfer from FLAIR to {one} ({WORDS[way]}) over {one} from scratch", tuned[way], alone[one])
                 for way in study.ways
+                if alone
             ]
             if {"all", "critic_input"} <= set(study.ways):
                 text = f"Transfer to {one}: {WORDS['critic_input']} over {WORDS['all']}"

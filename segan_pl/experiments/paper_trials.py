@@ -126,7 +126,8 @@ class _Replicate:
         """The trial with a fit's scores: itself, by its best checkpoint's validation, or a test on held-out cases."""
         if not self.study.has_test:
             return fit
-        return self._add(Trial(f"{fit}_test", self._test_arguments(fit, f"{fit}_test"), values={"tests": fit}))
+        name = f"test_{fit}"  # so that "<fit>_seed*" names the seeds' runs alone
+        return self._add(Trial(name, self._test_arguments(fit, name), values={"tests": fit}))
 
     def _test_arguments(self, fit: str, name: str) -> tuple[str, ...]:
         """A folder of its own: in that of the model, several tables of scores would stand beside each other."""

@@ -16,7 +16,7 @@ from segan_pl.files import write_whole
 
 IDENTITY = "predict.json"
 REFUSING = ("missing", "nonfinite")  # settings
-ROWS = "predictions"
+ROWS = "predictions"  # .csv, or _1of5.csv of a part
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class OutputFolder:
             names = {file.name for target in self.targets.values() for file in target.files}
             if not self.begun():
                 old = names | set(before.get("files", ()) if before else ())
-                for file in [*map(self._inside, old), *self.path.glob(f"{ROWS}*.csv")]:
+                for file in [*map(self._inside, old), *_tables(self.path)]:
                     file.unlink(missing_ok=True)
             else:
                 assert before is not None  # the folder was begun
@@ -142,11 +142,16 @@ def targets(
     return found
 
 
+def _tables(folder: Path) -> list[Path]:
+    """Where the rows of all parts are."""
+    return [folder / f"{ROWS}.csv", *folder.glob(f"{ROWS}_*of*.csv")]
+
+
 def _require_free(owners: Mapping[Path, str], cases: Sequence[Case], taken: Iterable[Path], folder: Path) -> None:
     """Refuse to replace what is read."""
     held = {path.resolve(): case.name for case in cases for path in (*case.images.values(), case.mask) if path}
     held |= {path.resolve(): "the input" for path in taken}
-    for file in owners:
+    for file in (*owners, folder / IDENTITY, *_tables(folder)):
         if owner := held.get(file.resolve()):
             raise UsageError(
                 f"--output {folder}: {file.name} is a file of {owner}, which would be replaced; choose a folder of its "

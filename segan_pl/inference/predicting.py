@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from segan_pl.inference.input_case import case_of, image_of, require_one_grid
 from segan_pl.inference.native_labels import one_scheme
 from segan_pl.inference.postprocessing import Step, postprocess
 from segan_pl.inference.trained import Precision, TrainedSegmentor, load_segmentor
-from segan_pl.inference.volumes import Windows, decide, probabilities, vote
+from segan_pl.inference.volumes import decide, probabilities, vote
+from segan_pl.inference.windows import Windows
 
 Combine = Literal["mean", "vote"]
 NO_MEMORY = ("DefaultCPUAllocator", "out of memory")  # torch says so on the CPU in a bare RuntimeError
@@ -35,7 +36,7 @@ class Settings:
         combine: Of several segmentors, the "mean" of their probabilities, or a weighted majority "vote".
         weights: One a segmentor, above 0; empty for equal ones.
         mirror: Axes (z, y, x are 0, 1, 2) mirrored at test time.
-        windows: Of a 3-D network.
+        windows: Fields of `Windows` that replace those that a 3-D segmentor was validated with.
         steps: Post-processing, in order.
         missing: A case that lacks a modality of a segmentor: "refuse", or "zero" for zeros in its place; "auto" is zero
             where every segmentor was trained with modalities missing, else refuse.
@@ -45,7 +46,7 @@ class Settings:
     combine: Combine = "mean"
     weights: tuple[float, ...] = ()
     mirror: tuple[int, ...] = ()
-    windows: Windows = field(default_factory=Windows)
+    windows: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     missing: Literal["auto", "refuse", "zero"] = "auto"
     nonfinite: Literal["refuse", "zero"] | None = None
@@ -55,6 +56,7 @@ class Settings:
             raise UsageError(f"--mirror {list(self.mirror)}: expected some of 0 (z), 1 (y), 2 (x)")
         if any(not weight > 0 for weight in self.weights):
             raise UsageError(f"--weights {list(self.weights)}: expected numbers above 0")
+        Windows(**self.windows)  # refuse wrong ones at once
 
 
 @dataclass(frozen=True)
@@ -264,8 +266,8 @@ class Predictor:
         return self._prediction(self._decided(native), mean, keep, geometry, notes)
 
     def _probabilities(self, segmentor: TrainedSegmentor, image: Tensor, present: Sequence[bool]) -> Tensor:
-        mirror, windows = self.settings.mirror, self.settings.windows
-        return probabilities(segmentor, image, present=present, mirror=mirror, windows=windows)
+        windows = replace(segmentor.windows, **self.settings.windows)
+        return probabilities(segmentor, image, present=present, mirror=self.settings.mirror, windows=windows)
 
     def _decided(self, parts: Sequence[Tensor]) -> NDArray[np.uint8]:
         """Probabilities of all segmentors on one grid to native labels on it."""

@@ -20,6 +20,7 @@ from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.preparation import Preparation
 from segan_pl.errors import UsageError
 from segan_pl.inference.windows import Windows
+from segan_pl.players import to_channels_last
 from segan_pl.presence import Presence, require_presence, segmentor_channels
 
 NETWORKS = ("segan_pl.nets.", "monai.networks.nets.")
@@ -103,7 +104,7 @@ def load_segmentor(
     place = _device(device)
     channels_last = bool(model.get("channels_last", False))
     if channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        to_channels_last(network)
     return TrainedSegmentor(
         network=network.to(place).eval().requires_grad_(False),
         modalities=tuple(data["modalities"]),

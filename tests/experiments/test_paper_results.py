@@ -202,6 +202,15 @@ def test_the_claims_of_all_tables_are_those_of_the_paper(tmp_path: Path) -> None
     assert all({claim.better, claim.worse} <= known for claim in found)
 
 
+def test_without_table_two_the_diagonal_of_figure_two_is_training_from_scratch(tmp_path: Path) -> None:
+    study = study_in(tmp_path, tables=("figure2", "III"), ways=("all",))
+    finish(tmp_path, "t1_on_t1_seed0", cases(LOW))
+    finish(tmp_path, "flair_to_t1_all_seed0", cases([value - 0.1 for value in LOW]))
+    found = page_of(study).findings
+    assert [one.verdict for one in found] == ["does not hold here", "not run", "not run"]
+    assert claims(study_in(tmp_path, tables=("III",), ways=("all",))) == []  # nothing to compare with
+
+
 # -- what is written ---------------------------------------------------------------------------------------------------
 
 

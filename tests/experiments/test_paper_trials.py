@@ -139,7 +139,7 @@ def test_a_split_with_a_test_part_is_scored_on_it() -> None:
     trials, cells = expand(replace(STUDY, tables=("I", "III"), has_test=True))
     tests = {trial.name: trial for trial in trials if trial.arguments[0] == "test"}
     assert {name for cell in cells for name in cell.trials.values()} == set(tests)
-    assert tests["segan_all_seed0_test"].needs == ("segan_all_seed0",)
+    assert tests["test_segan_all_seed0"].needs == ("segan_all_seed0",)
 
 
 # -- refused -----------------------------------------------------------------------------------------------------------

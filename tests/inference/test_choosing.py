@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,3 +95,31 @@ def test_the_companion_is_read_as_it_was_written_and_only_for_its_checkpoint(tmp
     companion(checkpoint).write_text("{")
     with pytest.raises(CaseError, match="not readable"):
         read_companion(checkpoint)
+
+
+@pytest.mark.parametrize("scheme", [WT, REGIONS, label_scheme("labels")])
+def test_dice_of_each_region_is_that_of_its_masks(scheme: LabelScheme) -> None:
+    random = np.random.default_rng(0)
+    prediction, reference = (random.choice([0, 1, 2, 4], (6, 7, 8)).astype(np.uint8) for _ in "ab")
+    expected = []
+    for region in scheme.foreground:
+        members = scheme.members[scheme.channels.index(region)]
+        p, r = np.isin(prediction, members), np.isin(reference, members)
+        expected.append(2 * (p & r).sum() / (p.sum() + r.sum()))
+    assert dices_of(Pair(prediction, reference, 0.001), [()], scheme)[0] == pytest.approx(expected)
+
+
+def test_what_lists_of_steps_begin_with_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from segan_pl.inference import choosing
+
+    done: list[str] = []
+    work = choosing.postprocess
+
+    def counted(label: np.ndarray, given: tuple[Step, ...], **more: Any) -> np.ndarray:
+        done.append(" ".join(map(str, given)))
+        return work(label, given, **more)
+
+    monkeypatch.setattr(choosing, "postprocess", counted)
+    first, second, third = steps("fill_holes", "small_components:0.01", "small_components:1")
+    dices_of(Pair(with_speck(block()), block(), 0.001), [(first,), (first, second), (first, third)], WT)
+    assert done == ["fill_holes", "small_components:0.01", "small_components:1"]

@@ -57,6 +57,8 @@ def test_an_image_a_mask_or_the_manifest_is_never_replaced(tmp_path: Path) -> No
         targets([one], {"a": "a_flair.nii.gz"}, tmp_path, ())
     with pytest.raises(UsageError, match="is a file of the input"):
         targets([one], {"a": "b.nii.gz"}, tmp_path, (), [tmp_path / "b.nii.gz"])
+    with pytest.raises(UsageError, match=r"predictions\.csv is a file of the input"):
+        targets([one], {"a": "a.nii.gz"}, tmp_path, (), [tmp_path / "predictions.csv"])
     assert targets([one], {"a": "a.nii.gz"}, tmp_path, ())
 
 

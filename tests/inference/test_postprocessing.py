@@ -71,6 +71,11 @@ def test_an_empty_segmentation_stays_empty() -> None:
         ("smal_components:1", "did you mean 'small_components'"),
         ("small_components:much", "expected NAME or NAME:ml"),
         ("small_components:-1", "expected a volume above 0 ml"),
+        ("small_components", "expected a volume above 0 ml, e.g. small_components:0.5"),
+        ("small_enhancing", "expected a volume above 0 ml"),
+        ("small_components:nan", "expected a volume above 0 ml"),
+        ("small_components:inf", "expected a volume above 0 ml"),
+        ("fill_holes:7", "takes no volume; leave 7 out"),
     ],
 )
 def test_a_wrong_step_is_refused(text: str, message: str) -> None:
@@ -85,7 +90,14 @@ def test_regions_that_a_data_set_lacks_are_refused() -> None:
 
 
 def test_a_step_is_written_as_it_is_read() -> None:
-    assert [str(Step.parse(text)) for text in ("small_components:0.5", "fill_holes")] == [
-        "small_components:0.5",
-        "fill_holes",
-    ]
+    for text in ("small_components:0.5", "small_components:1000", "small_enhancing:0.123456789", "fill_holes"):
+        assert str(Step.parse(text)) == text
+
+
+def test_what_lies_outside_the_labels_box_is_not_looked_at_and_changes_nothing(label: np.ndarray) -> None:
+    label[2, 2, 2] = 0  # a hole
+    steps = ("fill_holes", "small_components:0.0021", "small_enhancing:0.01")
+    wide = np.zeros((20, 21, 22), np.uint8)
+    wide[5:13, 6:14, 7:15] = label
+    np.testing.assert_array_equal(run(wide, *steps)[5:13, 6:14, 7:15], run(label, *steps))
+    np.testing.assert_array_equal(np.delete(run(wide, *steps), slice(5, 13), 0), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from segan_pl.inference.postprocessing import Step
 from segan_pl.inference.predicting import Predictor, Settings
 from segan_pl.inference.trained import _build, _device
 from segan_pl.inference.volumes import probabilities
+from tests.cohort import build_system
 from tests.inference.segmentors import segmentor
 
 SHIFTED = np.diag([1.0, 1, 1, 1])
@@ -171,3 +173,16 @@ def test_a_network_that_cannot_be_made_names_its_checkpoint(spec, said):
 def test_a_device_that_does_not_exist_is_typed_wrongly():
     with pytest.raises(UsageError, match="--device gpu: no such device; expected auto, cpu, cuda or cuda:1"):
         _device("gpu")
+
+
+def test_validation_pads_with_the_data_sets_background_as_prediction_does():
+    system, seen = build_system(), []
+    system.segmentor.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    image, divisor = torch.ones(4, 2, 17, 16), int(system.segmentor.divisor)
+    for preparation, expected in ((None, 0), (Preparation(crop=None, interval=(-1.0, 1.0)), -1)):
+        data = SimpleNamespace(preparation=preparation) if preparation else None
+        system._trainer = SimpleNamespace(datamodule=data)
+        with torch.inference_mode():
+            system.forward(image)
+        assert seen[-1].shape[-2] == 17 + -17 % divisor
+        assert seen[-1][..., 17:, :].unique().tolist() == [expected]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -106,6 +106,28 @@ def test_labels_are_voted_for_and_a_tie_goes_to_the_larger_mean() -> None:
     c = torch.tensor([[0.45], [0.0], [0.55]])
     np.testing.assert_array_equal(vote([a, b], [1, 1], "softmax").squeeze(1), [False, True, False])
     np.testing.assert_array_equal(vote([a, a, b, c], [1, 1, 1, 1], "softmax").squeeze(1), [True, False, False])
+
+
+@pytest.mark.parametrize("margin", [1e-2, 1e-3, 1e-4, 1e-6])
+def test_a_tie_of_unequal_weights_is_one_in_any_order(margin: float) -> None:
+    a = torch.tensor([[0.6], [0.4]])
+    b = torch.tensor([[0.4 - margin], [0.6 + margin]])  # 0.1 + 0.2 votes of a against 0.3 of b
+    for proposals, weights in (([a, a, b], [0.1, 0.2, 0.3]), ([b, a, a], [0.3, 0.2, 0.1])):
+        np.testing.assert_array_equal(vote(proposals, weights, "softmax").squeeze(1), [False, True])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"overlap": 1.0}, r"--overlap 1\.0: expected a share from 0 and below 1"),
+        ({"overlap": -0.5}, "--overlap -0.5"),
+        ({"overlap": float("nan")}, "--overlap nan"),
+        ({"batch": 0}, "--window_batch 0: expected at least 1 window"),
+    ],
+)
+def test_windows_that_cannot_be_walked_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Windows(**given)
 
 
 def by_hand(image: Tensor, patch: tuple[int, ...], starts: list[list[int]], early: bool) -> Tensor:
