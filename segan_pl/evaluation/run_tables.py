@@ -76,7 +76,7 @@ def best_checkpoint(folder: Path) -> Path | None:
 
 
 def _tables(run: Path, pattern: str) -> list[Path]:
-    """Score tables of a run, without those of subsets of the modalities; those on other modalities if there are none."""
+    """Score tables of a run, not those of subsets; those on other modalities only where there are no others."""
     found = [path for path in sorted((run / "scores").glob(pattern)) if not path.stem.endswith(SUFFIX)]
     return [path for path in found if OTHER_MODALITIES not in path.stem] or found
 

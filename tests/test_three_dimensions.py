@@ -1,0 +1,98 @@
+"""3-D systems from files to files: fit, the run continued, and predict that gives what validation scored."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from segan_pl.__main__ import main
+from segan_pl.shipped import find_config
+from tests.cohort import QUIET
+
+pytest_plugins = ["tests.cohort_fixtures"]
+pytestmark = [
+    *QUIET,
+    pytest.mark.usefixtures("isolated"),
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),  # Lightning's calls
+]
+
+SMALL = {
+    "reciprocal": ["segmentor.init_args.width=4", "critic.init_args.width=2"],
+    "reciprocal_code": ["segmentor.init_args.width=4"],
+    "reciprocal_sound": ["segmentor.init_args.width=4", "critic.init_args.width=2"],
+    "albunet3d": [
+        *("segmentor.init_args.width=4", "segmentor.init_args.filters=2", "segmentor.init_args.pretrained=null"),
+        "windows.step=[4,16,16]",
+    ],
+    "albunet2d": [
+        *("segmentor.init_args.width=4", "segmentor.init_args.filters=2", "segmentor.init_args.pretrained=null"),
+        "windows.step=[1,16,16]",
+    ],
+}
+PATCH = {"albunet3d": "[4,32,32]", "albunet2d": "[1,32,32]"}
+
+
+def line(system: str, cohort: Path, prepared: Path, run: Path) -> list[str]:
+    return [
+        *("fit", "--config", str(find_config(system)), f"--data.root={cohort}", f"--data.cache_dir={prepared}"),
+        *(f"--model.{setting}" for setting in SMALL[system]),
+        *(f"--data.patch={PATCH.get(system, '[8,16,16]')}", "--data.batch_size=2", "--data.val_fraction=0.25"),
+        *("--data.stratify_by=[]", "--data.prepare_workers=1", f"--run.directory={run}", "--run.preview_every=0"),
+        *(["--data.sampling.batches=2"] if system.startswith("albunet") else []),
+        *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.enable_progress_bar=false"),
+    ]
+
+
+def scores(path: Path) -> dict[tuple[str, str], float]:
+    with path.open(newline="") as file:
+        return {(row["case"], row["region"]): float(row["dice"] or "nan") for row in csv.DictReader(file)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", SMALL)
+def test_a_3d_system_runs_goes_on_and_predicts_what_it_scored(
+    system: str, cohort: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    fit = line(system, cohort, prepared, run)
+    assert main([*fit, "--trainer.max_epochs=1"]) == 0
+    assert main([*fit, "--trainer.max_epochs=2"]) == 0
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 1
+    best = next(path for path in (run / "checkpoints").iterdir() if path.name.startswith("epoch"))
+    epoch = int(best.name[5:9])
+    split = json.loads((run / "split.json").read_text())
+    predict = ["predict", f"--ckpt_path={best}", f"--input={cohort}", f"--output={tmp_path / 'masks'}"]
+    assert main([*predict, "--device=cpu"]) == 0
+    labels = "labels" if system.startswith("albunet") else "regions"
+    evaluate = ["evaluate", f"--pred={tmp_path / 'masks'}", f"--ref={cohort}", f"--data.labels={labels}"]
+    assert main([*evaluate, f"--output={tmp_path / 'scores'}", "--policy=brats2018"]) == 0
+    of_files = scores(tmp_path / "scores" / "metrics_per_case.csv")
+    of_run = scores(run / "scores" / f"val_epoch_{epoch:04d}.csv")
+    assert {case for case, _ in of_run} == set(split["val"])
+    compared = [key for key, value in of_run.items() if value == value and key in of_files]
+    assert compared
+    for key in compared:
+        assert of_files[key] == pytest.approx(of_run[key], abs=2e-3), key
+
+
+def test_a_patch_that_the_strides_do_not_divide_is_refused_axis_by_axis(
+    cohort: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = line("albunet3d", cohort, prepared, tmp_path / "run")
+    fit = [part if not part.startswith("--data.patch") else "--data.patch=[3,48,32]" for part in fit]
+    assert main(fit) == 2
+    assert "--data.patch [3, 48, 32]: the networks need multiples of [1, 32, 32]; nearest" in capsys.readouterr().err
+
+
+def test_pretrained_weights_that_cannot_be_had_end_a_new_run_at_once(
+    cohort: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = line("albunet3d", cohort, prepared, tmp_path / "run")
+    missing = f"--model.segmentor.init_args.pretrained={tmp_path / 'none.pth'}"
+    assert main([part if "pretrained" not in part else missing for part in fit]) == 2
+    assert "none.pth: no such file; give imagenet, or a .pth or .safetensors file" in capsys.readouterr().err
