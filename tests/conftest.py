@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from jsonargparse import _common
 
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)  # the same examples every time
 settings.load_profile("fixed")
+
+
+@pytest.fixture(autouse=True)
+def own_import_policy() -> Iterator[None]:
+    """What a command allows a configuration to import holds for the whole process; no test hands it to the next."""
+    before = copy.deepcopy(_common.parsing_settings)
+    yield
+    _common.parsing_settings.update(before)
 
 
 @pytest.fixture(scope="session")

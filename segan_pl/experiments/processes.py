@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 
 from segan_pl.data.volume import CaseError
-from segan_pl.experiments.trials import Trial, filled, write_state
+from segan_pl.experiments.trials import Trial, filled, is_finished, run_folder, trial_state, write_state
 
+POLL_SECONDS = 0.2
 COMMAND = (sys.executable, "-m", "segan_pl")
 STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 """Exit codes of a trial that was told to stop: it has not failed, it goes on with the next call."""
@@ -32,12 +33,14 @@ class Children:
 
     def start(
         self, command: Sequence[str], log: Path, environment: Mapping[str, str], lock: int
-    ) -> subprocess.Popen[bytes]:
-        """Start a command in a session of its own, so that Ctrl-C reaches it through us, once.
+    ) -> subprocess.Popen[bytes] | None:
+        """Start a command in a session of its own, so that Ctrl-C reaches it through us, once; None after a stop.
 
         It inherits `lock`, so that a call after our sudden death knows that it is still under way.
         """
         with log.open("ab") as file, self._lock:
+            if self.stopped:
+                return None
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -95,26 +98,56 @@ def carry_out(
     except CaseError as error:
         write_state(directory, trial, "failed", exit_code=1, error=str(error))
         return 1
-    if children.stopped:
-        return STOPPED[0]
+    set_aside_failed(trial, directory, progress)
     log = directory / "trials" / f"{trial.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     started, clock = datetime.now().astimezone().isoformat(timespec="seconds"), time.monotonic()
-    progress(f"{trial.name}: started")
-    begin = log.stat().st_size if log.exists() else 0
-    with _held(directory / "trials" / f"{trial.name}.lock", trial.name, progress) as lock:
+    with _held(directory / "trials" / f"{trial.name}.lock", trial.name, progress, children) as lock:
+        if lock is None:
+            return STOPPED[0]
+        if is_finished(directory, trial.name):  # by whoever held the lock before
+            progress(f"{trial.name}: finished elsewhere")
+            return 0
+        progress(f"{trial.name}: started")
+        begin = log.stat().st_size if log.exists() else 0
         process = children.start([*COMMAND, *arguments], log, environment, lock)
+        if process is None:
+            return STOPPED[0]
         code = process.wait()
-    children.ended(process)
+        children.ended(process)
+        return _recorded(trial, directory, code, (started, clock), _why(code, log, begin), progress)
+
+
+def _recorded(
+    trial: Trial,
+    directory: Path,
+    code: int,
+    start: tuple[str, float],
+    why: str,
+    progress: Callable[[str], None],
+) -> int:
+    """Keep how a trial ended, while its lock is still held; returns its exit code."""
+    started, clock = start
     seconds = round(time.monotonic() - clock, 1)
     if code in STOPPED:
         progress(f"{trial.name}: stopped after {seconds:.0f} s")
         return code
-    why = _why(code, log, begin)
     state: dict[str, object] = {"exit_code": code, "seconds": seconds, "started": started, "error": why}
     write_state(directory, trial, "finished" if code == 0 else "failed", **state)
     progress(f"{trial.name}: {'finished' if code == 0 else f'failed ({why})'} in {seconds:.0f} s")
     return code
+
+
+def set_aside_failed(trial: Trial, directory: Path, progress: Callable[[str], None]) -> None:
+    """Move the run of a trial that failed with other arguments away: its folder would refuse the new ones."""
+    state, run = trial_state(directory, trial.name), run_folder(directory, trial.name)
+    if state is None or state["state"] != "failed" or tuple(state["arguments"]) == trial.arguments or not run.exists():
+        return
+    number = 1
+    while (other := run.with_name(f"{run.name}.failed{number}")).exists():
+        number += 1
+    run.rename(other)
+    progress(f"{trial.name}: failed with other arguments before; that run is now {other}")
 
 
 def _why(code: int, log: Path, begin: int) -> str:
@@ -134,12 +167,23 @@ def last_words(log: Path, begin: int) -> str:
 
 
 @contextmanager
-def _held(file: Path, name: str, progress: Callable[[str], None]) -> Iterator[int]:
-    """Hold a trial's lock, once a process that an earlier call left behind has let go of it; its file descriptor."""
+def _held(file: Path, name: str, progress: Callable[[str], None], children: Children) -> Iterator[int | None]:
+    """Hold a trial's lock, once a process that an earlier call left behind has let go of it.
+
+    Yields:
+        The lock's file descriptor; None when we were stopped while waiting.
+    """
+    said = False
     with file.open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"{name}: still under way since an earlier call; waiting for it")
-            fcntl.flock(held, fcntl.LOCK_EX)
-        yield held.fileno()
+        while not children.stopped:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not said:
+                    progress(f"{name}: still under way since an earlier call; waiting for it")
+                said = True
+                time.sleep(POLL_SECONDS)
+            else:
+                yield held.fileno()
+                return
+        yield None

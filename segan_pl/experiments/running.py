@@ -13,7 +13,7 @@ from pathlib import Path
 
 from segan_pl.data.case_pool import cores
 from segan_pl.errors import UsageError
-from segan_pl.experiments.processes import Children, carry_out
+from segan_pl.experiments.processes import STOPPED, Children, carry_out
 from segan_pl.experiments.trials import (
     Trial,
     is_finished,
@@ -155,6 +155,10 @@ class _Execution:
                     trial, slot = running.pop(future)
                     free.append(slot)
                     self._note(trial, future.result())
+        for trial in left:  # they need one that an earlier list has, and that has not finished
+            unmet = next(name for name in trial.needs if name not in self._known())
+            self.skipped[trial.name] = unmet
+            write_state(self.directory, trial, "skipped", error=unmet)
         finished = tuple(trial.name for trial in self.trials if trial.name in self.done)
         return Outcome(finished, self.failed, self.skipped, tuple(self.kept))
 
@@ -186,8 +190,9 @@ class _Execution:
         if code == 0:
             self.done.add(trial.name)
             return
-        state = trial_state(self.directory, trial.name) or {}
-        self.failed[trial.name] = str(state.get("error") or f"exit code {code}")
+        state = {} if code in STOPPED else trial_state(self.directory, trial.name) or {}
+        why = "stopped" if code in STOPPED else f"exit code {code}"
+        self.failed[trial.name] = str(state.get("error") or why)
 
 
 def _visible(slot: str) -> dict[str, str]:

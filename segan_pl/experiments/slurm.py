@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -74,6 +75,20 @@ def _submit(command: Sequence[str]) -> str:
     return done.stdout.strip().split(";")[0]
 
 
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.+-]", "_", name) or "study"
+
+
+def _option(option: str) -> str:
+    """An option whose value may hold spaces; sbatch reads its lines as a shell does."""
+    name, equals, value = option.partition("=")
+    return f"{name}={_quoted(value)}" if equals else option
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if re.search(r"\s", value) else value
+
+
 def _write_script(level: int, stage: Sequence[Trial], directory: Path, slurm: SlurmOptions) -> Path:
     """One stage's array; a task's number is its place in the list of names."""
     limit = f"%{slurm.at_once}" if slurm.at_once else ""
@@ -81,10 +96,10 @@ def _write_script(level: int, stage: Sequence[Trial], directory: Path, slurm: Sl
     one = shlex.join([slurm.python, "-m", "segan_pl.experiments", str(directory.resolve())])
     lines = [
         "#!/bin/bash",
-        f"#SBATCH --job-name={directory.name}",
+        f"#SBATCH --job-name={_safe(directory.resolve().name)}",
         f"#SBATCH --array=0-{len(stage) - 1}{limit}",
-        f"#SBATCH --output={directory.resolve()}/slurm/%A_%a.out",
-        *(f"#SBATCH {option}" for option in slurm.options),
+        f"#SBATCH --output={_quoted(str(directory.resolve()).replace('%', '%%') + '/slurm/%A_%a.out')}",
+        *(f"#SBATCH {_option(option)}" for option in slurm.options),
         f"names=({names})",
         f'exec {one} "${{names[$SLURM_ARRAY_TASK_ID]}}"',
     ]

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -187,7 +188,7 @@ def test_a_caller_killed_at_once_leaves_a_run_that_the_next_call_waits_for(playe
     first_end = (study / "trials" / "a.log").read_text().count("arguments fit")
     assert outcome.finished == ("a",)
     begins = [float(one[3]) for one in starts(study, "a")]
-    assert len(begins) == 2
+    assert len(begins) == 2  # its end was not written, so it is run again, which a finished fit survives
     assert begins[1] - begins[0] >= 2.0  # never two at a time in one run folder
     assert first_end == 2
 
@@ -239,3 +240,63 @@ def test_states_are_plain_json_with_the_values_for_tables(player: Path, tmp_path
         "started": "",
         "error": "",
     }
+
+
+def test_a_failed_trial_that_is_mended_begins_anew_and_its_run_is_kept(player: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    run([fit("bad")], study)
+    mended = Trial("bad", ("fit", "good", "0.0"))
+    outcome, said = run([mended], study)
+    assert outcome.finished == ("bad",)
+    assert said[0].endswith("that run is now " + str(study / "runs" / "bad.failed1"))
+    assert (study / "runs" / "bad.failed1" / "starts").is_file()
+    assert len(starts(study, "bad")) == 1
+
+
+def test_a_trial_that_another_caller_finished_meanwhile_is_not_run_again(player: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    save_trials([fit("a", 1.0)], study)
+    both = [
+        subprocess.Popen([sys.executable, "-c", _ONE.format(player=str(player), study=str(study))]) for _ in range(2)
+    ]
+    assert [one.wait(timeout=60) for one in both] == [0, 0]
+    assert len(starts(study, "a")) == 1
+
+
+_ONE = """
+import sys
+from pathlib import Path
+from segan_pl.experiments import processes, running
+processes.COMMAND = (sys.executable, {player!r})
+sys.exit(running.run_one(Path({study!r}), "a", progress=lambda line: None))
+"""
+
+
+def test_nothing_starts_after_a_stop(player: Path, tmp_path: Path) -> None:
+    children = processes.Children()
+    children.stop()
+    assert processes.carry_out(fit("a"), tmp_path / "study", {}, print, children) == 130
+    assert not run_folder(tmp_path / "study", "a").exists()
+
+
+def test_a_stop_reaches_a_trial_that_waits_for_another_callers_process(player: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    caller = _caller(study, player, 20.0)
+    _until(run_folder(study, "a") / "starts")
+    children = processes.Children()
+    threading.Timer(0.5, children.stop).start()
+    began = time.monotonic()
+    assert processes.carry_out(fit("a", 20.0), study, {}, lambda line: None, children) == 130
+    assert time.monotonic() - began < 10
+    caller.terminate()
+    caller.wait()
+
+
+def test_what_needs_an_unfinished_trial_of_an_earlier_list_is_skipped_not_forgotten(
+    player: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    run([fit("bad")], study)
+    outcome, _ = run([fit("child", after=("bad",))], study)
+    assert outcome.skipped == {"child": "bad"}
+    assert outcome.exit_code == 1

@@ -41,7 +41,7 @@ def test_each_stage_is_an_array_that_waits_for_the_one_before_and_its_jobs_run_t
 ) -> None:
     study = tmp_path / "a study"
     trials = [Trial("a", ("--version",)), Trial("c", ("--version",)), Trial("b", ("--version",), ("a",))]
-    lines = submit_study(trials, study, slurm=SlurmOptions(("--partition=gpu", "--gpus=1"), at_once=1))
+    lines = submit_study(trials, study, slurm=SlurmOptions(("--partition=gpu", "--comment=two words"), at_once=1))
     assert lines == ["job 1: 2 trials (a, c)", "job 2: 1 trials (b)"]
     calls = (sbatch / "calls").read_text().splitlines()
     assert calls == [
@@ -49,9 +49,9 @@ def test_each_stage_is_an_array_that_waits_for_the_one_before_and_its_jobs_run_t
         f"--parsable --dependency=afterany:1 {study}/slurm/stage1.sh",
     ]
     script = (study / "slurm" / "stage0.sh").read_text().splitlines()
-    assert script[:2] == ["#!/bin/bash", "#SBATCH --job-name=a study"]
-    assert script[2:4] == ["#SBATCH --array=0-1%1", f"#SBATCH --output={study}/slurm/%A_%a.out"]
-    assert script[4:6] == ["#SBATCH --partition=gpu", "#SBATCH --gpus=1"]
+    assert script[:2] == ["#!/bin/bash", "#SBATCH --job-name=a_study"]
+    assert script[2:4] == ["#SBATCH --array=0-1%1", f'#SBATCH --output="{study}/slurm/%A_%a.out"']
+    assert script[4:6] == ["#SBATCH --partition=gpu", '#SBATCH --comment="two words"']
     assert [(trial_state(study, trial.name) or {})["state"] for trial in trials] == ["finished"] * 3
     assert submit_study(trials, study) == ["every trial has finished; nothing is submitted"]
 
