@@ -97,6 +97,17 @@ def last_line(text: str) -> str:
 # -- fit -------------------------------------------------------------------------------------------------------------
 
 
+def test_a_run_that_stopped_early_trains_no_further_when_called_again(command: Command, tmp_path: Path) -> None:
+    resting = [f"--model.{player}_optimizer.init_args.lr=1e-30" for player in ("segmentor", "critic")]
+    line = ["fit", f"--run.directory={tmp_path / 'run'}", *resting, "--model.segmentor.init_args.bn_momentum=0.0"]
+    line += ["--trainer.max_epochs=9", "--run.patience=1"]
+    for _ in range(2):
+        assert command(*line) == 0
+        assert [int(row["epoch"]) for row in rows(tmp_path / "run" / "metrics.csv")] == [0, 1]
+    assert command(*line, "--run.patience=2") == 0  # more patience goes on
+    assert [int(row["epoch"]) for row in rows(tmp_path / "run" / "metrics.csv")] == [0, 1, 2]
+
+
 def test_last_is_the_last_epoch_also_when_the_score_has_long_not_improved(command: Command, tmp_path: Path) -> None:
     resting = [f"--model.{player}_optimizer.init_args.lr=1e-30" for player in ("segmentor", "critic")]
     line = ["fit", f"--run.directory={tmp_path / 'run'}", *resting, "--model.segmentor.init_args.bn_momentum=0.0"]

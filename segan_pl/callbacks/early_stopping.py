@@ -58,6 +58,11 @@ class VolumeDiceStopping(Callback):
         if known is not None and self.monitor not in known:
             raise UsageError(f"the score to monitor, {self.monitor!r}, is never logged; {nearest(self.monitor, known)}")
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End at once a run that had stopped already: called again, it must not train one more epoch."""
+        if self.waited >= self.patience:
+            self.stopped = trainer.should_stop = True
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Judge the validation that just ended; all ranks follow rank 0's judgement."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
