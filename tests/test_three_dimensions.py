@@ -1,4 +1,4 @@
-"""3-D systems from files to files: fit, the run continued, and predict that gives what validation scored."""
+"""3-D systems and baselines from files to files: fit, go on, and predict what validation scored."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),  # Lightning's calls
 ]
 
+BASELINES = ("unet", "segresnet", "dynunet")
 SMALL = {
     "reciprocal": ["segmentor.init_args.width=4", "critic.init_args.width=2"],
     "reciprocal_code": ["segmentor.init_args.width=4"],
@@ -35,8 +36,15 @@ SMALL = {
         *("segmentor.init_args.width=4", "segmentor.init_args.filters=2", "segmentor.init_args.pretrained=null"),
         "windows.step=[1,16,16]",
     ],
+    **{f"{name}3d": ["segmentor.init_args.width=8", "segmentor.init_args.levels=3"] for name in BASELINES},
+    **{f"{name}2d": ["segmentor.init_args.width=8", "segmentor.init_args.levels=3"] for name in BASELINES},
 }
-PATCH = {"reciprocal_code": "[16,16,16]", "albunet3d": "[4,32,32]", "albunet2d": "[1,32,32]"}
+PATCH = {
+    **{f"{name}2d": "[32,32]" for name in BASELINES},
+    "reciprocal_code": "[16,16,16]",
+    "albunet3d": "[4,32,32]",
+    "albunet2d": "[1,32,32]",
+}
 
 
 def line(system: str, cohort: Path, prepared: Path, run: Path) -> list[str]:
@@ -57,7 +65,7 @@ def rows(path: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("system", SMALL)
-def test_a_3d_system_runs_goes_on_and_predicts_what_it_scored(
+def test_a_system_runs_goes_on_and_predicts_what_it_scored(
     system: str, cohort: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"

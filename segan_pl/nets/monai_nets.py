@@ -1,0 +1,106 @@
+"""MONAI's U-Net, SegResNet and DynUNet as segmentors: plain baselines for every game, in 2-D and 3-D."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from segan_pl.nets.blocks import require_divisible
+
+Kind = Literal["UNet", "SegResNet", "DynUNet"]
+
+
+class MonaiSegmentor(nn.Module):
+    """One of MONAI's networks, built for M modalities and C label channels.
+
+    Args:
+        in_channels: Modalities M.
+        out_channels: Label channels C.
+        kind: "UNet" (residual units on request), "SegResNet" (Myronenko 2018, without the variational branch) or
+            "DynUNet" (nnU-Net's network, without deep supervision).
+        spatial_dims: 2 for slices, 3 for volumes.
+        width: Channels of the first level; they double at each level, up to `most`.
+        levels: Resolutions, the first included; each halves every side.
+        most: Most channels a level; SegResNet always doubles, so that it must stay below.
+        residual_units: Of each level of the U-Net; for the others ignored by MONAI and refused here unless 0.
+        norm: MONAI's name, e.g. "batch", "instance"; for SegResNet "group" of 8 is MONAI's own and the only one.
+
+    Raises:
+        ValueError: An argument is out of range or does nothing for this kind.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kind: Kind = "UNet",
+        spatial_dims: Literal[2, 3] = 3,
+        width: int = 32,
+        levels: int = 5,
+        most: int = 320,
+        residual_units: int = 0,
+        norm: Literal["batch", "instance", "group"] = "instance",
+    ) -> None:
+        super().__init__()
+        _require(kind, spatial_dims, levels, residual_units, norm)
+        if kind == "SegResNet" and width * 2 ** (levels - 1) > most:
+            raise ValueError(f"SegResNet of width {width} has {width * 2 ** (levels - 1)} channels, most is {most}")
+        if kind == "SegResNet" and width % 8:
+            raise ValueError(f"SegResNet of width {width}: expected a multiple of 8, its groups")
+        self.divisor = 2 ** (levels - 1)
+        self.minimum = 2 * self.divisor if norm == "instance" else self.divisor  # a norm of one voxel is none
+        self.kind, self.spatial_dims = kind, spatial_dims
+        channels = [min(width * 2**level, most) for level in range(levels)]
+        common: dict[str, Any] = {
+            "spatial_dims": spatial_dims,
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+        }
+        self.network = _network(kind, common, channels, residual_units, norm)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image (B, M, *spatial) to logits (B, C, *spatial).
+
+        Raises:
+            ValueError: A side is not divisible by 2 ** (levels - 1) or too small, or the image has other axes.
+        """
+        if image.ndim != self.spatial_dims + 2:
+            raise ValueError(f"{self.kind}: image of {image.ndim - 2} axes, expected {self.spatial_dims}")
+        require_divisible(image, self.divisor, self.kind, minimum=self.minimum)
+        return self.network(image)
+
+
+def _network(kind: Kind, common: dict[str, Any], channels: list[int], residual_units: int, norm: str) -> nn.Module:
+    """Build it; MONAI is imported here, as it takes long."""
+    from monai.networks import nets
+
+    halvings = [2] * (len(channels) - 1)
+    if kind == "UNet":
+        return nets.UNet(**common, channels=channels, strides=halvings, num_res_units=residual_units, norm=norm)
+    if kind == "SegResNet":
+        blocks = (1, 2, 2, 4, 4, 4, 4, 4)[: len(channels)]
+        return nets.SegResNet(**common, init_filters=channels[0], blocks_down=blocks, blocks_up=(1,) * len(halvings))
+    return nets.DynUNet(
+        **common,
+        kernel_size=[3] * len(channels),
+        strides=[1, *halvings],
+        upsample_kernel_size=halvings,
+        filters=channels,
+        norm_name=norm,
+    )
+
+
+def _require(kind: str, spatial_dims: int, levels: int, residual_units: int, norm: str) -> None:
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind is {kind!r}, expected one of {get_args(Kind)}")
+    if spatial_dims not in (2, 3) or not 2 <= levels <= 8:
+        raise ValueError(f"spatial_dims {spatial_dims}, levels {levels}: expected 2 or 3, and 2 to 8 levels")
+    if kind == "DynUNet" and levels < 3:
+        raise ValueError(f"levels is {levels}, DynUNet has at least 3")
+    if residual_units and kind != "UNet":
+        raise ValueError(f"residual_units {residual_units} does nothing in {kind}; leave it out")
+    if (kind == "SegResNet") != (norm == "group"):
+        allowed = "group" if kind == "SegResNet" else "batch or instance"
+        raise ValueError(f"norm is {norm!r}, expected {allowed} for {kind}")

@@ -1,0 +1,124 @@
+"""MONAI's networks as segmentors, and which segmentor plays against which critic in which game."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from segan_pl.nets import albunet, reciprocal, segan, segan_isic
+from segan_pl.nets.monai_nets import MonaiSegmentor
+from segan_pl.objectives.base import Objective, Play
+from segan_pl.objectives.reciprocal import Reciprocal
+from segan_pl.objectives.segan import SegAN
+from segan_pl.objectives.supervised import Supervised
+from tests.contracts import SegmentorContract, descent, differ, parameters_of, take_turn, tiny_batch
+
+NORMS = {"UNet": "instance", "SegResNet": "group", "DynUNet": "instance"}
+
+
+def network(kind: str, dimensions: int, **more: object) -> Callable[[int, int], nn.Module]:
+    width = 8 if kind == "SegResNet" else 4
+    settings = {"kind": kind, "spatial_dims": dimensions, "width": width, "levels": 3, "norm": NORMS[kind], **more}
+    return partial(MonaiSegmentor, **settings)  # type: ignore[arg-type]
+
+
+class TestUNet(SegmentorContract):
+    size = (16, 16, 16)
+
+    def build(self, in_channels: int = 2, out_channels: int = 3) -> nn.Module:
+        return network("UNet", 3)(in_channels, out_channels)
+
+
+class TestSegResNet(SegmentorContract):
+    size = (16, 16)
+
+    def build(self, in_channels: int = 2, out_channels: int = 3) -> nn.Module:
+        return network("SegResNet", 2)(in_channels, out_channels)
+
+
+class TestDynUNet(SegmentorContract):
+    size = (16, 16, 16)
+
+    def build(self, in_channels: int = 2, out_channels: int = 3) -> nn.Module:
+        return network("DynUNet", 3)(in_channels, out_channels)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"kind": "VNet"}, "kind is 'VNet', expected one of"),
+        ({"levels": 1}, "expected 2 or 3, and 2 to 8 levels"),
+        ({"kind": "DynUNet", "residual_units": 2}, "does nothing in DynUNet"),
+        ({"kind": "DynUNet", "levels": 2}, "DynUNet has at least 3"),
+        ({"kind": "SegResNet"}, "norm is 'instance', expected group for SegResNet"),
+        ({"kind": "UNet", "norm": "group"}, "norm is 'group', expected batch or instance for UNet"),
+        ({"kind": "SegResNet", "norm": "group", "width": 12}, "SegResNet of width 12: expected a multiple of 8"),
+        ({"kind": "SegResNet", "norm": "group", "width": 64}, "SegResNet of width 64 has 1024 channels, most is 320"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict[str, object], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        MonaiSegmentor(2, 1, **settings)  # type: ignore[arg-type]
+
+
+def test_wrong_images_are_refused() -> None:
+    built = network("UNet", 3)(2, 1)
+    with pytest.raises(ValueError, match="image of 2 axes, expected 3"):
+        built(torch.zeros(1, 2, 8, 8))
+    with pytest.raises(ValueError, match="divisible by 4 and at least 8"):
+        built(torch.zeros(1, 2, 4, 8, 8))
+
+
+FLAT = {
+    "segan": partial(segan.Segmentor, width=2),
+    "segan_isic": partial(segan_isic.Segmentor, width=2),
+    **{kind: network(kind, 2) for kind in NORMS},
+}
+DEEP = {
+    "reciprocal": partial(reciprocal.Segmentor, width=4),
+    "albunet": partial(albunet.AlbuNet, width=4, filters=2),
+    **{kind: network(kind, 3) for kind in NORMS},
+}
+GAMES: dict[str, tuple[Callable[[], Objective], Callable[[int], nn.Module] | None, Callable[[int], nn.Module] | None]]
+GAMES = {
+    "supervised": (partial(Supervised, cross_entropy_weight=1.0, dice_reduction="batch"), None, None),
+    "segan": (SegAN, partial(segan.Critic, width=2), partial(reciprocal.Critic, width=2)),
+    "segan, patch critic": (SegAN, partial(segan.Critic, width=2), partial(reciprocal.Critic, width=2, stride=2)),
+    "reciprocal": (Reciprocal, None, partial(reciprocal.Critic, width=2)),
+}
+PLAYED = [
+    (f"{name} {game} {dimensions}-D", build, make, critic, dimensions)
+    for dimensions, segmentors in ((2, FLAT), (3, DEEP))
+    for name, build in segmentors.items()
+    for game, (make, flat, deep) in GAMES.items()
+    if (critic := flat if dimensions == 2 else deep) is not None or game == "supervised"
+]
+
+
+@pytest.mark.parametrize(
+    ("build", "make", "critic", "dimensions"), [one[1:] for one in PLAYED], ids=[o[0] for o in PLAYED]
+)
+def test_any_segmentor_plays_any_game_of_its_dimensions_and_every_player_moves(
+    build: Callable[[int, int], nn.Module],
+    make: Callable[[], Objective],
+    critic: Callable[[int], nn.Module] | None,
+    dimensions: int,
+) -> None:
+    torch.manual_seed(0)
+    objective = make()
+    players = {"segmentor": build(2, 1)}
+    if critic is not None:
+        players["critic"] = critic(objective.critic_channels(2, 1))
+    batch = tiny_batch(2, 1, size=(64, 64) if dimensions == 2 else (16, 32, 32))
+    before = {name: parameters_of(player) for name, player in players.items()}
+    optimisers = descent(players)
+    play = Play(players, batch, "sigmoid")
+    for turn in objective.turns():
+        losses = take_turn(turn, play, optimisers)
+        assert all(torch.isfinite(torch.as_tensor(value)).all() for value in losses.values())
+    for name, player in players.items():
+        assert differ(before[name], parameters_of(player)), name
