@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from segan_pl.checkpoint_file import CheckpointError, read_checkpoint
 from segan_pl.checkpoint_format import FORMAT, KEY, CheckpointMismatchError, require_same_weights
@@ -17,7 +17,6 @@ from segan_pl.errors import UsageError, nearest
 from segan_pl.input_adaptation import (
     InputChannel,
     adapt_weights,
-    convolutions,
     first_convolution,
     mixing,
     segmentor_inputs,
@@ -144,23 +143,18 @@ def _fitting(name: str, system: AdversarialSegmentation, source: Source, rule: A
             f"configuration has {len(now)} ({', '.join(now)}); say what becomes of the input layers: "
             f"--adapt_input repeat, mean or zero"
         )
-    if rule != "refuse" and _differ(player, weights):
-        channels = _inputs(name, system, source)
-        mixed = mixing(*channels, rule, source_names=before, target_names=now)
-        weights = adapt_weights(player, weights, mixed)
+    if rule != "refuse" and f"{first_convolution(player, name)}.weight" in weights:
+        there, here = _inputs(name, system, source)
+        if there != here:  # also where they are as many: two modalities, or one and its presence plane
+            mixed = mixing(there, here, rule, source_names=before, target_names=now)
+            weights = adapt_weights(player, weights, mixed, first_convolution(player, name))
     try:
         require_same_weights(player, weights)
     except CheckpointMismatchError as error:
-        raise CheckpointMismatchError(f"--init_from {source.path}: {name}: {error}") from None
+        planes = name == "segmentor" and rule == "refuse" and system.presence == "channels"
+        remedy = "; to add presence planes, --adapt_input zero" if planes else ""
+        raise CheckpointMismatchError(f"--init_from {source.path}: {name}: {error}{remedy}") from None
     return weights
-
-
-def _differ(player: nn.Module, weights: Weights) -> bool:
-    """Whether any convolution reads another number of channels than its weights do."""
-    return any(
-        f"{name}.weight" in weights and weights[f"{name}.weight"].shape[1] != layer.weight.shape[1]
-        for name, layer in convolutions(player).items()
-    )
 
 
 def _inputs(

@@ -90,19 +90,24 @@ def _sources(
     return {source_names.index(name): 1.0} if name in source_names else {}
 
 
-def adapt_weights(player: nn.Module, weights: Mapping[str, Tensor], mixed: Tensor) -> dict[str, Tensor]:
+def adapt_weights(
+    player: nn.Module, weights: Mapping[str, Tensor], mixed: Tensor, first: str | None = None
+) -> dict[str, Tensor]:
     """A player's weights with the kernels that read its input mixed anew; all others are returned as they are.
 
     Args:
         player: What the weights are for.
         weights: By name, those of the source.
         mixed: (channels now, channels before), as `mixing` makes it.
+        first: The convolution that reads the input; others do, too, if their number of channels changes alike.
     """
     now, before = mixed.shape
     adapted = dict(weights)
     for name, layer in convolutions(player).items():
         kernel = weights.get(key := f"{name}.weight" if name else "weight")
-        if kernel is not None and kernel.ndim > 1 and (layer.weight.shape[1], kernel.shape[1]) == (now, before):
+        if kernel is None or kernel.ndim < 2 or (layer.weight.shape[1], kernel.shape[1]) != (now, before):
+            continue
+        if now != before or name == first:
             new = torch.einsum("ts,os...->ot...", mixed, kernel.double())
             adapted[key] = new.to(kernel.dtype)
     return adapted

@@ -146,6 +146,18 @@ def test_the_checkpoint_remembers_what_the_run_began_with(source: Path, make_dat
     assert again.initialised_from == noted
 
 
+def test_two_modalities_are_not_taken_for_one_and_its_plane(tmp_path: Path, make_data: MakeData) -> None:
+    path = save(tmp_path / "two.ckpt", make_data, modalities=("t1", "flair"))
+    system = one("flair", presence="channels")
+    initialise(system, TransferOptions(init_from=str(path), adapt_input="zero", init_players=["segmentor"]))
+    kernel = state_of(path, "players.segmentor.")["input.conv.weight"]
+    found = system.segmentor.state_dict()
+    assert torch.equal(found["input.conv.weight"][:, 0], kernel[:, 1])
+    assert not found["input.conv.weight"][:, 1].any()  # the plane begins without influence
+    other = {name: value for name, value in state_of(path, "players.segmentor.").items() if "input" not in name}
+    assert all(torch.equal(found[name], value) for name, value in other.items())
+
+
 def test_presence_planes_begin_without_influence_and_are_not_lost_silently(
     source: Path, tmp_path: Path, make_data: MakeData
 ) -> None:
