@@ -143,11 +143,8 @@ def _fitting(name: str, system: AdversarialSegmentation, source: Source, rule: A
             f"configuration has {len(now)} ({', '.join(now)}); say what becomes of the input layers: "
             f"--adapt_input repeat, mean or zero"
         )
-    if rule != "refuse" and f"{first_convolution(player, name)}.weight" in weights:
-        there, here = _inputs(name, system, source)
-        if there != here:  # also where they are as many: two modalities, or one and its presence plane
-            mixed = mixing(there, here, rule, source_names=before, target_names=now)
-            weights = adapt_weights(player, weights, mixed, first_convolution(player, name))
+    if rule != "refuse":
+        weights = _adapted(name, system, source, rule)
     try:
         require_same_weights(player, weights)
     except CheckpointMismatchError as error:
@@ -155,6 +152,29 @@ def _fitting(name: str, system: AdversarialSegmentation, source: Source, rule: A
         remedy = "; to add presence planes, --adapt_input zero" if planes else ""
         raise CheckpointMismatchError(f"--init_from {source.path}: {name}: {error}{remedy}") from None
     return weights
+
+
+def _adapted(name: str, system: AdversarialSegmentation, source: Source, rule: Any) -> Weights:
+    """A player's weights, mixed anew if its input channels do not show what the source's did; else as they are."""
+    player, weights = system.players[name], source.players[name]
+    layer = first_convolution(player, name)
+    if _kernel(layer) not in weights:  # another network, whose keys are listed then
+        return weights
+    there, here = _inputs(name, system, source)
+    if there == here and not _by_name(system, source, rule):
+        return weights  # compared by what they show: two modalities are as many as one and its presence plane
+    mixed = mixing(there, here, rule, source_names=source.modalities, target_names=system.modalities)
+    return adapt_weights(player, weights, mixed, layer)
+
+
+def _kernel(layer: str) -> str:
+    """The name of a layer's kernel; a network that is one layer has no name for it."""
+    return f"{layer}.weight".removeprefix(".")
+
+
+def _by_name(system: AdversarialSegmentation, source: Source, rule: Any) -> bool:
+    """Whether as many modalities are to be found again by name, not taken over one to one."""
+    return rule == "zero" and list(source.modalities) != list(system.modalities)
 
 
 def _inputs(
@@ -173,8 +193,8 @@ def _inputs(
         return [InputChannel(*one) for one in there], [InputChannel(*one) for one in here]
     layer = first_convolution(system.players[name], name)
     channels = (
-        source.players[name][f"{layer}.weight"].shape[1],
-        system.players[name].get_parameter(f"{layer}.weight").shape[1],
+        source.players[name][_kernel(layer)].shape[1],
+        system.players[name].get_parameter(_kernel(layer)).shape[1],
     )
     known = [segmentor_inputs(m, c) for m, c in zip((before, now), channels, strict=True)]
     if known[0] is None or known[1] is None:
@@ -191,7 +211,7 @@ def _notes(system: AdversarialSegmentation, source: Source, options: TransferOpt
     """What of the source differs from the new run."""
     notes = []
     before, now = list(source.modalities), system.modalities
-    if len(before) != len(now):
+    if len(before) != len(now) or _by_name(system, source, options.adapt_input):
         notes.append(f"input layers: {', '.join(before)} -> {', '.join(now)} by {options.adapt_input}")
     elif before != now:
         notes.append(f"note: trained on {', '.join(before)}, now on {', '.join(now)}; inputs are taken over one to one")

@@ -103,21 +103,25 @@ def adapt_weights(
     """
     now, before = mixed.shape
     adapted = dict(weights)
-    for name, layer in convolutions(player).items():
+    layers = convolutions(player)
+    for name, layer in layers.items():
         kernel = weights.get(key := f"{name}.weight" if name else "weight")
         if kernel is None or kernel.ndim < 2 or (layer.weight.shape[1], kernel.shape[1]) != (now, before):
             continue
-        if now != before or name == first:
+        if now != before or layer is layers.get(first or ""):
             new = torch.einsum("ts,os...->ot...", mixed, kernel.double())
             adapted[key] = new.to(kernel.dtype)
     return adapted
 
 
 def convolutions(player: nn.Module) -> dict[str, _ConvNd]:
-    """The layers whose kernels' second axis is their input, by name, in the order of definition."""
+    """The layers whose kernels' second axis is their input, by name, in the order of definition.
+
+    A layer that a network holds twice is there under both names, as its weights are in the state (MONAI's DynUNet).
+    """
     return {
         name: module
-        for name, module in player.named_modules()
+        for name, module in player.named_modules(remove_duplicate=False)
         if isinstance(module, _ConvNd) and not module.transposed and module.groups == 1
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from torch import nn
 
 from segan_pl.callbacks.checkpoint import AtomicCheckpointIO
 from segan_pl.callbacks.early_stopping import VolumeDiceStopping
@@ -90,9 +91,7 @@ class SeganCLI(LightningCLI):
         """The trainer with our callbacks and atomic checkpoints."""
         self.model.config_text = self.config_text
         self.model.allow_other_modalities = self.transfer.other_modalities == "allow"
-        self.datamodule.saved_split = saved_split(
-            self.directory, self.config[self.subcommand].get("ckpt_path"), self.settings["data"]["root"]
-        ) or source_split(self.transfer.init_from if self.subcommand == "fit" else None, self.settings["data"])
+        self._keep_split()
         trainer_settings = self._get(self.config_init, "trainer")
         plugins = [*(trainer_settings.get("plugins") or []), AtomicCheckpointIO()]
         given = trainer_settings.get("logger")
@@ -106,6 +105,14 @@ class SeganCLI(LightningCLI):
             logger=found or False,
             callbacks=[*(trainer_settings.get("callbacks") or []), *self._callbacks(trainer_settings)],
         )
+
+    def _keep_split(self) -> None:
+        """Hand the data the split that the run has, or that of the run which it begins with."""
+        data, checkpoint = self.settings["data"], self.config[self.subcommand].get("ckpt_path")
+        self.datamodule.saved_split = saved_split(self.directory, checkpoint, data["root"])
+        if self.subcommand == "fit" and self.datamodule.saved_split is None:
+            self.datamodule.saved_split = source_split(self.transfer.init_from, data)
+            self.datamodule.split_owner = "that of the source"
 
     @property
     def config_text(self) -> str:
@@ -166,16 +173,35 @@ class SeganCLI(LightningCLI):
 
     def _begin_with_weights(self) -> None:
         """Load what a new run begins with; refuse patterns of what rests that name nothing."""
-        find_rest(self.model.players, frozen := frozen_patterns(self.transfer, self.model.players))
+        rest = find_rest(self.model.players, frozen_patterns(self.transfer, self.model.players))
         if self.config[self.subcommand].get("ckpt_path"):  # continued, or resumed: its own weights come
             return
         players = (self.transfer.init_players or list(self.model.players)) if self.transfer.init_from else []
         found = [] if "segmentor" in players else load_pretrained(self.model)
+        loaded = [*players, *(pretrained_parts(self.model.players) if found else [])]
         found += initialise(self.model, self.transfer) if players else []
-        for line in found:
+        for line in [*found, *random_at_rest(rest.parameters, loaded)]:
             rank_zero_info(line)
-        if frozen and not found:
-            rank_zero_info(f"note: at rest with random weights: {', '.join(frozen)}; --init_from gives trained ones")
+
+
+def pretrained_parts(players: nn.Module) -> list[str]:
+    """The parts that `load_pretrained` fills, by dotted name."""
+    owners = [name for name, module in players.named_modules() if getattr(module, "pretrained", None)]
+    return [f"{name}.encoder" for name in owners]
+
+
+def random_at_rest(resting: Iterable[str], loaded: Iterable[str]) -> list[str]:
+    """A note of the layers that will rest with random weights, if there are any.
+
+    Args:
+        resting: Dotted names of parameters, player first.
+        loaded: Dotted names of the players and parts that take weights.
+    """
+    filled = tuple(f"{part}." for part in loaded)
+    layers = dict.fromkeys(".".join(name.split(".")[:2]) for name in resting if not name.startswith(filled))
+    if not layers:
+        return []
+    return [f"note: at rest with random weights: {', '.join(layers)}; --init_from gives trained ones"]
 
 
 def saved_split(directory: Path, checkpoint: str | None, root: str) -> Path | None:
@@ -196,21 +222,28 @@ def source_split(checkpoint: str | None, data: Mapping[str, Any]) -> Path | None
     """The split of the run that a new run begins with, for the same data and settings of the split; else None.
 
     Drawn anew, for other modalities perhaps from other cases, it could put what the source was trained on into
-    validation.
+    validation; that is said.
     """
-    home = Path(checkpoint).expanduser().resolve().parent.parent if checkpoint else None
-    if home is None or data.get("split_file") or saved_split(home, None, data["root"]) is None:
+    if not checkpoint or data.get("split_file") or not (file := Path(checkpoint).expanduser().resolve()).is_file():
+        return None
+    home = file.parent.parent
+    kept = all((home / name).is_file() for name in ("split.json", "config.yaml"))
+    if not kept or saved_split(home, None, data["root"]) is None:
+        _note_another_split(home, "another --data.root" if kept else "it has no split.json and config.yaml")
         return None
     before = yaml.safe_load((home / "config.yaml").read_text())["data"]
     names = ("split_file", "fold", "val_fraction", "test_fraction", "stratify_by", "split_seed")
     differing = [name for name in names if before.get(name) != data.get(name)]
     if differing:
-        rank_zero_info(
-            f"note: the split is not that of {home} (another --data.{differing[0]}); what that run was trained on may "
-            f"be among the validation cases"
-        )
+        _note_another_split(home, f"another --data.{differing[0]}")
         return None
     return home / "split.json"
+
+
+def _note_another_split(home: Path, why: str) -> None:
+    rank_zero_info(
+        f"note: the split is not that of {home} ({why}); what that run was trained on may be among the validation cases"
+    )
 
 
 def strategy(trainer: Any) -> Any:

@@ -24,7 +24,7 @@ class TransferOptions:
         init_players: Players that take weights from there; default all of the model.
         adapt_input: What becomes of the input layers when the number of modalities differs: "repeat", "mean", "zero"
             (docs/transfer.md), or refuse the checkpoint. As many modalities are taken over one to one, whatever their
-            names.
+            names; with "zero" by name.
         train: What moves: "segmentor+critic" (the paper's S,D), "segmentor+critic_input" (its S,D_in: of the critic
             only the convolution that reads its input), "segmentor" (the authors' scripts).
         frozen: Patterns of what rests besides, e.g. [segmentor.enc*, "critic.*.bias"].

@@ -11,11 +11,13 @@ import json
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, Namespace
 
 WHOLE = re.compile(r"[-+]?\d+(\.0*)?([eE]\+?\d+)?")
+MOST_DIGITS = 4300  # Python's own limit between text and whole numbers
 SEQUENCES = (list, tuple, set, Sequence)
 PLAIN = (str, int, float, bool, type(None), dict, Mapping, *SEQUENCES)
 
@@ -95,7 +97,7 @@ def as_yaml(text: str, kind: Any) -> str:
     if text == "None":
         return "null" if type(None) in kinds or Any in kinds else text
     if WHOLE.fullmatch(text):
-        return str(_whole(float(text), kinds)) if _only_whole(kinds) else text
+        return _exact(text) if _only_whole(kinds) else text
     if text[:1] in ("(", "[", "{") and any(_holds_others(one) for one in kinds):
         content = _literal(text)
         fitted = _fitted(content, kinds)
@@ -117,6 +119,18 @@ def _alternatives(kind: Any) -> list[Any]:
 def _only_whole(kinds: Sequence[Any]) -> bool:
     """Whether a number must be whole: 1.0 and 1 mean different things where both are allowed."""
     return int in kinds and not any(one in (float, str, Any) for one in kinds)
+
+
+def _exact(text: str) -> str:
+    """A whole number's text digit by digit; a float would change it beyond 2**53 and lose it beyond 1e308.
+
+    What Python would not write out stays as it is, for the parser to refuse.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent of more than 18 digits
+        return text
+    return str(int(number)) if number.adjusted() < MOST_DIGITS else text
 
 
 def _whole(number: float, kinds: Sequence[Any]) -> int | float:

@@ -165,6 +165,21 @@ def test_only_kernels_that_read_the_input_are_mixed() -> None:
     assert after["input.conv.weight"].shape == (2, 4, 4, 4)
 
 
+def test_a_layer_that_a_network_holds_twice_is_mixed_under_both_names() -> None:
+    """As MONAI's DynUNet holds its input block; loading would else take the second name's weights."""
+
+    def twice(channels: int) -> nn.ModuleDict:
+        layer = nn.Conv2d(channels, 3, 1)
+        return nn.ModuleDict({"input": layer, "again": layer})
+
+    for before, now in ((1, 2), (2, 2)):
+        source, target = twice(before), twice(now)
+        mixed = torch.rand(now, before, dtype=torch.float64)
+        target.load_state_dict(adapt_weights(target, source.state_dict(), mixed, "input"))
+        expected = torch.einsum("ts,oshw->othw", mixed, source["input"].get_parameter("weight").double()).float()
+        torch.testing.assert_close(target["input"].get_parameter("weight").data, expected.detach())
+
+
 def test_the_layer_that_reads_the_input_is_the_first_convolution() -> None:
     assert first_convolution(Critic(2), "critic") == "input.conv"
     deep = nn.Sequential(nn.ConvTranspose2d(2, 2, 1), nn.Conv2d(4, 4, 1, groups=2), nn.Conv3d(4, 1, 1))

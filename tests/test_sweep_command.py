@@ -17,9 +17,12 @@ from wandb import wandb_agent
 
 from segan_pl.__main__ import main
 from segan_pl.cli import AdversarialSegmentation, MRIDataModule, Parser, SeganCLI
+from segan_pl.experiments import sweeping
 from segan_pl.experiments.search import draw, grid
 from segan_pl.experiments.sweep_file import read_sweep
-from segan_pl.experiments.sweeping import plan
+from segan_pl.experiments.sweep_points import save_points
+from segan_pl.experiments.sweeping import chosen_trials, plan
+from segan_pl.experiments.trials import run_folder, write_state
 from segan_pl.shipped import resolve_config_arguments, shipped_folder
 from tests.cohort import QUIET
 
@@ -123,7 +126,19 @@ def agent_arguments(sweep: Mapping[str, Any], values: Mapping[str, Any]) -> list
 
 
 def test_there_are_sweeps() -> None:
-    assert {path.stem for path in SHIPPED} >= {"loss", "modalities", "transfer", "seeds", "adversarial_weights"}
+    asked_for = {"loss", "modalities", "transfer", "seeds", "adversarial_weights", "vat", "pretrained"}
+    assert {path.stem for path in SHIPPED} >= asked_for
+
+
+def test_the_sweep_of_vat_has_dice_alone_either_term_and_both() -> None:
+    points = grid(read_sweep("vat").parameters)
+    assert [tuple(point.values.values()) for point in points] == [(0.0, 0.0), (0.0, 0.3), (0.2, 0.0), (0.2, 0.3)]
+
+
+def test_the_sweep_of_pretrained_weights_has_each_seed_with_and_without_them() -> None:
+    points = grid(read_sweep("pretrained").parameters)
+    pairs = [(seed, weights) for seed in range(3) for weights in ("imagenet", None)]
+    assert [tuple(point.values.values()) for point in points] == pairs
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -132,7 +147,8 @@ def test_a_shipped_sweep_is_valid_for_wandb_and_says_its_question(path: Path) ->
     assert schema_violations_from_proposed_config(content) == []
     assert path.read_text().startswith(f"# {content['description']}\n")
     assert content["description"].endswith("?")
-    assert content["metric"] == {"name": "val/dice_wt", "goal": "maximize"}
+    assert content["metric"]["goal"] == "maximize"
+    assert content["metric"]["name"] in ("val/dice_wt", "val/dice_mean")
     assert content["program"] == "segan_pl"
 
 
@@ -205,6 +221,32 @@ def test_a_dry_run_of_a_shipped_sweep_prints_its_commands(capsys: pytest.Capture
     assert len(lines) == 3 * 2 * 3 * 2
     assert len(set(lines)) == 36
     assert all("--data.root /d " in line and "DATA_ROOT" not in line for line in lines)
+
+
+def test_a_report_shows_the_table_and_runs_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweeping, "execute", lambda *_, **__: pytest.fail("a trial was run"))
+    monkeypatch.delenv("DATA_ROOT")
+    call = ["sweep", "seeds", "--output", "study", "--seed", "7", "--report"]
+    assert main(call) == 2
+    assert "study: no trial of a sweep is there" in capsys.readouterr().err
+    assert not (place / "study").exists()
+    sweep = read_sweep("seeds")
+    save_points(sweep, place / "study", grid(sweep.parameters)[:3], seed=0)
+    done = chosen_trials(sweep, place / "study")[1]
+    write_state(place / "study", done, "finished", exit_code=0, seconds=2.0, error="")
+    run = run_folder(place / "study", done.name)
+    run.mkdir(parents=True)
+    (run / "metrics.csv").write_text("epoch,val/dice_wt\n0,0.75\n")
+    assert main(call) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in lines if line.startswith("00")] == [
+        ["002", "0", "1", "0.7500"],
+        ["001", "0", "0", "not"],
+        ["003", "0", "2", "not"],
+    ]
+    assert {path.name for path in (place / "study").iterdir()} >= {"results.csv", "results.md"}
 
 
 def test_a_wrong_name_is_one_line_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

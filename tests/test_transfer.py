@@ -21,7 +21,7 @@ from segan_pl.checkpoint_format import KEY, CheckpointMismatchError
 from segan_pl.data.module import MRIDataModule
 from segan_pl.errors import UsageError
 from segan_pl.initialising import initialise
-from segan_pl.lightning_cli import source_split
+from segan_pl.lightning_cli import pretrained_parts, random_at_rest, source_split
 from segan_pl.nets import segan, segan_isic
 from segan_pl.objectives.segan import SegAN
 from segan_pl.objectives.supervised import Supervised
@@ -156,6 +156,33 @@ def test_two_modalities_are_not_taken_for_one_and_its_plane(tmp_path: Path, make
     assert not found["input.conv.weight"][:, 1].any()  # the plane begins without influence
     other = {name: value for name, value in state_of(path, "players.segmentor.").items() if "input" not in name}
     assert all(torch.equal(found[name], value) for name, value in other.items())
+
+
+def test_zero_finds_as_many_modalities_again_by_name(tmp_path: Path, make_data: MakeData) -> None:
+    path = save(tmp_path / "two.ckpt", make_data, modalities=("t1", "flair"))
+    system = build_system(modalities=("flair", "t2"))
+    said = initialise(system, TransferOptions(init_from=str(path), adapt_input="zero"))
+    assert "input layers: t1, flair -> flair, t2 by zero" in said
+    for player in ("segmentor", "critic"):
+        kernel = state_of(path, f"players.{player}.")["input.conv.weight"]
+        found = system.players[player].get_parameter("input.conv.weight")
+        assert torch.equal(found[:, 0], kernel[:, 1])
+        assert not found[:, 1].any()
+        assert torch.equal(found[:, 2:], kernel[:, 2:])  # the critic's mask
+
+
+def test_planes_without_adaptation_are_refused_with_the_remedy(source: Path) -> None:
+    with pytest.raises(CheckpointMismatchError, match="to add presence planes, --adapt_input zero"):
+        initialise(one("flair", presence="channels"), TransferOptions(init_from=str(source)))
+
+
+def test_adapting_another_network_lists_its_keys(source: Path) -> None:
+    """Its first convolution has another name."""
+    system = one("flair")
+    segmentor = system.players["segmentor"] = nn.Sequential(nn.Conv2d(1, 1, 1))
+    assert "0.weight" in segmentor.state_dict()
+    with pytest.raises(CheckpointMismatchError, match=r"0\.bias \(checkpoint lacks it, model \(1,\)\)"):
+        initialise(system, TransferOptions(init_from=str(source), adapt_input="repeat"))
 
 
 def test_presence_planes_begin_without_influence_and_are_not_lost_silently(
@@ -334,6 +361,7 @@ def test_a_run_begins_with_another_and_goes_on_with_itself(
     with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         assert command(*line, *preset, "--trainer.max_epochs=1") == 0
     assert f"segmentor and critic begin with epoch 0 of {flair}" in caplog.messages
+    assert f"note: the split is that of the source, {folder / 'flair/split.json'}" in caplog.messages
     assert "critic: 66 parameters move (input), 664 at rest (enc2, enc3)" in caplog.messages
     settings = yaml.safe_load((target / "config.yaml").read_text())
     assert (settings["train"], settings["init_from"]) == ("segmentor+critic_input", str(flair))
@@ -351,9 +379,20 @@ def test_a_run_begins_with_another_and_goes_on_with_itself(
     with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         assert command(*line, *preset, "--trainer.max_epochs=2") == 0  # continued: the source is not read again
     assert f"continuing {target} from last.ckpt" in caplog.messages
+    assert f"note: the split is the run's own, {target / 'split.json'}" in caplog.messages
     assert not any("begin with" in message for message in caplog.messages)
     assert exit_code(lambda: command(*line, "--train=segmentor")) == 1
     assert "train: segmentor+critic_input -> segmentor" in last_line(capsys.readouterr().err)
+
+
+def test_a_critic_that_rests_without_being_loaded_is_named(
+    flair: Path, folder: Path, command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = ["--data.modalities=[t1]", f"--init_from={flair}", "--init_players=[segmentor]", "--train=segmentor"]
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        assert command("fit", *line, f"--run.directory={folder / 'random'}") == 0
+    note = "note: at rest with random weights: critic.input, critic.enc2, critic.enc3; --init_from gives trained ones"
+    assert note in caplog.messages
 
 
 def test_scoring_takes_a_transferred_runs_configuration_as_it_is(
@@ -411,16 +450,52 @@ def test_the_sources_split_is_kept_for_the_same_data_and_settings(
     data = {"root": str(tmp_path), "val_fraction": 0.2, "split_seed": 0, "split_file": None}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": data}))
     (tmp_path / "split.json").touch()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
     with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         found = source_split(str(tmp_path / "checkpoints/last.ckpt"), {**data, **now})
     assert found == (tmp_path / "split.json" if kept else None)
     warned = "may be among the validation cases" in caplog.text
-    assert warned == bool({"val_fraction", "split_seed"} & now.keys())
+    assert warned == bool({"val_fraction", "split_seed", "root"} & now.keys())
 
 
-def test_without_a_source_or_its_run_there_is_no_split_to_keep(tmp_path: Path) -> None:
-    assert source_split(None, {"root": "/data"}) is None
-    assert source_split(str(tmp_path / "copied/last.ckpt"), {"root": "/data"}) is None
+def test_without_a_source_or_its_run_there_is_no_split_to_keep_and_a_copied_checkpoint_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (copied := tmp_path / "copied/last.ckpt").parent.mkdir()
+    copied.touch()
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        assert source_split(None, {"root": "/data"}) is None
+        assert source_split(str(tmp_path / "none.ckpt"), {"root": "/data"}) is None
+        assert source_split(str(copied), {"root": "/data", "split_file": "own.json"}) is None
+        assert not caplog.messages
+        assert source_split(str(copied), {"root": "/data"}) is None
+    assert caplog.messages == [
+        f"note: the split is not that of {tmp_path} (it has no split.json and config.yaml); what that run was trained "
+        f"on may be among the validation cases"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("loaded", "layers"),
+    [
+        ([], "segmentor.encoder, segmentor.dec1, critic.input"),
+        (["segmentor"], "critic.input"),
+        (["segmentor.encoder"], "segmentor.dec1, critic.input"),
+        (["segmentor", "critic"], None),
+    ],
+)
+def test_what_rests_with_random_weights_is_said_layer_by_layer(loaded: list[str], layers: str | None) -> None:
+    resting = ["segmentor.encoder.0.weight", "segmentor.dec1.bias", "critic.input.weight", "critic.input.bias"]
+    expected = [f"note: at rest with random weights: {layers}; --init_from gives trained ones"] if layers else []
+    assert random_at_rest(resting, loaded) == expected
+
+
+def test_of_a_pretrained_player_only_the_encoder_is_loaded() -> None:
+    both = nn.ModuleDict({"segmentor": nn.Identity(), "critic": nn.Identity()})
+    assert pretrained_parts(both) == []
+    both["segmentor"].pretrained = "imagenet"
+    assert pretrained_parts(both) == ["segmentor.encoder"]
 
 
 @pytest.mark.parametrize(

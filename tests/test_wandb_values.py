@@ -72,6 +72,10 @@ def agent_arguments(values: Mapping[str, Any], form: str = "args") -> list[str]:
         ("batch_size", "1e3", 1000),
         ("batch_size", -4.0, -4),
         ("depth", 1e20, 10**20),
+        ("depth", 2**53 + 1, 2**53 + 1),  # no float is this number
+        ("depth", f"{2**53 + 1}.0", 2**53 + 1),
+        ("depth", "1e400", 10**400),
+        ("depth", "010", 10),
         ("depth", None, None),
         ("seed", 7.0, 7),
         ("limit", 1.0, 1.0),
@@ -138,6 +142,8 @@ def test_arguments_of_a_class_are_typed_by_the_class() -> None:
     [
         ("--data.batch_size=2.5", "Expected a <class 'int'>. Got value: 2.5"),
         ("--data.batch_size=None", "Expected a <class 'int'>"),
+        ("--data.batch_size=1e999999999", "Expected a <class 'int'>"),
+        (f"--data.batch_size=1e{'9' * 30}", "Expected a <class 'int'>"),
         ("--data.rate=None", "Expected a <class 'float'>"),
         ("--data.patch=(1, 2, 3)", "Expected a tuple with 2 elements"),
         ("--data.unknown=None", "data.unknown"),

@@ -45,23 +45,42 @@ class Freezing(Callback):
         self.rest: Rest | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say what will move and what will rest."""
-        players = cast(nn.ModuleDict, pl_module.players)
-        for line in moving_and_resting(players, find_rest(players, self.frozen)):
-            rank_zero_info(line)
+        """Refuse patterns that name nothing, before anything is prepared."""
+        find_rest(cast(nn.ModuleDict, pl_module.players), self.frozen)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Freeze; later than Lightning's warning about modules in evaluation mode."""
-        if self.thaw_epoch is None or trainer.current_epoch < self.thaw_epoch:
-            self.rest = find_rest(cast(nn.ModuleDict, pl_module.players), self.frozen)
-            self.rest.begin()
+        """Say what moves and what rests, and freeze; later than Lightning's warning about modules in evaluation mode.
+
+        The epoch of a resumed run is known only now.
+        """
+        players = cast(nn.ModuleDict, pl_module.players)
+        rests = self.thaw_epoch is None or trainer.current_epoch < self.thaw_epoch
+        rest = find_rest(players, self.frozen) if rests else Rest({}, ())
+        for line in moving_and_resting(players, rest):
+            rank_zero_info(line)
+        if rests:
+            self.rest = rest
+            rest.begin()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Thaw when it is time."""
         if self.rest is not None and self.thaw_epoch is not None and trainer.current_epoch >= self.thaw_epoch:
-            self.rest.end()
-            self.rest = None
+            self._end()
             rank_zero_info(f"epoch {trainer.current_epoch}: thawed {', '.join(self.frozen)}")
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let go of what never thawed, so that another fit of the same system is free to move it."""
+        if stage == "fit":
+            self._end()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """The same for a fit that was cut short: Lightning calls no `teardown` then."""
+        self._end()
+
+    def _end(self) -> None:
+        rest, self.rest = self.rest, None
+        if rest is not None:
+            rest.end()
 
 
 @dataclass(frozen=True)

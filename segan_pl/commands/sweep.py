@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from segan_pl.experiments.execution import add_execution_options, execution_options
-from segan_pl.experiments.sweep_file import read_sweep
+from segan_pl.experiments.sweep_file import SweepFile, read_sweep
 from segan_pl.experiments.sweep_table import cells, table, text, write
-from segan_pl.experiments.sweeping import plan, run_sweep
+from segan_pl.experiments.sweeping import chosen_trials, plan, run_sweep
+from segan_pl.experiments.trials import Trial
 from segan_pl.parsing import OneLineErrors
 
 
@@ -16,7 +20,7 @@ def main(arguments: list[str]) -> int:
         arguments: "sweep" and what follows it; after "--" options that every trial gets.
 
     Returns:
-        0 when every trial has finished, or none was to run here; else 1.
+        0 when every trial has finished, or none was to run here (--report, --dry-run, --slurm); else 1.
 
     Raises:
         UsageError: The file, an option, or what the file asks for cannot be used.
@@ -25,18 +29,26 @@ def main(arguments: list[str]) -> int:
     settings = _parser(arguments[0]).parse_args(own)
     options = execution_options(settings)
     sweep = read_sweep(settings.file)
+    if settings.report:
+        _show(sweep, chosen_trials(sweep, options.directory), options.directory)
+        return 0
     asked = plan(sweep, extra, count=settings.count, seed=settings.seed)
     for note in sweep.notes:
         print(f"note: {note}")
     outcome, trials = run_sweep(asked, options)
     if outcome is None:
         return 0
-    rows = table(sweep, trials, options.directory)
-    print(f"\n{sweep.question}\n{text(*cells(sweep, rows))}\n")
-    for path in write(sweep, rows, options.directory, sweep.notes):
-        print(f"written: {path}")
+    _show(sweep, trials, options.directory)
     print("\n".join(outcome.lines()))
     return outcome.exit_code
+
+
+def _show(sweep: SweepFile, trials: Sequence[Trial], directory: Path) -> None:
+    """Print the table of the trials as they stand, and write it."""
+    rows = table(sweep, trials, directory)
+    print(f"\n{sweep.question}\n{text(*cells(sweep, rows))}\n")
+    for path in write(sweep, rows, directory, sweep.notes):
+        print(f"written: {path}")
 
 
 def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -56,5 +68,6 @@ def _parser(name: str) -> OneLineErrors:
     parser.add_argument("file", type=str, metavar="FILE", help="a sweep file, or a shipped one by name, e.g. seeds")
     parser.add_argument("--count", type=int | None, help="trials in all (default: a whole grid, or the file's run_cap)")
     parser.add_argument("--seed", type=int, default=0, help="of random and bayes")
+    parser.add_argument("--report", action="store_true", help="write the table of what is there, run nothing")
     add_execution_options(parser)
     return parser

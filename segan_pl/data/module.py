@@ -76,6 +76,7 @@ class MRIDataModule(L.LightningDataModule):
     Attributes:
         saved_split: The split.json of the run that is continued or scored, set before first use; where that file is, it
             is the split, whatever the settings say, so that no case changes sides.
+        split_owner: Whose split that is, for the note.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class MRIDataModule(L.LightningDataModule):
         self.prepare_workers = cores() if prepare_workers is None else prepare_workers
         self._cohort: Cohort | None = None
         self.saved_split: Path | None = None
+        self.split_owner = "the run's own"
         self.split: Split | None = None
         self._places: dict[int, Place] = {}
 
@@ -188,7 +190,7 @@ class MRIDataModule(L.LightningDataModule):
         if self.saved_split is not None and self.saved_split.exists():  # cases that came since are left out
             own = Split.load(self.saved_split)
             split = own.require_matches(self.cases, dropped=dropped, leftovers="ignore", leaks=self.split_leaks)
-            return replace(split, notes=(*split.notes, f"the split is the run's own, {self.saved_split}"))
+            return replace(split, notes=(*split.notes, f"the split is {self.split_owner}, {self.saved_split}"))
         if self.split_file:
             split = Split.load(Path(self.split_file).expanduser(), self.fold)
             return split.require_matches(

@@ -20,11 +20,13 @@ class Point:
         number: From 1, in the order in which points were chosen.
         values: One for each parameter, constants included.
         shares: Where a drawn value lies: the share of its distribution below it, or the index of a category (bayes).
+        name: Of its trial, once it has one; a sweep that grows would give another.
     """
 
     number: int
     values: Mapping[str, Any]
     shares: Mapping[str, float] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass(frozen=True)

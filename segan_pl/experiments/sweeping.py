@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from segan_pl.errors import UsageError
 from segan_pl.experiments.execution import ExecutionOptions, execute
 from segan_pl.experiments.running import Outcome
 from segan_pl.experiments.search import Point, Told, draw, grid, propose
 from segan_pl.experiments.sweep_file import SweepFile, filled_arguments
+from segan_pl.experiments.sweep_points import key_of, load_points, name_of, save_points
 from segan_pl.experiments.sweep_table import best_score
 from segan_pl.experiments.trials import Trial, run_folder, trial_state
-from segan_pl.files import write_whole
-
-LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -89,19 +84,32 @@ def run_sweep(
     return execute(trials, options, progress=progress), trials
 
 
+def chosen_trials(sweep: SweepFile, directory: Path) -> list[Trial]:
+    """The trials that earlier calls chose for a folder, to be looked at, not run: without their arguments.
+
+    Raises:
+        UsageError: The folder has none, or those of another search.
+    """
+    points = load_points(sweep, directory)
+    if not points:
+        raise UsageError(f"{directory}: no trial of a sweep is there; run or submit it without --report first")
+    return [Trial(name_of(sweep, point), (), values=dict(point.values)) for point in points]
+
+
 def _points(asked: Plan, options: ExecutionOptions) -> list[Point]:
-    """The points of a grid or of random draws; those of an earlier call keep their numbers."""
-    known = load_points(asked, options.directory)
+    """The points of a grid or of random draws; those of an earlier call keep their numbers and names."""
+    known = load_points(asked.sweep, options.directory, asked.seed)
     if asked.sweep.method == "random":
         points = [draw(asked.sweep.parameters, number, asked.seed) for number in range(1, asked.count + 1)]
     else:
-        number_of = {_key(point): point.number for point in known}
-        points, following = [], max(number_of.values(), default=0)
+        before = {key_of(point): point for point in known}
+        points, following = [], max((point.number for point in known), default=0)
         for point in grid(asked.sweep.parameters)[: asked.count]:
-            following += _key(point) not in number_of
-            points.append(replace(point, number=number_of.get(_key(point), following)))
+            following += key_of(point) not in before
+            points.append(before.get(key_of(point)) or replace(point, number=following))
     if not options.dry_run:
-        _save_points(asked, options.directory, [*points, *(one for one in known if one not in points)])
+        of_number = {point.number: point for point in (*known, *points)}
+        save_points(asked.sweep, options.directory, list(of_number.values()), asked.seed)
     return points
 
 
@@ -111,7 +119,7 @@ def _run_bayes(
     """Rounds of trials side by side, each chosen by the results of all before it."""
     if options.slurm:
         raise UsageError("--slurm: bayes chooses a trial by the results of others; use --parallel, or method random")
-    points = load_points(asked, options.directory)[: asked.count]
+    points = load_points(asked.sweep, options.directory, asked.seed)[: asked.count]
     side_by_side = options.parallel or max(1, len(options.devices))
     outcome = Outcome((), {}, {})
     fresh = points  # what an earlier call left unfinished first
@@ -136,7 +144,7 @@ def _run_bayes(
             execute([asked.trial(point) for point in fresh], options, progress=progress)
             progress(f"# and {asked.count - len(points)} more, which follow from the results")
             return None, []
-        _save_points(asked, options.directory, points)
+        save_points(asked.sweep, options.directory, points, asked.seed)
     trials = [asked.trial(point) for point in points]
     return (None if options.dry_run else outcome), trials
 
@@ -157,78 +165,4 @@ def _joined(one: Outcome, other: Outcome) -> Outcome:
         {**one.failed, **other.failed},
         {**one.skipped, **other.skipped},
         (*one.kept, *other.kept),
-    )
-
-
-# -- names and memory --------------------------------------------------------------------------------------------------
-
-
-def name_of(sweep: SweepFile, point: Point) -> str:
-    """A trial's name: its number and what is special about it, e.g. "003_clip=all,update=alternating"."""
-    varied = [one for one in sweep.parameters if not one.is_constant and one.choices != [point.values[one.name]]]
-    words = [f"{one.name.rpartition('.')[2]}={_word(point.values[one.name])}" for one in varied]
-    return f"{point.number:03d}_{','.join(words)}"[:LONGEST_NAME].rstrip("_,.=-+")
-
-
-def _word(value: Any) -> str:
-    """A value in a few characters that a file name may have."""
-    if isinstance(value, float):
-        text = f"{value:.4g}"
-    elif isinstance(value, list | tuple):
-        text = "+".join(_word(one) for one in value)
-    elif isinstance(value, dict):
-        text = "+".join(_word(one) for one in value.values())
-    else:
-        text = str(value)
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", text).strip("-") or "none"
-
-
-def _key(point: Point) -> str:
-    return json.dumps(point.values, sort_keys=True, default=str)
-
-
-def load_points(asked: Plan, directory: Path) -> list[Point]:
-    """The points that an earlier call chose for this folder.
-
-    Raises:
-        UsageError: They are of another search, whose draws do not fit this one.
-    """
-    file = directory / "sweep.json"
-    if not file.is_file():
-        return []
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        points = [Point(one["number"], one["values"], one["shares"]) for one in saved["points"]]
-        before = saved["search"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file}: not readable as a sweep ({error}); choose another --output") from error
-    now = _search(asked)
-    differing = [key for key in now if before.get(key) != now[key]]
-    if asked.sweep.method == "grid" and before.get("method") == "grid":
-        differing = []  # a grid may grow; what it had keeps its number
-    if differing:
-        raise UsageError(
-            f"{directory} holds another search (different: {', '.join(differing)}); choose another --output"
-        )
-    return points
-
-
-def _save_points(asked: Plan, directory: Path, points: Sequence[Point]) -> None:
-    content = {"search": _search(asked), "points": [asdict(one) for one in sorted(points, key=lambda one: one.number)]}
-    write_whole(directory / "sweep.json", json.dumps(content, indent=1) + "\n")
-
-
-def _search(asked: Plan) -> dict[str, Any]:
-    """What decides which points a search chooses, as JSON gives it back."""
-    parameters = [[one.name, one.kind, dict(one.settings)] for one in asked.sweep.parameters]
-    sweep = asked.sweep
-    return json.loads(
-        json.dumps(
-            {
-                "method": sweep.method,
-                "seed": asked.seed,
-                "metric": [sweep.metric, sweep.goal],
-                "parameters": parameters,
-            }
-        )
     )

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,7 +106,7 @@ def test_exactly_what_is_not_frozen_changes(
     named = {id(parameter): name for name, parameter in system.players.named_parameters()}
     stepped = {named[id(p)] for optimizer in trainer.optimizers for p in optimizer.state if optimizer.state[p]}
     assert stepped == named_parameters(system) - rests
-    assert all(parameter.grad is None for parameter in system.players.parameters() if not parameter.requires_grad)
+    assert all(p.grad is None for name, p in system.players.named_parameters() if name in rests)
 
 
 def named_parameters(system: AdversarialSegmentation) -> set[str]:
@@ -225,6 +226,40 @@ def test_a_fit_says_what_moves_and_when_it_thaws(
     said = [record.getMessage() for record in caplog.records]
     assert "critic: 162 parameters move (input), 664 at rest (enc2, enc3)" in said  # 5*2*16+2; 128+8 and 512+16
     assert said.count("epoch 1: thawed critic.enc*") == 1
+
+
+def test_a_run_resumed_after_the_thaw_says_that_all_moves(
+    tmp_path: Path, make_data: MakeData, caplog: pytest.LogCaptureFixture
+) -> None:
+    freezing = partial(Freezing, ["critic"], thaw_epoch=1)
+    fit(tmp_path, moving_system(), make_data(), freezing()).save_checkpoint(tmp_path / "stopped.ckpt")
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        fit(tmp_path, moving_system(), make_data(), freezing(), epochs=2, checkpoint=tmp_path / "stopped.ckpt")
+    assert [message for message in caplog.messages if message.startswith("critic: ")] == [
+        "critic: 826 parameters move"  # 162 of its input, 664 of enc2 and enc3
+    ]
+
+
+class Failing(L.Callback):
+    """Breaks off in the first batch."""
+
+    def on_train_batch_start(self, *_: object) -> None:
+        raise RuntimeError("broken off")
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_fit_that_ends_lets_go_of_what_rested(tmp_path: Path, make_data: MakeData, breaks: bool) -> None:
+    """Also by an exception; so the next fit of the same system thaws what this one never did."""
+    system = moving_system()
+    first = [Freezing(["critic.enc2"]), *([Failing()] if breaks else [])]
+    with pytest.raises(RuntimeError, match="broken off") if breaks else nullcontext():
+        fit(tmp_path, system, make_data(), *first)
+    assert all(parameter.requires_grad for parameter in system.players.parameters())
+    assert not any("train" in vars(module) for module in system.modules())
+    before = hashes(system)
+    fit(tmp_path, system, make_data(), Freezing(["critic"], thaw_epoch=1), epochs=2)
+    assert {name for name in before if name.startswith("critic.enc2")} <= changed(before, hashes(system))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from segan_pl.experiments import sweeping
 from segan_pl.experiments.execution import ExecutionOptions
 from segan_pl.experiments.running import Outcome
 from segan_pl.experiments.sweep_file import read_sweep
+from segan_pl.experiments.sweep_points import LONGEST_NAME, name_of
 from segan_pl.experiments.sweep_table import best_score, cells, table, text, write
 from segan_pl.experiments.sweeping import Plan, plan, run_sweep
 from segan_pl.experiments.trials import Trial, is_finished, run_folder, write_state
@@ -122,6 +123,24 @@ def test_a_grid_that_grows_keeps_the_numbers_of_what_it_had(
     assert "002_clip=all,seed=1" in [trial.name for trial in trials]
 
 
+def test_a_parameter_that_begins_to_vary_renames_nothing_that_has_finished(
+    make: Callable[..., Plan], options: ExecutionOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = StandIn(monkeypatch)
+    seeds = {"data.seed": {"values": [0, 1]}}
+    run_sweep(make({**seeds, "loss.clip": {"values": ["all"]}}), options)
+    for grown in (["all", "none"], ["all", "none", "kernels"]):
+        outcome, trials = run_sweep(make({"loss.clip": {"values": grown}, **seeds}), options)
+    assert stand_in.rounds == [
+        ["001_seed=0", "002_seed=1"],
+        ["003_clip=none,seed=0", "004_clip=none,seed=1"],
+        ["005_clip=kernels,seed=0", "006_clip=kernels,seed=1"],
+    ]
+    assert trials[0].arguments[-2:] == ("--data.seed=0", "--loss.clip=all")  # as it was run: another order would differ
+    assert outcome is not None
+    assert len(outcome.kept) == 4
+
+
 def test_count_takes_the_first_of_a_grid_and_adds_to_random_draws(
     make: Callable[..., Plan], options: ExecutionOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,9 +210,9 @@ def test_names_are_short_and_file_names() -> None:
     odd = {"data.modalities": {"values": [["t1", "flair"], None]}, "b": {"values": ["a/b c", "d"]}, "c": {"value": 1}}
     for parameters, expected in ((long, "001_a0=" + "x" * 30), (odd, "001_modalities=t1+flair,b=a-b-c")):
         sweep = sweep_of(parameters, path)
-        name = sweeping.name_of(sweep, sweeping.grid(sweep.parameters)[0])
+        name = name_of(sweep, sweeping.grid(sweep.parameters)[0])
         assert name.startswith(expected)
-        assert len(name) <= sweeping.LONGEST_NAME
+        assert len(name) <= LONGEST_NAME
 
 
 def sweep_of(parameters: dict[str, Any], path: Path) -> Any:
