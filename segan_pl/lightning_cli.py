@@ -125,7 +125,8 @@ class SeganCLI(LightningCLI):
     def _callbacks(self, trainer: Any) -> list[Callback]:
         options = self.options
         silent = trainer.get("enable_progress_bar") is False
-        common: list[Callback] = [] if silent else [Progress(monitor=options.monitor, plain_every=options.plain_every)]
+        progress = Progress(options.monitor, plain_every=options.plain_every, validation_share=options.validation_share)
+        common: list[Callback] = [] if silent else [progress]
         if self.subcommand != "fit":
             checkpoint = self.config[self.subcommand].get("ckpt_path")
             stem = f"{self.subcommand}_{Path(checkpoint).stem if checkpoint else 'untrained'}"

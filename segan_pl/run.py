@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import yaml
 
+from segan_pl.errors import UsageError
+
 FREE = (
     "run.",
     "model.schedule.",
@@ -47,6 +49,7 @@ class RunOptions:
         wandb: Weights & Biases: "off", "online", or "offline".
         tensorboard: Write TensorBoard files (needs the extra `tensorboard`).
         plain_every: Seconds between two lines of progress where there is no terminal.
+        validation_share: Of an epoch's time; where validation takes more, a line says how seldom to validate instead.
     """
 
     experiment: str = "segan_pl"
@@ -59,6 +62,11 @@ class RunOptions:
     wandb: Literal["off", "online", "offline"] = "off"
     tensorboard: bool = False
     plain_every: float = 30.0
+    validation_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_share <= 1:
+            raise UsageError(f"--run.validation_share {self.validation_share}: expected a share above 0 and up to 1")
 
 
 def run_directory(options: RunOptions) -> Path:

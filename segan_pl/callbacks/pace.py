@@ -19,6 +19,7 @@ class Pace:
         epochs: Of the run; None where only time or patience ends it.
         epoch: The current one, counted from 0.
         done: Batches finished in it.
+        validation: Seconds of the epoch that validation has taken so far.
     """
 
     batches: float = 0
@@ -28,6 +29,8 @@ class Pace:
     run_started: float = 0.0
     epoch_started: float = 0.0
     first_epoch: int = 0
+    validation: float = 0.0
+    validation_started: float | None = None
 
     def start_run(self, now: float, *, epoch: int, epochs: int | None, batches: float) -> None:
         """The run begins, or goes on, with this epoch."""
@@ -38,6 +41,26 @@ class Pace:
     def start_epoch(self, now: float, *, epoch: int, batches: float) -> None:
         """An epoch begins."""
         self.epoch_started, self.epoch, self.batches, self.done = now, epoch, batches, 0
+        self.validation, self.validation_started = 0.0, None
+
+    def start_validation(self, now: float) -> None:
+        """Validation begins."""
+        self.validation_started = now
+
+    def end_validation(self, now: float) -> None:
+        """Validation ends."""
+        if self.validation_started is not None:
+            self.validation += now - self.validation_started
+        self.validation_started = None
+
+    def validation_share(self, now: float) -> float:
+        """Of the epoch's time so far, the share of validation."""
+        return self.validation / max(now - self.epoch_started, 1e-9)
+
+    def epochs_a_validation(self, now: float, share: float) -> int:
+        """The smallest number of epochs a validation with which it takes at most `share` of the time."""
+        training = max(now - self.epoch_started - self.validation, 1e-9)
+        return max(1, math.ceil(self.validation * (1 - share) / (share * training)))
 
     def epoch_left(self, now: float) -> float | None:
         """Until the last training batch of this epoch."""

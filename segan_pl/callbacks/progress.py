@@ -16,6 +16,7 @@ from rich.progress import Progress as Bars
 from segan_pl.callbacks.pace import Pace
 from segan_pl.callbacks.readings import Mode, batches_seen, duration, improves, readings
 
+NOTICED = 1.0  # seconds of validation an epoch below which nobody needs advice
 STAGES = {"sanity_check": "first look at validation", "validate": "validation", "test": "test"}
 
 
@@ -26,6 +27,7 @@ class Progress(ProgressBar):
         monitor: The score whose best value is shown.
         mode: Whether larger or smaller is better.
         plain_every: Seconds between two lines where there is no terminal; each epoch's end gets a line besides.
+        validation_share: Of an epoch's time; where validation takes more, a line says once what would help.
         console: Where to write; this process's standard output by default.
     """
 
@@ -35,9 +37,11 @@ class Progress(ProgressBar):
         *,
         mode: Mode = "max",
         plain_every: float = 30.0,
+        validation_share: float = 0.25,
         console: Console | None = None,
     ) -> None:
         super().__init__()
+        self.validation_share, self._advised = validation_share, False
         self.monitor, self.mode, self.plain_every = monitor, mode, plain_every
         self.best_score: float | None = None
         self.best_epoch: int | None = None
@@ -112,15 +116,35 @@ class Progress(ProgressBar):
         self.pace.epoch += 1  # this one is whole now, its validation included
         left = duration(self.pace.run_left(now, _limit(trainer)))
         self.pace.epoch -= 1
-        times = f"{duration(now - self.pace.run_started)} elapsed, {left} left"
+        share = f"validation {self.pace.validation_share(now):.0%} of the epoch, " if self.pace.validation else ""
+        times = f"{duration(now - self.pace.run_started)} elapsed, {share}{left} left"
         self.print(f"epoch {self._epoch} done, {batches_seen(trainer)} batches seen: {scores}; {self.best}; {times}")
+        self._advise(trainer, now)
         self._spoke = now
+
+    def _advise(self, trainer: pl.Trainer, now: float) -> None:
+        """Say once that validation takes long; a process's first epoch has other things to do besides."""
+        first = self.pace.epoch == self.pace.first_epoch
+        if self._advised or first or self.pace.validation < NOTICED:
+            return
+        if self.pace.validation_share(now) <= self.validation_share:
+            return
+        self._advised = True
+        epochs = self.pace.epochs_a_validation(now, self.validation_share)
+        self.print(
+            f"validation takes {self.pace.validation_share(now):.0%} of an epoch that has one, more than "
+            f"--run.validation_share {self.validation_share:g}; less often: --trainer.check_val_every_n_epoch {epochs}"
+        )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The run is over."""
         self._close()
 
     # Validation, test, prediction
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Its time counts."""
+        self.pace.start_validation(time.monotonic())
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """A case is scored."""
@@ -132,6 +156,7 @@ class Progress(ProgressBar):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the monitored score in."""
+        self.pace.end_validation(time.monotonic())
         self._hide("cases")
         score = readings(trainer).get(self.monitor, math.nan)
         if not trainer.sanity_checking and improves(score, self.best_score, self.mode):

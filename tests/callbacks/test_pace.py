@@ -64,3 +64,16 @@ def test_nan_improves_on_nothing() -> None:
     assert not improves(math.nan, None, "max")
     assert improves(0.0, None, "max")
     assert not improves(0.5, 0.5, "max")
+
+
+def test_the_share_of_validation_says_how_seldom_to_validate() -> None:
+    pace = Pace()
+    pace.start_run(0.0, epoch=0, epochs=2, batches=10)
+    pace.start_epoch(0.0, epoch=0, batches=10)
+    pace.start_validation(20.0)
+    pace.end_validation(80.0)  # 60 s beside 20 s of training
+    assert pace.validation_share(80.0) == pytest.approx(0.75)
+    assert pace.epochs_a_validation(80.0, 0.25) == 9  # 60 s in 9 * 20 + 60 s are a quarter
+    assert pace.epochs_a_validation(80.0, 0.75) == 1
+    pace.start_epoch(80.0, epoch=1, batches=10)
+    assert pace.validation_share(90.0) == 0

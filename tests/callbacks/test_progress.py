@@ -26,12 +26,36 @@ def test_without_a_terminal_an_epoch_ends_with_one_line_that_says_it_all(tmp_pat
     first, second = text.getvalue().splitlines()
     assert re.fullmatch(
         r"epoch 0 of 0-1 done, 4 batches seen: val/dice_wt 0\.3000, train/loss 0\.\d{4}; "
-        r"best val/dice_wt 0\.3000 at epoch 0; \d+ s elapsed, \d+ s left",
+        r"best val/dice_wt 0\.3000 at epoch 0; \d+ s elapsed, validation \d+% of the epoch, \d+ s left",
         first,
     )
     assert second.startswith("epoch 1 of 0-1 done, 8 batches seen: val/dice_wt 0.2000")
     assert "best val/dice_wt 0.3000 at epoch 0" in second
     assert second.endswith("0 s left")
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.25, 1), (1.0, 0)])
+def test_validation_that_takes_long_is_said_once_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, said: int
+) -> None:
+    clock = iter(range(0, 1_000_000, 10))  # every look at it is ten seconds later
+    monkeypatch.setattr("segan_pl.callbacks.progress.time.monotonic", lambda: float(next(clock)))
+    text, console = recorded(terminal=False)
+    progress = Progress(console=console, plain_every=1e9, validation_share=share)
+    trainer(tmp_path, progress, epochs=3).fit(Toy([0.3, 0.2, 0.1]), loader(1), loader(5))
+    advice = [line for line in text.getvalue().splitlines() if line.startswith("validation takes")]
+    assert len(advice) == said
+    for line in advice:
+        found = re.fullmatch(
+            r"validation takes (\d+)% of an epoch that has one, more than --run\.validation_share 0\.25; "
+            r"less often: --trainer\.check_val_every_n_epoch (\d+)",
+            line,
+        )
+        assert found is not None
+        taken = int(found[1]) / 100
+        every = int(found[2])
+        assert taken / (taken + every * (1 - taken)) <= 0.26
+        assert taken / (taken + (every - 1) * (1 - taken)) > 0.24
 
 
 def test_plain_lines_come_only_so_often(tmp_path: Path) -> None:
