@@ -179,6 +179,11 @@ class AdversarialSegmentation(L.LightningModule):
             raise UsageError(
                 f"--data.patch {list(patch)}: the networks need multiples of {shown}; nearest {', '.join(near)}"
             )
+        if self.windows.whole and self.windows.whole % self._divisor("divisor"):
+            raise UsageError(
+                f"--model.windows.whole {self.windows.whole}: expected a multiple of {self._divisor('divisor')}, which "
+                f"the networks need"
+            )
 
     def _divisor(self, name: str) -> int:
         """What all players' sizes must be divisible by; the depth's is that of the plane unless a player says it."""

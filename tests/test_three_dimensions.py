@@ -108,3 +108,10 @@ def test_pretrained_weights_that_cannot_be_had_end_a_new_run_at_once(
     missing = f"--model.segmentor.init_args.pretrained={tmp_path / 'none.pth'}"
     assert main([part if "pretrained" not in part else missing for part in fit]) == 2
     assert "none.pth: no such file; give imagenet, or a .pth or .safetensors file" in capsys.readouterr().err
+
+
+def test_a_whole_volume_that_the_strides_do_not_divide_is_refused_before_anything_runs(
+    cohort: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*line("reciprocal", cohort, prepared, tmp_path / "run"), "--model.windows.whole=12"]) == 2
+    assert "--model.windows.whole 12: expected a multiple of 8, which the networks need" in capsys.readouterr().err

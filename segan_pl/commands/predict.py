@@ -39,8 +39,9 @@ class PredictOptions:
         combine: Of several checkpoints, the "mean" of their probabilities, or a weighted majority "vote".
         weights: One a checkpoint; default equal.
         mirror: Axes mirrored at test time: 0 (z), 1 (y), 2 (x).
-        overlap: Of a 3-D network's windows; this and the next four default to those of the run's validation.
+        overlap: Of a 3-D network's windows; this and the next five default to those of the run's validation.
         step: Voxels from a window to the next along (D, H, W), instead of the overlap.
+        whole: Instead of windows one forward pass of a volume, padded to a multiple of this.
         blend: Weights inside a window.
         average: What is averaged where windows overlap, "logits" or "probabilities".
         window_batch: Windows a forward pass.
@@ -66,6 +67,7 @@ class PredictOptions:
     mirror: list[int] = field(default_factory=list)
     overlap: float | None = None
     step: list[int] | None = None
+    whole: int | None = None
     blend: Blend | None = None
     average: Average | None = None
     window_batch: int | None = None
@@ -95,14 +97,14 @@ class PredictOptions:
         )
 
     def _windows(self) -> dict[str, Any]:
-        """What is asked for instead of the validation's windows; an overlap leaves no step."""
-        if self.overlap is not None and self.step is not None:
-            raise UsageError("--overlap and --step exclude each other; give one of them")
-        asked = {"overlap": self.overlap, "blend": self.blend, "average": self.average, "batch": self.window_batch}
-        steps = (
-            {"step": tuple(self.step)} if self.step is not None else {"step": None} if self.overlap is not None else {}
-        )
-        return {name: value for name, value in asked.items() if value is not None} | steps
+        """What is asked for instead of the validation's windows; of overlap, step and whole, one unsets the others."""
+        ways = {"overlap": self.overlap, "step": self.step and tuple(self.step), "whole": self.whole}
+        given = {name: value for name, value in ways.items() if value is not None}
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(f'--{name}' for name in given)} exclude each other; give one of them")
+        unset = {name: None for name in ("step", "whole") if given and name not in given}
+        asked = {"blend": self.blend, "average": self.average, "batch": self.window_batch}
+        return {name: value for name, value in asked.items() if value is not None} | unset | given
 
     def _steps(self) -> tuple[Step, ...]:
         """Those asked for, else those chosen for all checkpoints alike."""

@@ -100,6 +100,7 @@ class Predictor:
         self.segmentors = list(segmentors)
         self.settings = settings or Settings()
         self.scheme = one_scheme(self.segmentors, convention)
+        _require_windows(self.segmentors, self.settings.windows)
         for step in self.settings.steps:
             step.require_tissues(self.scheme.convention)
         copes = all(segmentor.copes for segmentor in self.segmentors)
@@ -311,3 +312,21 @@ class Predictor:
 def _blank(image: NDArray[np.float16], background: float) -> bool:
     """Whether nothing but background was prepared."""
     return not image.any() or (background != 0 and bool(np.isin(image, (0, background)).all()))
+
+
+def _require_windows(segmentors: Sequence[TrainedSegmentor], asked: Mapping[str, Any]) -> None:
+    """Refuse windows that a network cannot take, and settings of windows where there are none."""
+    flags = {
+        name: f"--{'window_batch' if name == 'batch' else name}" for name, value in asked.items() if value is not None
+    }
+    solid = [segmentor for segmentor in segmentors if len(segmentor.patch) == 3]
+    if flags and not solid:
+        raise UsageError(f"{', '.join(flags.values())}: of windows, but {segmentors[0].source.name} takes slices")
+    for segmentor in solid:
+        whole = replace(segmentor.windows, **asked).whole
+        if whole is not None and whole % segmentor.divisor:
+            raise UsageError(f"--whole {whole}: {segmentor.source.name} needs a multiple of {segmentor.divisor}")
+        idle = [flag for name, flag in flags.items() if name in ("blend", "average", "batch")]
+        if whole is not None and idle:
+            name = segmentor.source.name
+            raise UsageError(f"{', '.join(idle)}: {name} takes whole volumes at once; give --overlap or --step too")

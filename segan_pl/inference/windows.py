@@ -29,6 +29,8 @@ class Windows:
             (1, 32, 32) in 2-D.
         average: What is averaged where windows overlap: "probabilities" (AlbuNet's paper), or "logits" (AlbuNet's code,
             which sums them and takes the largest).
+        whole: Instead of windows one forward pass of the whole volume, padded at its end to a multiple of this along
+            each axis; the reciprocal paper's code: 16. Overlap, blend, step, average and batch then say nothing.
     """
 
     overlap: float = 0.5
@@ -36,12 +38,17 @@ class Windows:
     batch: int = 1
     step: tuple[int, ...] | None = None
     average: Average = "logits"
+    whole: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
             raise UsageError(f"--overlap {self.overlap}: expected a share from 0 and below 1")
         if self.batch < 1:
             raise UsageError(f"--window_batch {self.batch}: expected at least 1 window a forward pass")
+        if self.whole is not None and self.whole < 1:
+            raise UsageError(f"--whole {self.whole}: expected the multiple that volumes are padded to, at least 1")
+        if self.whole is not None and self.step is not None:
+            raise UsageError("windows have a step, and whole says that there are none; give one of them (null unsets)")
 
     def overlaps(self, patch: Sequence[int]) -> tuple[float, ...]:
         """What MONAI calls overlap, one an axis of the patch.
@@ -105,6 +112,8 @@ def _walked(
     network: Network, image: Tensor, patch: Sequence[int], windows: Windows, activation: Activation, background: float
 ) -> Tensor:
     """The weighted mean over windows, of logits or of probabilities, in float32."""
+    if windows.whole is not None:
+        return _at_once(network, image, windows, activation, background)
     from monai.inferers.utils import sliding_window_inference  # heavy: only where a network is 3-D
 
     def one(part: Tensor) -> Tensor:
@@ -121,3 +130,13 @@ def _walked(
         cval=background,
     )
     return torch.as_tensor(walked)[0]  # always a tensor, as the network's output is one
+
+
+def _at_once(network: Network, image: Tensor, windows: Windows, activation: Activation, background: float) -> Tensor:
+    """The same from one forward pass; background is added behind the volume, and cut off again."""
+    assert windows.whole is not None
+    beyond = [-side % windows.whole for side in image.shape[1:]]
+    padding = [n for more in reversed(beyond) for n in (0, more)]
+    logits = network(torch.nn.functional.pad(image, padding, value=background)[None]).float()[0]
+    logits = logits[(slice(None), *(slice(side) for side in image.shape[1:]))]
+    return activate(logits[None], activation)[0] if windows.average == "probabilities" else logits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from segan_pl.inference.postprocessing import Step
 from segan_pl.inference.predicting import Predictor, Settings
 from segan_pl.inference.trained import _build, _device
 from segan_pl.inference.volumes import probabilities
+from segan_pl.inference.windows import Windows
 from tests.cohort import build_system
 from tests.inference.segmentors import segmentor
 
@@ -186,3 +188,17 @@ def test_validation_pads_with_the_data_sets_background_as_prediction_does():
             system.forward(image)
         assert seen[-1].shape[-2] == 17 + -17 % divisor
         assert seen[-1][..., 17:, :].unique().tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"whole": 6}, "--whole 6: one.ckpt needs a multiple of 4"),
+        ({"batch": 2}, "--window_batch: one.ckpt takes whole volumes at once; give --overlap or --step too"),
+    ],
+)
+def test_windows_that_say_nothing_of_a_whole_volume_are_refused(asked: dict[str, int], said: str) -> None:
+    whole = replace(segmentor("flair", patch=(8, 8, 8)), windows=Windows(whole=8))
+    with pytest.raises(UsageError, match=said):
+        Predictor([whole], Settings(windows=asked))
+    assert Predictor([whole], Settings(windows={"overlap": 0.5, "whole": None, "step": None, "batch": 2}))

@@ -14,7 +14,8 @@ from segan_pl.data.labels import label_scheme
 from segan_pl.data.preparation import Preparation
 from segan_pl.errors import UsageError
 from segan_pl.inference.trained import TrainedSegmentor
-from segan_pl.inference.volumes import Windows, decide, probabilities, vote
+from segan_pl.inference.volumes import decide, probabilities, vote
+from segan_pl.inference.windows import Average, Windows, window_logits
 
 
 class Ramp(nn.Module):
@@ -74,6 +75,27 @@ def test_a_volume_smaller_than_the_window_is_padded(image: Tensor) -> None:
     assert probabilities(segmentor(Ramp(), patch=(8, 16, 16)), image).shape == (1, 5, 10, 13)
 
 
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+def test_a_whole_volume_is_padded_at_its_end_and_seen_once(image: Tensor, average: Average) -> None:
+    network = Ramp()
+    windows = Windows(whole=8, average=average)
+    found = probabilities(segmentor(network, patch=(4, 8, 8)), image, windows=windows)
+    torch.testing.assert_close(found, (image.sum(0) + torch.arange(13) / 10).sigmoid()[None])
+    assert network.sizes == [(1, 2, 8, 16, 16)]
+
+
+def test_what_lies_behind_a_whole_volume_is_the_background(image: Tensor) -> None:
+    class Summing(torch.nn.Module):
+        def forward(self, padded: Tensor) -> Tensor:
+            return torch.zeros_like(padded[:, :1]) + padded[:, :1].sum()
+
+    found = window_logits(
+        Summing(), image, patch=(4, 8, 8), windows=Windows(whole=4), activation="sigmoid", background=-1.0
+    )
+    added = 8 * 12 * 16 - 5 * 10 * 13
+    torch.testing.assert_close(found, (image[:1].sum() - added).expand(1, 5, 10, 13))
+
+
 def test_sigmoid_decides_above_a_half_and_softmax_for_the_first_of_equals() -> None:
     probability = torch.tensor([[0.5, 0.51, 0.2], [0.5, 0.2, 0.2]])
     np.testing.assert_array_equal(decide(probability, "sigmoid"), [[False, True, False], [False, False, False]])
@@ -123,6 +145,8 @@ def test_a_tie_of_unequal_weights_is_one_in_any_order(margin: float) -> None:
         ({"overlap": -0.5}, "--overlap -0.5"),
         ({"overlap": float("nan")}, "--overlap nan"),
         ({"batch": 0}, "--window_batch 0: expected at least 1 window"),
+        ({"whole": 0}, "--whole 0: expected the multiple that volumes are padded to"),
+        ({"whole": 16, "step": (1, 2, 3)}, "have a step, and whole says that there are none"),
     ],
 )
 def test_windows_that_cannot_be_walked_are_refused(given: dict[str, Any], said: str) -> None:
