@@ -28,6 +28,7 @@ from segan_pl.errors import UsageError, nearest
 from segan_pl.initialising import initialise
 from segan_pl.loggers import loggers
 from segan_pl.parsing import OneLineErrors
+from segan_pl.presence import segmentor_channels
 from segan_pl.pretrained import load_pretrained
 from segan_pl.run import RunOptions, continue_from, run_directory
 from segan_pl.transfer import TransferOptions, frozen_patterns
@@ -160,7 +161,8 @@ class SeganCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Refuse now what would fail after hours of preparing; say what will happen."""
         if self.subcommand == "fit":
-            self.model.require_patch(self.datamodule.patch)
+            low = "bf16" in str(self.trainer.precision) and self.trainer.strategy.root_device.type == "cpu"
+            self.model.require_patch(self.datamodule.patch, low_on_cpu=low)
             known = self.model.metric_names()
             if self.options.monitor not in known:
                 raise UsageError(
@@ -178,7 +180,9 @@ class SeganCLI(LightningCLI):
         if self.config[self.subcommand].get("ckpt_path"):  # continued, or resumed: its own weights come
             return
         players = (self.transfer.init_players or list(self.model.players)) if self.transfer.init_from else []
-        found = [] if "segmentor" in players else load_pretrained(self.model)
+        modalities = len(self.model.modalities)
+        planes = segmentor_channels(modalities, self.model.presence) - modalities
+        found = [] if "segmentor" in players else load_pretrained(self.model, planes=planes)
         loaded = [*players, *(pretrained_parts(self.model.players) if found else [])]
         found += initialise(self.model, self.transfer) if players else []
         for line in [*found, *random_at_rest(rest.parameters, loaded)]:

@@ -38,9 +38,9 @@ def with_planes(image: Tensor, present: Tensor) -> Tensor:
     """
     known = present.to(image.device, image.dtype).expand(image.shape[:2])
     planes = known.reshape(*known.shape, *[1] * (image.ndim - 2)).expand_as(image)
-    channels_last = image.ndim == 4 and image.is_contiguous(memory_format=torch.channels_last)
-    memory = torch.channels_last if channels_last and not image.is_contiguous() else torch.contiguous_format
-    return torch.cat([image, planes], 1).contiguous(memory_format=memory)
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}[image.ndim]
+    kept = last if image.is_contiguous(memory_format=last) and not image.is_contiguous() else torch.contiguous_format
+    return torch.cat([image, planes], 1).contiguous(memory_format=kept)
 
 
 def informed(network: Network, present: Tensor, presence: Presence) -> Network:

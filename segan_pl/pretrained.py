@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from segan_pl.checkpoint_file import CheckpointError, read_checkpoint
 from segan_pl.errors import UsageError
@@ -23,12 +24,16 @@ CLASSIFIER, COUNTER, FIRST = "fc.", "num_batches_tracked", "conv1.weight"
 OPTION = "--model.segmentor.init_args.pretrained"
 
 
-def load_pretrained(model: nn.Module) -> list[str]:
+def load_pretrained(model: nn.Module, *, planes: int = 0) -> list[str]:
     """Load every network inside `model` that asks for it by an attribute `pretrained`, into its `encoder`.
 
     For a new run, before anything is prepared; a run that continues, or starts from a checkpoint of ours, has weights.
     An averaged copy of the network asks as the network does. Nothing is drawn, so the rest of the network is that of
     the same seed without.
+
+    Args:
+        model: A system, or anything that holds such networks.
+        planes: How many input channels, behind the modalities, only say what is there (`presence`).
 
     Returns:
         One line a network: which weights, from where.
@@ -40,7 +45,7 @@ def load_pretrained(model: nn.Module) -> list[str]:
     for owner in model.modules():
         if source := getattr(owner, "pretrained", None):
             path = find_weights(str(source))
-            lines.append(load_encoder(owner.get_submodule("encoder"), read_weights(path), path))
+            lines.append(load_encoder(owner.get_submodule("encoder"), read_weights(path), path, planes))
     return list(dict.fromkeys(lines))
 
 
@@ -112,10 +117,11 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
         raise UsageError(f"{OPTION} {path}: damaged weights ({error})") from error
 
 
-def load_encoder(encoder: nn.Module, weights: Mapping[str, Tensor], source: Path) -> str:
+def load_encoder(encoder: nn.Module, weights: Mapping[str, Tensor], source: Path, planes: int = 0) -> str:
     """Load weights under torchvision's names; the classifier is left out, every other key must be there and fit.
 
-    Only batch norm's counters of batches, which nothing reads, may be absent (torchvision's older files).
+    Only batch norm's counters of batches, which nothing reads, may be absent (torchvision's older files). Of the input
+    channels the last `planes` are no picture: their kernels begin at 0, and the others' are those of a run without.
 
     Returns:
         A line that says what was loaded, and how the first layer was made to fit.
@@ -127,10 +133,13 @@ def load_encoder(encoder: nn.Module, weights: Mapping[str, Tensor], source: Path
     found = {key: value for key, value in weights.items() if not key.startswith(CLASSIFIER)}
     note = ""
     if FIRST in found and FIRST in own and found[FIRST].ndim == 4:
-        channels, given = own[FIRST].shape[1], found[FIRST].shape[1]
+        channels, given = own[FIRST].shape[1] - planes, found[FIRST].shape[1]
         if given == 3 != channels:
             found[FIRST] = inflate(found[FIRST], channels)
             note = f", its first layer from 3 colours to {channels} modalities"
+        if planes and found[FIRST].shape[1] == channels:
+            found[FIRST] = pad(found[FIRST], (0, 0, 0, 0, 0, planes))
+            note += f", {planes} presence planes begin at 0"
     counters = {key: value for key, value in own.items() if key.endswith(COUNTER)}
     _require_fit(own, {**counters, **found}, source)
     encoder.load_state_dict({**counters, **found})

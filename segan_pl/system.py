@@ -39,6 +39,7 @@ from segan_pl.players import (
     to_channels_last,
 )
 from segan_pl.presence import Presence, informed_on_volumes, require_presence, segmentor_channels
+from segan_pl.rehearsal import rehearse
 from segan_pl.scoring import ScoreOn, VolumeScoring
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class AdversarialSegmentation(L.LightningModule):
         score_on: "volume": the whole prepared region is predicted and scored on the original grid, so tumour outside
             the region counts as missed; "crop": the central `crop` of it is (the paper's way).
         crop: (D, H, W) of the scored part with score_on "crop".
-        empty_policy: What empty masks score: "segan_cat", "nnunet" or "brats2018".
+        empty_policy: What empty masks score (docs/evaluate.md).
         presence: What the segmentor is told of modalities that are not there: "zeros" in their place, or "channels":
             also a constant plane of 0 or 1 a modality, behind the image. The critic sees the image only.
         subsets: Validation also predicts and scores each case from "all" subsets of its modalities (15 of 4, as many
@@ -102,7 +103,7 @@ class AdversarialSegmentation(L.LightningModule):
         clip_gradient: float | None = None,
         score_on: ScoreOn = "volume",
         crop: tuple[int, int, int] = (128, 160, 160),
-        empty_policy: Literal["segan_cat", "nnunet", "brats2018"] = "segan_cat",
+        empty_policy: Literal["segan_cat", "nnunet", "brats2018", "brats2021", "brats2023", "reciprocal"] = "segan_cat",
         presence: Presence = "zeros",
         subsets: Literal["given", "all"] = "given",
         channels_last: bool = False,
@@ -168,8 +169,12 @@ class AdversarialSegmentation(L.LightningModule):
         """The network that validation scores: the averaged segmentor where there is one."""
         return self.averaged if self.averaged is not None else self.segmentor
 
-    def require_patch(self, patch: Sequence[int]) -> None:
-        """Refuse a training patch that a player's strides do not divide, naming the nearest sizes that they do."""
+    def require_patch(self, patch: Sequence[int], *, low_on_cpu: bool = False) -> None:
+        """Refuse a training patch that a player's strides do not divide, naming the nearest sizes that they do.
+
+        The other sizes that a player does not take are found by showing it a batch without values; `low_on_cpu` says
+        whether batches run in bfloat16 on the CPU.
+        """
         needed = [self._divisor("divisor")] * len(patch)
         if len(patch) == 3:  # a network whose strides leave the depth alone says so
             needed[0] = self._divisor("depth_divisor")
@@ -184,6 +189,16 @@ class AdversarialSegmentation(L.LightningModule):
                 f"--model.windows.whole {self.windows.whole}: expected a multiple of {self._divisor('divisor')}, which "
                 f"the networks need"
             )
+        if len(patch) == 3 or any(isinstance(module, nn.Conv3d) for module in self.players.modules()):
+            self._rehearse(patch, low_on_cpu=low_on_cpu)
+
+    def _rehearse(self, patch: Sequence[int], *, low_on_cpu: bool) -> None:
+        """Show each player a batch without values."""
+        modalities = len(self.modalities)
+        inputs = {"segmentor": segmentor_channels(modalities, self.presence)}
+        if "critic" in self.players:
+            inputs["critic"] = self.objective.critic_channels(modalities, len(self.scheme.channels))
+        rehearse(dict(self.players.items()), inputs, patch, low_on_cpu=low_on_cpu)
 
     def _divisor(self, name: str) -> int:
         """What all players' sizes must be divisible by; the depth's is that of the plane unless a player says it."""

@@ -52,9 +52,13 @@ def test_one_answer_serves_all_samples_alike() -> None:
     assert torch.equal(with_planes(image, torch.tensor([True, False])), with_planes(image, alike))
 
 
-def test_planes_keep_channels_last() -> None:
-    image = torch.randn(2, 2, 4, 6).contiguous(memory_format=torch.channels_last)
-    assert with_planes(image, PRESENT).is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize(
+    ("shape", "memory"), [((4, 6), torch.channels_last), ((3, 4, 6), torch.channels_last_3d)], ids=["2-D", "3-D"]
+)
+def test_planes_keep_the_memory_format(shape: tuple[int, ...], memory: torch.memory_format) -> None:
+    image = torch.randn(2, 2, *shape)
+    assert with_planes(image, PRESENT).is_contiguous()
+    assert with_planes(image.contiguous(memory_format=memory), PRESENT).is_contiguous(memory_format=memory)
     assert with_planes(image.contiguous(), PRESENT).is_contiguous()
 
 

@@ -135,6 +135,33 @@ def test_the_shipped_url_bears_a_hash() -> None:
     assert not pretrained._has_hash_of_name(b"")
 
 
+@pytest.mark.parametrize("modalities", [1, 2, 3, 4])
+def test_presence_planes_begin_without_a_say_and_the_modalities_as_without_planes(file: Path, modalities: int) -> None:
+    bare, told = network(modalities, str(file)).eval(), network(2 * modalities, str(file)).eval()
+    load_pretrained(bare)
+    (line,) = load_pretrained(told, planes=modalities)
+    assert line.endswith(f", {modalities} presence planes begin at 0")
+    kernels = told.encoder.conv1.weight
+    assert torch.equal(kernels[:, :modalities], bare.encoder.conv1.weight)
+    assert not kernels[:, modalities:].any()
+    image, planes = torch.rand(1, modalities, 2, 32, 32), torch.rand(1, modalities, 2, 32, 32)
+    torch.testing.assert_close(
+        told.encoder.conv1(torch.cat([image, planes], 1)[:, :, 0]), bare.encoder.conv1(image[:, :, 0])
+    )
+    told(torch.cat([image, planes], 1)).sum().backward()
+    assert kernels.grad is not None
+    assert bool(kernels.grad[:, modalities:].any())  # they learn
+
+
+def test_a_file_whose_first_layer_fits_is_taken_as_it_is_with_planes_too(tmp_path: Path) -> None:
+    for channels in (4, 8):  # modalities alone, or with their planes
+        weights = torchvision_like(channels)
+        told = network(8)
+        note = load_encoder(told.encoder, weights, tmp_path, planes=4)
+        assert torch.equal(told.encoder.conv1.weight[:, :channels], weights["conv1.weight"])
+        assert ("begin at 0" in note) == (channels == 4)
+
+
 def test_a_missing_file_is_refused() -> None:
     with pytest.raises(UsageError, match=r"pretrained /nowhere/x.pth: no such file; give imagenet, or a .pth"):
         load_pretrained(network(source="/nowhere/x.pth"))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import lightning as L
 import nibabel as nib
@@ -22,7 +22,7 @@ from segan_pl.checkpoint_format import KEY, CheckpointMismatchError
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.preparation import Preparation
-from segan_pl.evaluation.counts import Counts
+from segan_pl.evaluation.counts import POLICIES, Counts
 from segan_pl.losses.overlap import soft_dice_loss
 from segan_pl.nets.segan import Critic, Segmentor
 from segan_pl.objectives.base import LossTerms, Play
@@ -350,6 +350,10 @@ def test_the_papers_way_scores_the_central_crop_alone(tmp_path: Path, make_data:
         with torch.no_grad():
             mask = system.segmentor.eval()(image)[:, 0] > 0
         assert score.counts == count(mask.numpy(), native_mask(data.cases[row], "whole_tumour")[0, 2:6, 8:40])
+
+
+def test_a_model_may_name_every_policy_there_is() -> None:
+    assert set(get_args(get_type_hints(AdversarialSegmentation.__init__)["empty_policy"])) == set(POLICIES)
 
 
 def test_scores_follow_the_chosen_policy(tmp_path: Path, make_data: MakeData) -> None:

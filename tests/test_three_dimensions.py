@@ -38,9 +38,11 @@ SMALL = {
     ],
     **{f"{name}3d": ["segmentor.init_args.width=8", "segmentor.init_args.levels=3"] for name in BASELINES},
     **{f"{name}2d": ["segmentor.init_args.width=8", "segmentor.init_args.levels=3"] for name in BASELINES},
+    "unet25d": ["segmentor.init_args.width=8", "segmentor.init_args.levels=3"],
 }
 PATCH = {
     **{f"{name}2d": "[32,32]" for name in BASELINES},
+    "unet25d": "[5,16,16]",
     "reciprocal_code": "[16,16,16]",
     "albunet3d": "[4,32,32]",
     "albunet2d": "[1,32,32]",
@@ -99,6 +101,15 @@ def test_a_patch_that_the_strides_do_not_divide_is_refused_axis_by_axis(
     fit = [part if not part.startswith("--data.patch") else "--data.patch=[3,48,32]" for part in fit]
     assert main(fit) == 2
     assert "--data.patch [3, 48, 32]: the networks need multiples of [1, 32, 32]; nearest" in capsys.readouterr().err
+
+
+def test_slabs_in_which_no_slice_has_its_neighbours_are_refused_before_cases_are_prepared(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = line("unet25d", cohort, tmp_path / "cache", tmp_path / "run")
+    assert main([part if not part.startswith("--data.patch") else "--data.patch=[4,16,16]" for part in fit]) == 2
+    assert "the image is 4 slices deep, fewer than the 5 that a slice is seen with; give" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
 
 
 def test_pretrained_weights_that_cannot_be_had_end_a_new_run_at_once(

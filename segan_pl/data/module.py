@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +41,17 @@ from segan_pl.errors import UsageError
 
 Part = Literal["train", "val", "test"]
 
+INSTEAD = {
+    "empty": "sampling.foreground",
+    "augmentation.flip_x": "patch_augmentation.mirror",
+    "augmentation.flip_y": "patch_augmentation.mirror",
+    "augmentation.rotation_deg": "patch_augmentation.rotation",
+    "augmentation.scale": "patch_augmentation.scaling",
+    "augmentation.gain": "patch_augmentation.brightness",
+    "augmentation.gamma": "patch_augmentation.gamma",
+}
+"""Options of slices, and what does the like for 3-D patches."""
+
 
 class MRIDataModule(L.LightningDataModule):
     """Cases of one folder: found, split, prepared into a cache, and served as slices or whole volumes.
@@ -58,7 +69,8 @@ class MRIDataModule(L.LightningDataModule):
         sampling: How many 3-D patches, and where; default one a case and epoch, anywhere.
         patch_augmentation: Of 3-D patches; default none.
         empty: Slices without label: "keep" (the papers'), "drop", or "balance" (as many as there are others).
-        augmentation: Beside the random place of the patch; default none (the papers').
+        augmentation: Beside the random place of the patch; default none (the papers'). Of 3-D patches only
+            `modality_dropout`.
         missing: Cases that lack a modality: "refuse", "drop" them by name, or "zero" for zeros in its place.
         val_fraction: Of the cases.
         test_fraction: Of the cases.
@@ -279,17 +291,20 @@ class MRIDataModule(L.LightningDataModule):
     def _require_one_kind(self) -> None:
         """Refuse options of slices with 3-D patches, and the other way about, which would do nothing."""
         if len(self.patch) == 3:
-            wrong = [
-                *(["empty"] if self.empty != "keep" else []),
-                *(["augmentation"] if self.augmentation != Augmentation() else []),
-            ]
-            meant = "data.sampling.foreground and data.patch_augmentation are"
+            wrong = [*(["empty"] if self.empty != "keep" else []), *self._varied()]
+            wrong = [name for name in wrong if name != "augmentation.modality_dropout"]
+            remedy = list(dict.fromkeys(INSTEAD[name] for name in wrong))
         else:
             given = {"sampling": self.sampling, "patch_augmentation": self.patch_augmentation}
-            wrong, meant = [name for name, value in given.items() if value is not None], "data.augmentation is"
+            wrong, remedy = [name for name, value in given.items() if value is not None], ["augmentation"]
         if wrong:
-            named = ", ".join(f"--data.{name}" for name in wrong)
-            raise UsageError(f"--data.patch {list(self.patch)}: {named} is of the other kind of patch; {meant} of this")
+            named, meant = (", ".join(f"--data.{name}" for name in names) for names in (wrong, remedy))
+            raise UsageError(f"--data.patch {list(self.patch)}: {named} is of the other kind of patch; use {meant}")
+
+    def _varied(self) -> list[str]:
+        """The options of `augmentation` that are not at their default."""
+        found = self.augmentation
+        return [f"augmentation.{field.name}" for field in fields(found) if getattr(found, field.name) != field.default]
 
     def _require_several_to_hide(self) -> None:
         """Refuse modality dropout of a single modality: it always stays."""
@@ -306,7 +321,13 @@ class MRIDataModule(L.LightningDataModule):
     def _patch_loader(self) -> DataLoader[Batch]:
         places = self._part("train")
         sampler = PatchSampler(
-            len(places), self.batch_size, sampling=self.sampling or PatchSampling(), seed=self.seed, **self._ranks()
+            len(places),
+            self.batch_size,
+            sampling=self.sampling or PatchSampling(),
+            modalities=len(self.modalities),
+            modality_dropout=self.augmentation.modality_dropout,
+            seed=self.seed,
+            **self._ranks(),
         )
         self._require_batches(sampler, f"{sampler.patches} training patches", least=1)
         dataset = PatchDataset(
@@ -316,6 +337,7 @@ class MRIDataModule(L.LightningDataModule):
             augmentation=self.patch_augmentation or PatchAugmentation(),
             rows=self.rows("train"),
             background=self.preparation.background,
+            modality_dropout=self.augmentation.modality_dropout,
         )
         return self._loader(dataset, sampler)
 

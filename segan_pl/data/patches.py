@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from segan_pl.batch import Batch
+from segan_pl.data.augmentation import kept_modalities
 from segan_pl.data.labels import LabelScheme
 from segan_pl.data.sampling import Place, opened
 from segan_pl.data.transforms import PatchAugmentation, extents, resample, shaded, source_coordinates
@@ -58,6 +59,7 @@ class PatchPlan(NamedTuple):
         foreground: (B,) bool, centred on a labelled voxel.
         pick: (B,) in [0, 1): which one.
         seed: (B,) of the sample's augmentation.
+        hide: (B, M) in [0, 1), a modality is hidden where it is below the modality dropout; 1 where none may be.
     """
 
     case: NDArray[np.int64]
@@ -65,6 +67,7 @@ class PatchPlan(NamedTuple):
     foreground: NDArray[np.bool_]
     pick: NDArray[np.float64]
     seed: NDArray[np.int64]
+    hide: NDArray[np.float64]
 
 
 class PatchSampler(Sampler[PatchPlan]):
@@ -74,6 +77,8 @@ class PatchSampler(Sampler[PatchPlan]):
         cases: How many cases there are.
         batch_size: Patches a batch and rank; the epoch's last batch may be smaller.
         sampling: How many, and where.
+        modalities: M.
+        modality_dropout: Chance of each modality of a patch to be hidden (see `Augmentation`).
         seed: Of the run.
         rank: This process.
         world_size: Number of processes; one joined batch is `batch_size * world_size` patches.
@@ -85,6 +90,8 @@ class PatchSampler(Sampler[PatchPlan]):
         batch_size: int,
         *,
         sampling: PatchSampling,
+        modalities: int = 1,
+        modality_dropout: float = 0.0,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -92,6 +99,8 @@ class PatchSampler(Sampler[PatchPlan]):
         self.cases = cases
         self.joined = batch_size * world_size
         self.sampling = sampling
+        self.modalities = modalities
+        self.modality_dropout = modality_dropout
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -121,15 +130,18 @@ class PatchSampler(Sampler[PatchPlan]):
             order = rng.permutation(np.repeat(np.arange(self.cases), self.sampling.per_case))
         for number in range(len(self)):
             joined = order[number * self.joined : (number + 1) * self.joined]
-            plan = self._draw(joined, np.random.default_rng([self.seed, self.epoch, number]))
+            plan = self._draw(joined, np.random.default_rng([self.seed, self.epoch, 1 + number]))  # 0 is the order's
             share = len(joined) // self.world_size
             mine = slice(self.rank * share, (self.rank + 1) * share)
             yield PatchPlan(**{name: field[mine] for name, field in plan._asdict().items()})
 
     def _draw(self, cases: NDArray[np.int64], rng: np.random.Generator) -> PatchPlan:
-        size = len(cases)
+        """What is hidden comes last and only where it is asked for, as runs without it never drew it."""
+        size, hidden = len(cases), (len(cases), self.modalities)
         corner, foreground, pick = rng.random((size, 3)), rng.random(size), rng.random(size)
-        return PatchPlan(cases, corner, foreground < self.sampling.foreground, pick, rng.integers(2**63, size=size))
+        seed = rng.integers(2**63, size=size)
+        hide = rng.random(hidden) if self.modality_dropout else np.ones(hidden)
+        return PatchPlan(cases, corner, foreground < self.sampling.foreground, pick, seed, hide)
 
 
 class PatchDataset(Dataset[Batch]):
@@ -142,6 +154,7 @@ class PatchDataset(Dataset[Batch]):
         augmentation: What is varied.
         rows: The cases' rows in the data module's case table.
         background: Value of the image where a patch reaches beyond the volume.
+        modality_dropout: What the plans' `hide` is compared with; a hidden modality is not read.
     """
 
     def __init__(
@@ -153,6 +166,7 @@ class PatchDataset(Dataset[Batch]):
         augmentation: PatchAugmentation,
         rows: Sequence[int],
         background: float = 0.0,
+        modality_dropout: float = 0.0,
     ) -> None:
         self.places = list(places)
         self.lookup = scheme.table()
@@ -160,6 +174,7 @@ class PatchDataset(Dataset[Batch]):
         self.augmentation = augmentation
         self.rows = np.asarray(rows, np.int64)
         self.background = background
+        self.modality_dropout = modality_dropout
         self.present = torch.tensor([[channel != ABSENT for channel in place.channels] for place in places])
 
     def __len__(self) -> int:
@@ -169,14 +184,14 @@ class PatchDataset(Dataset[Batch]):
     def __getitem__(self, plan: PatchPlan) -> Batch:
         """One batch: image (B, M, *patch) float16, or float32 when intensities vary; target (B, C, *patch) uint8."""
         size, modalities = len(plan.case), len(self.places[0].channels)
-        present = self.present[torch.from_numpy(plan.case)]
+        present = self._shown(plan)
         dtype = np.float32 if self.augmentation.varies_intensities else np.float16
         image = np.zeros((size, modalities, *self.patch), dtype)
         image[present.numpy()] = self.background
         label = np.zeros((size, *self.patch), np.uint8)
         origin = np.zeros((size, 3), np.int64)
         for b in range(size):
-            origin[b] = self._fill(plan, b, image[b], label[b])
+            origin[b] = self._fill(plan, b, present[b].numpy(), image[b], label[b])
         return Batch(
             image=torch.from_numpy(image),
             target=torch.from_numpy(self.lookup[:, label]).movedim(0, 1),
@@ -186,25 +201,36 @@ class PatchDataset(Dataset[Batch]):
             origin=torch.from_numpy(origin),
         )
 
-    def _fill(self, plan: PatchPlan, b: int, image: NDArray, label: NDArray) -> Corner:
-        """Write sample b's patch into `image` (M, *patch) and `label` (*patch); returns its first voxel (z, y, x)."""
+    def _shown(self, plan: PatchPlan) -> torch.Tensor:
+        """(B, M) bool: the modalities that a case has and that are not hidden."""
+        present = self.present[torch.from_numpy(plan.case)]
+        return kept_modalities(present, plan.hide, self.modality_dropout) if self.modality_dropout else present
+
+    def _fill(self, plan: PatchPlan, b: int, shown: NDArray[np.bool_], image: NDArray, label: NDArray) -> Corner:
+        """Write sample b's patch into `image` (M, *patch) and `label` (*patch); returns its first voxel (z, y, x).
+
+        Of the modalities only those `shown` (M,) are read.
+        """
         place = self.places[plan.case[b]]
         rng = np.random.default_rng(plan.seed[b])
         coordinates = source_coordinates(self.augmentation, self.patch, rng)
         mirrored = np.flatnonzero(rng.random(3) < self.augmentation.mirror).tolist()
         margins = extents(coordinates, self.patch)
         start = self._start(place, plan, b, margins)
-        there = [channel for channel, row in enumerate(place.channels) if row != ABSENT]
+        channels = np.flatnonzero(shown).tolist()
+        rows = [place.channels[channel] for channel in channels]
         if coordinates is None:
-            read_box(opened(place.image), place.real_box, start, image, [place.channels[row] for row in there], there)
+            read_box(opened(place.image), place.real_box, start, image, rows, channels)
             read_box(opened(place.label)[None], place.real_box, start, label[None], [0], [0])
         else:
-            image[there], label[:] = self._turned(place, start, margins, torch.from_numpy(coordinates))
+            image[channels], label[:] = self._turned(place, rows, start, margins, torch.from_numpy(coordinates))
         for axis in mirrored:
             image[:] = np.flip(image, axis + 1).copy()
             label[:] = np.flip(label, axis).copy()
-        if self.augmentation.varies_intensities:
+        if self.augmentation.varies_intensities:  # what is hidden too, so that the others' random numbers stay
+            there = self.present[plan.case[b]].numpy()
             image[there] = shaded(torch.from_numpy(image[there]), self.augmentation, rng).numpy()
+            image[~shown] = 0
         return start
 
     def _start(self, place: Place, plan: PatchPlan, b: int, margins: Sequence[tuple[int, int]]) -> Corner:
@@ -225,12 +251,16 @@ class PatchDataset(Dataset[Batch]):
         return start[0], start[1], start[2]
 
     def _turned(
-        self, place: Place, start: Corner, margins: Sequence[tuple[int, int]], coordinates: torch.Tensor
+        self,
+        place: Place,
+        rows: Sequence[int],
+        start: Corner,
+        margins: Sequence[tuple[int, int]],
+        coordinates: torch.Tensor,
     ) -> tuple[NDArray, NDArray]:
-        """The patch after a spatial change: image of the modalities that are there, and label."""
+        """The patch after a spatial change: (rows, *patch) of the image's rows that are shown, and label."""
         shape = tuple(below + n + above for n, (below, above) in zip(self.patch, margins, strict=True))
         first = tuple(s - below for s, (below, _) in zip(start, margins, strict=True))
-        rows = [row for row in place.channels if row != ABSENT]
         box = np.full((len(rows), *shape), self.background, np.float32)
         mask = np.zeros((1, *shape), np.float32)
         read_box(opened(place.image), place.real_box, first, box, rows, range(len(rows)))

@@ -59,8 +59,10 @@ def divergence(reference: Tensor, logits: Tensor, activation: Activation) -> Ten
         return entropy - q * logsigmoid(z) - (1 - q) * logsigmoid(-z)
 
 
-def unit(direction: Tensor, norm: VirtualNorm) -> Tensor:
+def unit(direction: Tensor, norm: VirtualNorm, shown: Tensor | None = None) -> Tensor:
     """(B, M, *spatial) scaled to length 1; a direction of zeros stays.
+
+    Of modalities that (B, M) bool `shown` says are not there it is 0, and the length is that of the others.
 
     sample: Euclidean over all but the batch (Miyato et al.). One radius means less, the larger the patch: 2.5 is 0.0009
     a value in a patch of 4 x 128 x 128 x 128.
@@ -68,10 +70,15 @@ def unit(direction: Tensor, norm: VirtualNorm) -> Tensor:
     voxel: Euclidean over the modalities, every voxel its own (Reciprocal's code): background gets as much as tumour.
     """
     axes = (1,) if norm == "voxel" else tuple(range(1, direction.ndim))
+    if shown is not None:
+        shown = shown.reshape(*shown.shape, *[1] * (direction.ndim - 2)).to(direction.dtype)
+        direction = direction * shown
     largest = direction.abs().amax(axes, keepdim=True)
     scaled = direction / torch.where(largest > 0, largest, 1)  # so that no square underflows
     squares = scaled.square()
     length = (squares.mean(axes, keepdim=True) if norm == "rms" else squares.sum(axes, keepdim=True)).sqrt()
+    if shown is not None and norm == "rms":  # the mean is over what is there
+        length = length / shown.mean(1, keepdim=True).clamp_min(1 / shown.shape[1]).sqrt()
     return scaled / torch.where(length > 0, length, 1)
 
 
@@ -81,6 +88,7 @@ def perturbation(
     reference: Tensor,
     activation: Activation,
     *,
+    shown: Tensor | None = None,
     norm: VirtualNorm = "rms",
     radius: float = 0.1,
     probe: float = 0.1,
@@ -96,6 +104,7 @@ def perturbation(
         image: (B, M, *spatial).
         reference: (B, C, *spatial), what predictions are compared with.
         activation: Of the label scheme.
+        shown: (B, M) bool, the modalities that may change; default all.
         norm: See `unit`.
         radius: Length of the result, in `norm`.
         probe: Length of the step at whose end the gradient is taken, in `norm`. Against the clean prediction the
@@ -109,13 +118,13 @@ def perturbation(
         ValueError: An option is out of range.
     """
     check_virtual_options(norm, radius, probe, iterations)
-    direction = unit(torch.randn_like(image, dtype=at_least_float32(image).dtype), norm)
+    direction = unit(torch.randn_like(image, dtype=at_least_float32(image).dtype), norm, shown)
     for _ in range(iterations):
         with torch.enable_grad():
             step = (probe * direction).requires_grad_()
             gap = divergence(reference, network(shifted(image, step)), activation).sum()  # a mean underflows float16
             (slope,) = torch.autograd.grad(gap, step)
-        direction = unit(slope, norm)
+        direction = unit(slope, norm, shown)
     return radius * direction
 
 

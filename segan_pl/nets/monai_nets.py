@@ -1,4 +1,4 @@
-"""MONAI's U-Net, SegResNet and DynUNet as segmentors: plain baselines for every game, in 2-D and 3-D."""
+"""MONAI's U-Net, SegResNet and DynUNet as segmentors: plain baselines for every game, in 2-D, 2.5-D and 3-D."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from segan_pl.nets.blocks import require_divisible
+from segan_pl.nets.neighbours import NeighbouringSlices
 
 Kind = Literal["UNet", "SegResNet", "DynUNet"]
 
@@ -20,11 +21,14 @@ class MonaiSegmentor(nn.Module):
         kind: "UNet" (residual units on request), "SegResNet" (Myronenko 2018, without the variational branch) or
             "DynUNet" (nnU-Net's network, without deep supervision).
         spatial_dims: 2 for slices, 3 for volumes.
+        neighbours: Of a 2-D network on 3-D patches of any depth above twice this number (2.5-D): each slice is
+            segmented with as many slices on either side as further channels. None for slices or volumes as they are.
         width: Channels of the first level; they double at each level, up to `most`.
-        levels: Resolutions, the first included; each halves every side.
+        levels: Resolutions, the first included; each halves every side, in 2.5-D those of the plane.
         most: Most channels a level; SegResNet always doubles, so that it must stay below.
         residual_units: Of each level of the U-Net; for the others ignored by MONAI and refused here unless 0.
-        norm: MONAI's name, e.g. "batch", "instance"; for SegResNet "group" of 8 is MONAI's own and the only one.
+        norm: MONAI's name, e.g. "batch", "instance", each with MONAI's defaults for its network: instance norm has a
+            weight and a bias a channel in DynUNet (nnU-Net's, too) and none in UNet; for SegResNet "group" of 8 is MONAI's own and the only one.
 
     Raises:
         ValueError: An argument is out of range or does nothing for this kind.
@@ -37,6 +41,7 @@ class MonaiSegmentor(nn.Module):
         *,
         kind: Kind = "UNet",
         spatial_dims: Literal[2, 3] = 3,
+        neighbours: int | None = None,
         width: int = 32,
         levels: int = 5,
         most: int = 320,
@@ -45,30 +50,34 @@ class MonaiSegmentor(nn.Module):
     ) -> None:
         super().__init__()
         _require(kind, spatial_dims, levels, residual_units, norm)
+        _require_neighbours(neighbours, spatial_dims)
         if kind == "SegResNet" and width * 2 ** (levels - 1) > most:
             raise ValueError(f"SegResNet of width {width} has {width * 2 ** (levels - 1)} channels, most is {most}")
         if kind == "SegResNet" and width % 8:
             raise ValueError(f"SegResNet of width {width}: expected a multiple of 8, its groups")
         self.divisor = 2 ** (levels - 1)
-        self.minimum = 2 * self.divisor if norm == "instance" else self.divisor  # a norm of one voxel is none
-        self.kind, self.spatial_dims = kind, spatial_dims
+        self.depth_divisor = self.divisor if neighbours is None else 1
+        self.kind, self.axes = kind, spatial_dims if neighbours is None else 3
         channels = [min(width * 2**level, most) for level in range(levels)]
         common: dict[str, Any] = {
             "spatial_dims": spatial_dims,
-            "in_channels": in_channels,
+            "in_channels": in_channels * (1 + 2 * (neighbours or 0)),
             "out_channels": out_channels,
         }
-        self.network = _network(kind, common, channels, residual_units, norm)
+        network = _network(kind, common, channels, residual_units, norm)
+        self.network = network if neighbours is None else NeighbouringSlices(network, neighbours)
 
     def forward(self, image: Tensor) -> Tensor:
         """Image (B, M, *spatial) to logits (B, C, *spatial).
 
         Raises:
-            ValueError: A side is not divisible by 2 ** (levels - 1) or too small, or the image has other axes.
+            ValueError: A side is not divisible by 2 ** (levels - 1) or too small, or the image has other axes; in 2.5-D
+                the depth may be any number above twice the neighbours.
         """
-        if image.ndim != self.spatial_dims + 2:
-            raise ValueError(f"{self.kind}: image of {image.ndim - 2} axes, expected {self.spatial_dims}")
-        require_divisible(image, self.divisor, self.kind, minimum=self.minimum)
+        if image.ndim != self.axes + 2:
+            raise ValueError(f"{self.kind}: image of {image.ndim - 2} axes, expected {self.axes}")
+        halved = image[:, :, 0] if isinstance(self.network, NeighbouringSlices) else image
+        require_divisible(halved, self.divisor, self.kind)
         return self.network(image)
 
 
@@ -88,7 +97,7 @@ def _network(kind: Kind, common: dict[str, Any], channels: list[int], residual_u
         strides=[1, *halvings],
         upsample_kernel_size=halvings,
         filters=channels,
-        norm_name=norm,
+        norm_name=("instance", {"affine": True}) if norm == "instance" else norm,  # nnU-Net's and MONAI's default
     )
 
 
@@ -104,3 +113,12 @@ def _require(kind: str, spatial_dims: int, levels: int, residual_units: int, nor
     if (kind == "SegResNet") != (norm == "group"):
         allowed = "group" if kind == "SegResNet" else "batch or instance"
         raise ValueError(f"norm is {norm!r}, expected {allowed} for {kind}")
+
+
+def _require_neighbours(neighbours: int | None, spatial_dims: int) -> None:
+    if neighbours is None:
+        return
+    if spatial_dims != 2:
+        raise ValueError(f"neighbours {neighbours} does nothing in 3 dimensions; leave it out or give spatial_dims 2")
+    if neighbours < 0:
+        raise ValueError(f"neighbours is {neighbours}, expected 0 or more slices on either side")

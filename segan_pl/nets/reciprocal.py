@@ -45,7 +45,6 @@ class Segmentor(nn.Module):
         if width < 2 or width % 2:
             raise ValueError(f"width is {width}, expected an even number of at least 2: the first convolution has half")
         w = width
-        self.minimum = 16 if norm == "instance" else 8  # instance norm needs more than one voxel at the bottom
         self.encoder1 = double_convolution(in_channels, w // 2, w, norm)
         self.encoder2 = double_convolution(w, w, 2 * w, norm)
         self.encoder3 = double_convolution(2 * w, 2 * w, 4 * w, norm)
@@ -67,7 +66,7 @@ class Segmentor(nn.Module):
             ValueError: The image is not 3-D, or a side is not divisible by 8 (or below 16 with instance norm).
         """
         require_volume(image, "reciprocal.Segmentor")
-        require_divisible(image, self.divisor, "reciprocal.Segmentor", minimum=self.minimum)
+        require_divisible(image, self.divisor, "reciprocal.Segmentor")
         down1 = self.encoder1(image)  # (B, w, D, H, W)
         down2 = self.encoder2(max_pool3d(down1, 2))
         down3 = self.encoder3(max_pool3d(down2, 2))
@@ -88,6 +87,9 @@ class Critic(nn.Module):
 
     Batch norm in the last layer gives the maps of reference and prediction the same mean, since they pass apart, and
     so takes away what a critic should tell them apart by: "bare" is ours for every critic that is to learn.
+
+    The stride is part of the convolutions' names: with either the kernels have the same shapes, and weights trained
+    with one do not load into the other.
 
     Args:
         in_channels: What the objective shows the critic: its `critic_channels`.
@@ -123,9 +125,8 @@ class Critic(nn.Module):
 
         def layer(channels: int, out: int, step: int = stride) -> nn.Sequential:
             convolve = nn.Conv3d(channels, out, kernel, stride=step, padding=kernel // 2, bias=False)
-            return nn.Sequential(
-                OrderedDict(conv=convolve, norm=nn.BatchNorm3d(out), activation=nn.LeakyReLU(leaky_slope, inplace=True))
-            )
+            rest = {"norm": nn.BatchNorm3d(out), "activation": nn.LeakyReLU(leaky_slope, inplace=True)}
+            return nn.Sequential(OrderedDict({f"stride{step}_conv": convolve, **rest}))
 
         maps = in_channels if maps is None else maps
         self.divisor = stride**3

@@ -14,7 +14,6 @@ from segan_pl.losses.activation import activate
 from segan_pl.losses.adversarial import AdversarialForm, check_adversarial_options, critic_loss, deceiving_loss
 from segan_pl.losses.overlap import DiceForm, DiceReduction, check_dice_options, soft_dice_loss
 from segan_pl.losses.virtual import (
-    Network,
     VirtualNorm,
     check_virtual_options,
     perturbation,
@@ -137,10 +136,11 @@ class Reciprocal(Objective):
         image, target = play.batch.image, play.batch.target
         if self.virtual == "code":
             return released_virtual_loss(play.segment, image, target, play.activation)
-        segment = _keeping_missing(play)
+        present = play.batch.present
         reference = target if self.virtual == "paper" else play.probability.detach()
-        change = self.perturbation(segment, image, reference, play.activation)
-        return virtual_loss(segment, image, reference, play.activation, change)
+        shown = None if present.all() else present  # a missing modality stays missing in the hostile image
+        change = self.perturbation(play.segment, image, reference, play.activation, shown=shown)
+        return virtual_loss(play.segment, image, reference, play.activation, change)
 
     def deceiving_loss(self, play: Play) -> Tensor:
         """The segmentor's adversarial term, through a critic that stands still."""
@@ -163,15 +163,6 @@ class Reciprocal(Objective):
 
     def _target(self, play: Play) -> Tensor:
         return play.batch.target.to(play.probability.dtype)
-
-
-def _keeping_missing(play: Play) -> Network:
-    """The segmentor, to whom a missing modality stays missing whatever is done to the image."""
-    image, present = play.batch.image, play.batch.present
-    if present.all():
-        return play.segment
-    shown = present.reshape(*present.shape, *[1] * (image.ndim - 2))
-    return lambda changed: play.segment(torch.where(shown, changed, image))
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

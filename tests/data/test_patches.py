@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from segan_pl.batch import Batch
 from segan_pl.data.augmentation import Augmentation
 from segan_pl.data.labels import label_scheme
-from segan_pl.data.module import MRIDataModule
+from segan_pl.data.module import INSTEAD, MRIDataModule
 from segan_pl.data.patches import (
     CANDIDATES,
     PatchDataset,
@@ -57,6 +58,17 @@ def test_plans_are_a_function_of_seed_epoch_and_batch() -> None:
     assert joined(plans(sampler(seed=3), 5)) != joined(plans(sampler(seed=3), 6))
     assert joined(plans(sampler(seed=3), 5)) != joined(plans(sampler(seed=4), 5))
     assert pickle.loads(pickle.dumps(plans(sampler())[0])).case.tolist() == plans(sampler())[0].case.tolist()
+
+
+def test_the_order_of_cases_and_every_batch_have_streams_of_their_own() -> None:
+    """NumPy pads a seed with zeros: [seed, epoch] and [seed, epoch, 0] are one stream."""
+    (order,) = plans(sampler(1000, 1000, PatchSampling(batches=1)))
+    shared = np.random.default_rng([0, 0]).integers(1000, size=1000)
+    np.testing.assert_array_equal(order.case, shared)
+    both = plans(sampler(10, 100, PatchSampling(batches=2)))
+    for plan in both:
+        assert not np.isin(plan.corner, np.random.default_rng([0, 0]).random(5000)).any()
+    assert not np.isin(both[0].corner, both[1].corner).any()
 
 
 def test_an_epoch_has_so_many_patches_of_each_case() -> None:
@@ -125,6 +137,7 @@ def plan(size: int, corner: object = None, foreground: bool = False, seed: int =
         np.full(size, foreground),
         rng.random(size),
         rng.integers(2**63, size=size),
+        np.ones((size, 4)),
     )
 
 
@@ -270,9 +283,16 @@ def test_every_voxel_of_an_unvaried_batch_is_the_prepared_cases(make_data: MakeD
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"patch": (4, 8, 8), "empty": "drop"}, r"--data.patch \[4, 8, 8\]: --data.empty is of the other kind"),
-        ({"patch": (4, 8, 8), "augmentation": Augmentation(flip_x=0.5)}, "--data.augmentation is of the other kind"),
-        ({"patch": (8, 8), "sampling": PatchSampling()}, "--data.sampling is of the other kind"),
+        (
+            {"patch": (4, 8, 8), "empty": "drop"},
+            r"--data.patch \[4, 8, 8\]: --data.empty is of the other kind of patch; use --data.sampling.foreground$",
+        ),
+        (
+            {"patch": (4, 8, 8), "augmentation": Augmentation(flip_x=0.5, gain=0.1, modality_dropout=0.5)},
+            r"\]: --data.augmentation.flip_x, --data.augmentation.gain is of the other kind of patch; "
+            r"use --data.patch_augmentation.mirror, --data.patch_augmentation.brightness$",
+        ),
+        ({"patch": (8, 8), "sampling": PatchSampling()}, "--data.sampling is of the other kind.*; use --data.augmen"),
         ({"patch": (8, 8), "patch_augmentation": VARIED}, "--data.patch_augmentation is of the other kind"),
     ],
 )
@@ -281,6 +301,18 @@ def test_options_of_the_other_kind_of_patch_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=error):
         make_data(**settings)
+
+
+def test_of_every_option_of_slices_a_patch_knows_what_to_use_instead(make_data: MakeData) -> None:
+    augmentations = {field.name for field in fields(Augmentation)} - {"modality_dropout"}
+    assert set(INSTEAD) == {"empty", *(f"augmentation.{name}" for name in augmentations)}
+    known = {f"patch_augmentation.{field.name}" for field in fields(PatchAugmentation)}
+    assert set(INSTEAD.values()) <= known | {"sampling.foreground"}
+    for name in augmentations:
+        with pytest.raises(
+            UsageError, match=f"{name} is of the other kind of patch; use --data.{INSTEAD[f'augmentation.{name}']}$"
+        ):
+            make_data(patch=(4, 8, 8), augmentation=Augmentation(**{name: 0.5}))
 
 
 def test_more_ranks_than_patches_are_refused(make_data: MakeData, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,18 @@ def test_unit_of_tiny_float32_values_does_not_underflow_and_zeros_stay(norm):
     assert not unit(torch.zeros(SHAPE), norm).any()
 
 
+@pytest.mark.parametrize("norm", ["sample", "rms", "voxel"])
+def test_unit_of_what_is_shown_is_unit_without_the_other_modalities(norm):
+    direction = torch.randn(2, 4, 3, 3, 3, dtype=torch.float64)
+    shown = torch.tensor([[True, False, True, False], [False, True, False, False]])
+    scaled = unit(direction, norm, shown)
+    assert not scaled[~shown].any()
+    for b in range(2):
+        alone = unit(direction[b : b + 1, shown[b]], norm)
+        torch.testing.assert_close(scaled[b : b + 1, shown[b]], alone)
+    assert not unit(direction, norm, torch.zeros_like(shown)).any()
+
+
 class Linear(nn.Module):
     """Logit = weight * image, voxel by voxel, so that the worst change is known."""
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from monai.networks import nets
 from torch import nn
 
 from segan_pl.nets import albunet, reciprocal, segan, segan_isic
@@ -47,6 +48,16 @@ class TestDynUNet(SegmentorContract):
         return network("DynUNet", 3)(in_channels, out_channels)
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_dynunet_is_monais_own_with_a_weight_and_bias_in_each_norm(dimensions: int) -> None:
+    built = network("DynUNet", dimensions)(2, 1)
+    own = nets.DynUNet(dimensions, 2, 1, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 16])
+    both = built.get_submodule("network"), own
+    shapes = [{name: value.shape for name, value in one.named_parameters()} for one in both]
+    assert shapes[0] == shapes[1]
+    assert sum("norm" in name for name in shapes[0]) == 2 * 2 * 5  # two norms in each of five blocks
+
+
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
@@ -58,6 +69,8 @@ class TestDynUNet(SegmentorContract):
         ({"kind": "UNet", "norm": "group"}, "norm is 'group', expected batch or instance for UNet"),
         ({"kind": "SegResNet", "norm": "group", "width": 12}, "SegResNet of width 12: expected a multiple of 8"),
         ({"kind": "SegResNet", "norm": "group", "width": 64}, "SegResNet of width 64 has 1024 channels, most is 320"),
+        ({"neighbours": 2}, "neighbours 2 does nothing in 3 dimensions; leave it out or give spatial_dims 2"),
+        ({"neighbours": -1, "spatial_dims": 2}, "neighbours is -1, expected 0 or more slices on either side"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, object], error: str) -> None:
@@ -69,8 +82,16 @@ def test_wrong_images_are_refused() -> None:
     built = network("UNet", 3)(2, 1)
     with pytest.raises(ValueError, match="image of 2 axes, expected 3"):
         built(torch.zeros(1, 2, 8, 8))
-    with pytest.raises(ValueError, match="divisible by 4 and at least 8"):
-        built(torch.zeros(1, 2, 4, 8, 8))
+    with pytest.raises(ValueError, match=r"the image is \(6, 8, 8\) voxels.*divisible by 4"):
+        built(torch.zeros(1, 2, 6, 8, 8))
+    with pytest.raises(ValueError, match="more than 1 spatial element"):  # instance norm at the bottom
+        built(torch.zeros(1, 2, 4, 4, 4))
+    assert built(torch.zeros(1, 2, 4, 8, 8)).shape == (1, 1, 4, 8, 8)
+    slabs = network("UNet", 2, neighbours=1)(2, 1)
+    with pytest.raises(ValueError, match="image of 2 axes, expected 3"):
+        slabs(torch.zeros(1, 2, 8, 8))
+    with pytest.raises(ValueError, match=r"the image is \(8, 6\) voxels.*divisible by 4"):
+        slabs(torch.zeros(1, 2, 3, 8, 6))
 
 
 FLAT = {
@@ -82,6 +103,7 @@ DEEP = {
     "reciprocal": partial(reciprocal.Segmentor, width=4),
     "albunet": partial(albunet.AlbuNet, width=4, filters=2),
     **{kind: network(kind, 3) for kind in NORMS},
+    **{f"2.5-D {kind}": network(kind, 2, neighbours=1) for kind in NORMS},
 }
 GAMES: dict[str, tuple[Callable[[], Objective], Callable[[int], nn.Module] | None, Callable[[int], nn.Module] | None]]
 GAMES = {

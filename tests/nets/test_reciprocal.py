@@ -1,9 +1,12 @@
+import re
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import conv3d, group_norm, instance_norm, interpolate, max_pool3d
 from torch.utils.flop_counter import FlopCounterMode
 
+from segan_pl.checkpoint_format import CheckpointMismatchError, require_same_weights
 from segan_pl.nets.reciprocal import Critic, Segmentor, groups
 from tests.contracts import CriticContract, SegmentorContract
 
@@ -45,6 +48,33 @@ class TestPatchCritic(CriticContract):
             (16, 2, 2, 3),
             (3, 2, 2, 3),
         ]
+
+
+class TestPaperCritic(CriticContract):
+    size = (5, 6, 7)
+    layers = 5
+
+    def build(self, in_channels):
+        return Critic(in_channels, width=4)
+
+    def test_pyramid_starts_with_the_input_and_coarsens(self):
+        """Its own does not coarsen: a verdict a voxel."""
+        view = self.view(3)
+        pyramid = self.build(3)(view)
+        assert pyramid[0] is view
+        assert [layer.shape[1] for layer in pyramid] == [3, 4, 8, 16, 3]
+        assert {tuple(layer.shape[2:]) for layer in pyramid} == {self.size}
+
+    def test_size_off_the_divisor_is_refused_with_the_remedy(self):
+        """Its divisor is 1, so that no size is off it."""
+        network = self.build(1)
+        assert network.divisor == 1
+        assert network(torch.zeros(2, 1, 5, 6, 8))[-1].shape == (2, 1, 5, 6, 8)
+
+
+class TestAuthorsCritic(TestPaperCritic):
+    def build(self, in_channels):
+        return Critic(in_channels, width=4, **AUTHORS)
 
 
 @pytest.mark.parametrize("norm", ["group", "instance"])
@@ -110,6 +140,20 @@ def test_weights_of_the_other_norm_are_refused_by_their_names(saved, built):
     weights = Segmentor(1, 1, width=4, norm=saved).state_dict()
     with pytest.raises(RuntimeError, match=rf"(?s)Missing key.*{built}_norm.*Unexpected key.*{saved}_norm"):
         Segmentor(1, 1, width=4, norm=built).load_state_dict(weights)
+
+
+@pytest.mark.parametrize("last", ["bare", "activated"])
+@pytest.mark.parametrize(("saved", "built"), [(1, 2), (2, 1)])
+def test_weights_of_the_other_stride_are_refused_in_one_line_that_names_it(saved, built, last):
+    weights = Critic(1, width=2, stride=saved, last=last).state_dict()
+    critic = Critic(1, width=2, stride=built, last=last)
+    with pytest.raises(RuntimeError, match=rf"(?s)Missing key.*stride{built}_conv.*Unexpected key.*stride{saved}_conv"):
+        critic.load_state_dict(weights)
+    with pytest.raises(CheckpointMismatchError) as caught:  # what --ckpt_path and --init_from ask
+        require_same_weights(critic, weights)
+    first = r"layer1.stride1_conv.weight \(checkpoint .*, model .*\); layer1.stride2_conv.weight \(checkpoint "
+    assert re.search(first, str(caught.value))
+    assert "\n" not in str(caught.value)
 
 
 def by_hand(weights, image, norm):
@@ -181,10 +225,7 @@ def test_a_verdict_of_the_authors_critic_sees_one_voxel_and_ours_a_patch(options
     assert reach(Critic(1, width=4, **options), size) == voxels
 
 
-def test_without_strides_the_verdict_is_a_map_a_voxel_of_as_many_channels():
-    pyramid = Critic(3, width=4)(torch.randn(2, 3, 5, 6, 7))
-    assert [layer.shape[1] for layer in pyramid] == [3, 4, 8, 16, 3]
-    assert {tuple(layer.shape[2:]) for layer in pyramid} == {(5, 6, 7)}
+def test_the_number_of_maps_is_an_option():
     assert Critic(7, width=4, maps=1)(torch.randn(2, 7, 5, 6, 7))[-1].shape == (2, 1, 5, 6, 7)
 
 
@@ -212,7 +253,7 @@ def test_an_activated_last_layer_gives_every_input_the_same_mean_verdict_and_a_b
         (lambda: Critic(1, last="none"), "bare"),
         (lambda: Segmentor(1, 1, width=2)(torch.zeros(1, 1, 16, 16)), r"shape \(1, 1, 16, 16\).*3-D patch"),
         (lambda: Critic(1)(torch.zeros(1, 1, 16, 16)), r"expected \(B, M, D, H, W\)"),
-        (lambda: Segmentor(1, 1, width=2, norm="instance")(torch.zeros(1, 1, 8, 8, 8)), "at least 16"),
+        (lambda: Segmentor(1, 1, width=2, norm="instance")(torch.zeros(1, 1, 8, 8, 8)), "more than 1 spatial"),
     ],
 )
 def test_bad_arguments_and_inputs_are_refused(build, text):

@@ -291,6 +291,30 @@ def test_a_missing_modality_stays_missing_in_the_hostile_image(iterations):
     for image in seen:
         assert not image[0, 1].any()
         assert (image != batch.image).flatten(2).any(2).tolist() == [[True, False], [True, True]]
+    change = (seen[-1] - batch.image).square().flatten(2).mean(2)
+    assert change[0, 0] == pytest.approx(0.1**2, rel=1e-3)  # as long at what is there as of a complete sample
+    assert change[1].mean() == pytest.approx(0.1**2, rel=1e-3)
+
+
+@pytest.mark.parametrize("options", [PAPER, SOUND, CODE], ids=["paper", "sound", "code"])
+def test_a_hostile_image_comes_with_the_samples_own_presence_planes_and_the_critic_sees_none(options):
+    objective = Reciprocal(**{**options, "critic_input": "concat"})
+    players = {**cast(objective), "segmentor": Segmentor(4, 1, width=4)}
+    planes, seen = [], []
+    players["segmentor"].register_forward_pre_hook(lambda _, args: planes.append(args[0][:, 2:].detach()))
+    players["critic"].register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    batch = tiny_batch(size=SIZE)
+    batch.present[0, 1] = False
+    batch.image[0, 1] = 0
+    play = Play(players, batch, "sigmoid", "channels")
+    for turn in objective.turns():
+        turn.loss(play)
+    assert len(planes) > 1
+    for plane in planes:
+        assert torch.equal(plane, batch.present[:, :, None, None, None].float().expand_as(plane))
+    for shown in seen:
+        assert shown.shape == (2, 3, *SIZE)
+        assert torch.equal(shown[:, :2], batch.image)
 
 
 @pytest.mark.slow

@@ -1,0 +1,331 @@
+"""What every shipped system must keep: a file in configs/systems is under test as soon as it is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from segan_pl import cli
+from segan_pl.__main__ import main
+from segan_pl.data.io import read_volume
+from segan_pl.data.labels import label_scheme
+from segan_pl.data.layouts import find_cases
+from segan_pl.data.synthetic import make_cohort
+from segan_pl.data.volume import MODALITIES
+from segan_pl.inference.predicting import Predictor
+from segan_pl.inference.trained import load_segmentor
+from segan_pl.inference.windows import window_probabilities
+from segan_pl.lightning_cli import SeganCLI
+from segan_pl.losses.activation import activate
+from segan_pl.players import MEMORY_FORMATS
+from segan_pl.shipped import find_config, shipped_folder
+from segan_pl.system import AdversarialSegmentation
+from tests.cohort import QUIET
+
+pytest_plugins = ["tests.cohort_fixtures"]
+pytestmark = [
+    *QUIET,
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),  # Lightning's calls
+]
+
+SYSTEMS = sorted(path.stem for path in (shipped_folder("configs") / "systems").glob("*.yaml"))
+FILES: dict[str, Any] = {name: yaml.safe_load(find_config(name).read_text()) for name in SYSTEMS}
+
+SEGAN = 4_308_225, 660_288  # 3,072 of the first are batch norm's, see tests/nets/test_segan.py
+SMALL = 270_657, 42_192  # of a quarter of the width
+PARAMETERS: Mapping[str, tuple[int, ...]] = {  # segmentor, critic; what docs/ and the files' heads print
+    "albunet2d": (25_822_372,),
+    "albunet3d": (26_673_172,),
+    "dynunet2d": (5_680_355,),
+    "dynunet3d": (31_184_355,),
+    "reciprocal": (19_167_819, 75_827),
+    "reciprocal_code": (8_520_755, 3_030),
+    "reciprocal_sound": (19_167_819, 74_097),
+    "segan": SEGAN,
+    "segan_cat": (SEGAN[0], SEGAN[1] + 16 * 64),  # five channels instead of four through 4x4 kernels
+    "segan_cat_small": (SMALL[0], SMALL[1] + 16 * 16),
+    "segan_dice": SEGAN,
+    "segan_dice_small": SMALL,
+    "segan_isic": (156_238_400, 9_396_224),
+    "segan_small": SMALL,
+    "segmentor_small": SMALL[:1],
+    "segmentor_small_adamw": SMALL[:1],
+    "segresnet2d": (1_576_851,),
+    "segresnet3d": (4_702_227,),
+    "unet25d": (1_980_747,),
+    "unet2d": (1_976_139,),
+    "unet3d": (5_926_347,),
+}
+STILL = {"reciprocal_code": {"critic"}}  # what was released has an optimiser for its critic and no gradient
+
+SHAPE = (16, 32, 32)
+NETS = "segan_pl.nets."
+SMALLEST: Mapping[str, Mapping[str, Any]] = {  # by network, what makes it small enough for SHAPE
+    f"{NETS}segan.Segmentor": {"width": 4},
+    f"{NETS}segan.Critic": {"width": 4},
+    f"{NETS}segan_isic.Segmentor": {"width": 2},
+    f"{NETS}segan_isic.Critic": {"width": 2},
+    f"{NETS}reciprocal.Segmentor": {"width": 4},
+    f"{NETS}reciprocal.Critic": {"width": 2},
+    f"{NETS}albunet.AlbuNet": {"width": 4, "filters": 2, "pretrained": None},
+    f"{NETS}monai_nets.MonaiSegmentor": {"width": 8, "levels": 3},
+}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A run and the model as it left the trainer.
+
+    Attributes:
+        system: In training mode no more; the weights are those of last.ckpt.
+        before: Parameters before the first step, by player and name.
+        inside: The trainer's precision plugin.
+        run: The run's folder.
+        dtypes: Of the segmentor's output in training.
+        logged: The trainer's last values.
+    """
+
+    system: AdversarialSegmentation
+    before: Mapping[str, Mapping[str, Tensor]]
+    inside: Any
+    run: Path
+    dtypes: set[torch.dtype]
+    logged: Mapping[str, float]
+
+    @property
+    def last(self) -> Path:
+        return self.run / "checkpoints" / "last.ckpt"
+
+    def precision(self) -> AbstractContextManager[None]:
+        """The trainer's autocast."""
+        return self.inside.forward_context()
+
+
+class Watched(SeganCLI):
+    """Our command line, which keeps what tests look at."""
+
+    found: Fitted
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """fit alone: a parser for each of the others costs as much as a training step."""
+        return {"fit": SeganCLI.subcommands()["fit"]}
+
+    def before_fit(self) -> None:
+        self.weights = {name: parameters(player) for name, player in self.model.players.items()}
+        self.dtypes: set[torch.dtype] = set()
+        self.model.segmentor.register_forward_hook(lambda *given: self.dtypes.add(given[-1].dtype))
+
+    def after_fit(self) -> None:
+        logged = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        inside = self.trainer.precision_plugin
+        Watched.found = Fitted(self.model.eval(), self.weights, inside, self.directory, self.dtypes, logged)
+
+
+def parameters(network: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+
+
+def patch_of(system: str) -> list[int]:
+    """The shipped patch's axes, as small as networks and cases allow."""
+    shipped = FILES[system]["data"]["patch"]
+    if "segan_isic" in FILES[system]["model"]["segmentor"]["class_path"]:
+        return [64, 64]
+    return [min(side, most) for side, most in zip(shipped, SHAPE[-len(shipped) :], strict=True)]
+
+
+def small(system: str) -> list[str]:
+    """Options that shrink a shipped system to a case of SHAPE; the game is as shipped."""
+    players = {name: FILES[system]["model"].get(name) for name in ("segmentor", "critic")}
+    options = [
+        f"--model.{player}.init_args.{option}={'null' if value is None else value}"
+        for player, spec in players.items()
+        if spec is not None
+        for option, value in SMALLEST[spec["class_path"]].items()
+    ]
+    if "step" in FILES[system]["model"].get("windows", {}):
+        options.append(f"--model.windows.step={patch_of(system)}")
+    if "sampling" in FILES[system]["data"]:
+        options.append("--data.sampling.batches=1")
+    patch = patch_of(system)
+    if len(patch) == 2:  # what is smaller than the patch is padded
+        options.append(f"--data.preparation.crop={[SHAPE[0], *patch]}")
+    return [*options, f"--data.patch={patch}", f"--data.batch_size={SHAPE[0] if len(patch) == 2 else 2}"]
+
+
+def fit(system: str, root: Path, *options: str) -> Fitted:
+    """One run of the command line in this process; the folder holds the cohort, too."""
+    run = root / "-".join([system, *options]).translate(str.maketrans("./=[],", "______"))[:120]
+    line = [
+        *("fit", "--config", str(find_config(system)), f"--data.root={root / 'cohort'}"),
+        *(f"--data.cache_dir={root / 'cache'}", "--data.val_fraction=0.5", "--data.stratify_by=[]"),
+        *("--data.prepare_workers=1", f"--run.directory={run}", "--run.preview_every=0", "--trainer.accelerator=cpu"),
+        *("--trainer.devices=1", "--trainer.enable_progress_bar=false", "--trainer.num_sanity_val_steps=0"),
+        *(*small(system), *options),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "SeganCLI", Watched)
+        assert main(line) == 0
+    return Watched.found
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two generated cases, one of which is trained on."""
+    folder = tmp_path_factory.mktemp("systems")
+    make_cohort(folder / "cohort", cases=2, shape=SHAPE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Fitted]:
+    """Runs of one training step, by system."""
+    return {}
+
+
+@pytest.fixture(params=SYSTEMS)
+def system(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+ONE_STEP = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
+FAST = ("--trainer.precision=bf16-mixed", "--model.channels_last=true")
+
+
+@pytest.fixture
+def fitted(system: str, runs: dict[str, Fitted], root: Path, isolated: None) -> Fitted:
+    """The system after one training step and one validation, as shipped but small; made once."""
+    if system not in runs:
+        runs[system] = fit(system, root, *ONE_STEP)
+    return runs[system]
+
+
+@pytest.fixture
+def fast(system: str, request: pytest.FixtureRequest, root: Path, isolated: None) -> Fitted:
+    """The same in bfloat16 with channels last; some are shipped so."""
+    if FILES[system]["model"].get("channels_last") and FILES[system]["trainer"].get("precision") == "bf16-mixed":
+        shipped: Fitted = request.getfixturevalue("fitted")
+        return shipped
+    return fit(system, root, *ONE_STEP, *FAST)
+
+
+def test_a_full_system_has_the_parameters_that_the_docs_print(system: str) -> None:
+    model, data = FILES[system]["model"], FILES[system]["data"]
+    modalities = len(data.get("modalities", MODALITIES))
+    channels = len(label_scheme(data.get("labels", "whole_tumour")).channels)
+    game = made(model["objective"])
+    with torch.device("meta"):
+        players = [made(model["segmentor"], modalities, channels)]
+        if "critic" in game.players:
+            players.append(made(model["critic"], game.critic_channels(modalities, channels)))
+    assert tuple(sum(p.numel() for p in player.parameters()) for player in players) == PARAMETERS[system]
+
+
+def made(spec: Mapping[str, Any], *channels: int) -> Any:
+    """What a system file names, with the arguments that it states."""
+    module, _, name = spec["class_path"].rpartition(".")
+    return getattr(import_module(module), name)(*channels, **spec["init_args"])
+
+
+def test_one_step_moves_every_parameter_that_the_system_trains_and_no_other(system: str, fitted: Fitted) -> None:
+    assert fitted.system.batches_seen == 1
+    assert set(fitted.before) == set(fitted.system.objective.players)
+    for player, before in fitted.before.items():
+        after = parameters(fitted.system.players[player])
+        assert all(value.isfinite().all() for value in after.values())
+        moved = {name for name in before if not torch.equal(before[name], after[name])}
+        assert moved == (set() if player in STILL.get(system, ()) else set(before)), player
+
+
+def test_a_saved_system_gives_the_same_output_to_the_bit(fitted: Fitted) -> None:
+    system, scheme = fitted.system, fitted.system.scheme
+    size = (SHAPE[0], *(system.patch or ())[-2:])
+    image = torch.rand(len(system.modalities), *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), fitted.precision():
+        if len(system.patch or ()) == 3:  # forward gives log odds, which rounds once more
+            own = window_probabilities(
+                system.scored, image, patch=system.patch or (), windows=system.windows, activation=scheme.activation
+            )
+        else:
+            own = activate(system(image)[None].float(), scheme.activation)[0]
+    loaded = Predictor.load(fitted.last, device="cpu").predict_array(image.numpy())
+    assert np.ptp(loaded) > 0
+    assert np.array_equal(loaded, own.numpy())
+
+
+def test_a_system_runs_in_bfloat16_with_channels_last(fast: Fitted) -> None:
+    losses = {name: value for name, value in fast.logged.items() if name.startswith("train/")}
+    assert losses
+    assert np.isfinite(list(losses.values())).all(), losses
+    assert torch.bfloat16 in fast.dtypes
+    kernels = [p for p in fast.system.segmentor.parameters() if p.ndim in MEMORY_FORMATS]
+    assert all(kernel.is_contiguous(memory_format=MEMORY_FORMATS[kernel.ndim]) for kernel in kernels)
+    loaded = load_segmentor(fast.last, device="cpu")
+    assert (loaded.precision, loaded.channels_last) == (torch.bfloat16, True)
+
+
+# -- one case by heart -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a system learns one small case by heart.
+
+    Attributes:
+        epochs: At most; where patches are sampled, of 20 steps.
+        lr: Of every player.
+        options: Further ones.
+    """
+
+    epochs: int
+    lr: float
+    options: tuple[str, ...] = ()
+
+
+RECIPES: Mapping[str, Recipe] = {}
+
+
+def recipe_options(system: str, recipe: Recipe) -> list[str]:
+    """No augmentation, higher rates, a schedule as long as the training, the whole case in every step."""
+    model, data = FILES[system]["model"], FILES[system]["data"]
+    rates = [f"--model.{name}.init_args.lr={recipe.lr}" for name in model if name.endswith("_optimizer")]
+    if "total_iters" in model.get("schedule", {}).get("init_args", {}):
+        rates.append(f"--model.schedule.init_args.total_iters={recipe.epochs}")
+    if len(data["patch"]) == 3:
+        rates += ["--data.sampling.batches=20", f"--data.batch_size={SHAPE[0] if data['patch'][0] == 1 else 1}"]
+        rates += ["--data.preparation.crop=null", "--data.preparation.margin=[0,0]"]  # the patch is the volume
+    if "patch_augmentation" in data:
+        rates.append("--data.patch_augmentation=null")
+    if "augmentation" in data:
+        rates.append("--data.augmentation=null")
+    often = [f"--trainer.max_epochs={recipe.epochs}", f"--trainer.check_val_every_n_epoch={recipe.epochs}"]
+    return [*rates, *often, *recipe.options]
+
+
+def dice_by_region(found: np.ndarray, true: np.ndarray, system: AdversarialSegmentation) -> dict[str, float]:
+    """Overlap of two native label maps, by region of the system's scheme."""
+    masks = (system.scheme.encode(label).astype(bool) for label in (found, true))
+    pairs = zip(system.scheme.channels, *masks, strict=True)
+    return {region: 2 * (a & b).sum() / (a.sum() + b.sum()) for region, a, b in pairs if region != "background"}
+
+
+@pytest.mark.slow
+def test_a_system_learns_one_case_by_heart(system: str, root: Path, isolated: None) -> None:
+    fitted = fit(system, root, *recipe_options(system, RECIPES[system]))
+    (name,) = json.loads((fitted.run / "split.json").read_text())["train"]
+    (case,) = (case for case in find_cases(root / "cohort") if case.name == name)
+    assert case.mask is not None
+    label = Predictor.load(fitted.last, device="cpu").predict(case).label
+    scores = dice_by_region(label, read_volume(case.mask).array, fitted.system)
+    assert np.mean(list(scores.values())) > 0.9, scores
