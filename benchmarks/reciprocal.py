@@ -24,7 +24,9 @@ from tests.contracts import take_turn, tiny_batch
 
 SIZE = (16, 16, 16)
 RADIUS = 0.03  # root mean square, of an image in [0, 1]
+RATES = {"segmentor": 5e-3, "critic": 1.25e-3}  # the paper's ratio; Dice alone learns in every seed
 PATCH = {"stride": 2, "maps": 1}
+SHIPPED = {"critic_input": "concat", "adversarial_weight": 0.1, "smoothing": 0.1, "vat_weight": 0.2}
 GAMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "none": ({"adversarial_weight": 0.0}, {}),
     "paper, 0.3": ({"adversarial": "paper"}, {}),
@@ -32,6 +34,7 @@ GAMES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "sound, 0.1": ({"adversarial_weight": 0.1}, {}),
     "sound, strided, with the image, 0.3": ({"critic_input": "concat"}, PATCH),
     "sound, strided, with the image, 0.1": ({"critic_input": "concat", "adversarial_weight": 0.1}, PATCH),
+    "reciprocal_sound as shipped": (SHIPPED, PATCH),
 }
 
 
@@ -67,11 +70,11 @@ def price(network: nn.Module, image: Tensor, reference: Tensor, iterations: int 
 
 
 def weights(steps: int = 240) -> None:
-    """Dice of the training case and the critic's verdicts after so many steps, two seeds a game."""
+    """Dice of the training case and the critic's verdicts after so many steps, four seeds a game."""
     for name, (options, critic_options) in GAMES.items():
-        for seed in (0, 2):
+        for seed in range(4):
             torch.manual_seed(seed)
-            objective = Reciprocal(vat_weight=0.0, **options)
+            objective = Reciprocal(**{"vat_weight": 0.0, **options})
             players = {
                 "segmentor": Segmentor(2, 1, width=4),
                 "critic": Critic(objective.critic_channels(2, 1), width=8, **critic_options),
@@ -85,8 +88,8 @@ def play_game(objective: Reciprocal, players: dict[str, nn.Module], steps: int) 
     """Dice of the thresholded prediction, and the last batch's parts, at the paper's ratio of rates."""
     batch = tiny_batch(size=SIZE)
     optimisers = {
-        "segmentor": torch.optim.Adam(players["segmentor"].parameters(), 1e-3),
-        "critic": torch.optim.RMSprop(players["critic"].parameters(), 2.5e-4),
+        "segmentor": torch.optim.Adam(players["segmentor"].parameters(), RATES["segmentor"]),
+        "critic": torch.optim.RMSprop(players["critic"].parameters(), RATES["critic"]),
     }
     parts: dict[str, float] = {}
     for _ in range(steps):

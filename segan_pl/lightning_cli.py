@@ -29,7 +29,7 @@ from segan_pl.initialising import initialise
 from segan_pl.loggers import loggers
 from segan_pl.parsing import OneLineErrors
 from segan_pl.presence import segmentor_channels
-from segan_pl.pretrained import load_pretrained
+from segan_pl.pretrained import asking, load_pretrained
 from segan_pl.run import RunOptions, continue_from, run_directory
 from segan_pl.transfer import TransferOptions, frozen_patterns
 
@@ -163,6 +163,8 @@ class SeganCLI(LightningCLI):
         if self.subcommand == "fit":
             low = "bf16" in str(self.trainer.precision) and self.trainer.strategy.root_device.type == "cpu"
             self.model.require_patch(self.datamodule.patch, low_on_cpu=low)
+            if len(self.datamodule.patch) == 3 or self.datamodule.batch_size == 1:
+                self.datamodule.require_batch(self.model.least_batch(self.datamodule.patch))
             known = self.model.metric_names()
             if self.options.monitor not in known:
                 raise UsageError(
@@ -191,8 +193,7 @@ class SeganCLI(LightningCLI):
 
 def pretrained_parts(players: nn.Module) -> list[str]:
     """The parts that `load_pretrained` fills, by dotted name."""
-    owners = [name for name, module in players.named_modules() if getattr(module, "pretrained", None)]
-    return [f"{name}.encoder" for name in owners]
+    return [f"{name}.encoder" for name in asking(players)]
 
 
 def random_at_rest(resting: Iterable[str], loaded: Iterable[str]) -> list[str]:

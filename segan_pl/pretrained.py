@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.client
 import importlib
+import logging
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,8 @@ from segan_pl.checkpoint_file import CheckpointError, read_checkpoint
 from segan_pl.errors import UsageError
 from segan_pl.files import write_whole
 
+log = logging.getLogger(__name__)
+
 URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 """torchvision's ResNet-34 on ImageNet-1k (83 MB); the name ends in the first digits of the file's SHA-256."""
 TIMEOUT = 30  # seconds without an answer
@@ -24,8 +29,20 @@ CLASSIFIER, COUNTER, FIRST = "fc.", "num_batches_tracked", "conv1.weight"
 OPTION = "--model.segmentor.init_args.pretrained"
 
 
+class Asking(Protocol):
+    """A network that wants weights for a part of it; AlbuNet is one.
+
+    Attributes:
+        pretrained: "imagenet" or a file's path, as text; None for nothing.
+        encoder: What they go into: an nn.Module with torchvision's key names of a ResNet-34.
+    """
+
+    pretrained: str
+    encoder: nn.Module
+
+
 def load_pretrained(model: nn.Module, *, planes: int = 0) -> list[str]:
-    """Load every network inside `model` that asks for it by an attribute `pretrained`, into its `encoder`.
+    """Load every network inside `model` that asks for it (see `asking`), into its `encoder`.
 
     For a new run, before anything is prepared; a run that continues, or starts from a checkpoint of ours, has weights.
     An averaged copy of the network asks as the network does. Nothing is drawn, so the rest of the network is that of
@@ -42,11 +59,24 @@ def load_pretrained(model: nn.Module, *, planes: int = 0) -> list[str]:
         UsageError: The file is missing, cannot be fetched, is damaged, or does not fit the encoder.
     """
     lines: list[str] = []
-    for owner in model.modules():
-        if source := getattr(owner, "pretrained", None):
-            path = find_weights(str(source))
-            lines.append(load_encoder(owner.get_submodule("encoder"), read_weights(path), path, planes))
+    for owner in asking(model).values():
+        path = find_weights(owner.pretrained)
+        lines.append(load_encoder(owner.encoder, read_weights(path), path, planes))
     return list(dict.fromkeys(lines))
+
+
+def asking(model: nn.Module) -> dict[str, Asking]:
+    """By dotted name, the networks inside `model` that ask for pretrained weights: those that are `Asking`.
+
+    A network whose `pretrained` is something else (True, say) loads its weights itself, and is left alone.
+    """
+    return {name: module for name, module in model.named_modules() if _asks(module)}
+
+
+def _asks(network: object) -> TypeGuard[Asking]:
+    """Not isinstance of the protocol: from Python 3.12 on that does not see a module's submodules."""
+    source, encoder = getattr(network, "pretrained", None), getattr(network, "encoder", None)
+    return isinstance(source, str) and source != "" and isinstance(encoder, nn.Module)
 
 
 def find_weights(source: str) -> Path:
@@ -62,10 +92,23 @@ def find_weights(source: str) -> Path:
         return path
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
     if not path.is_file():
-        write_whole(path, _fetch(path))
+        _fetch_once(path)
     elif not _has_hash_of_name(path.read_bytes()):
         raise UsageError(f"{OPTION} imagenet: {path} is not the file {URL} (its SHA-256 differs); delete it")
     return path
+
+
+def _fetch_once(path: Path) -> None:
+    """Fetch the file behind URL into `path`; of processes that start together (ranks, runs of a sweep) one does it.
+
+    The others wait at the lock, not at a barrier: there is no process group yet.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.is_file():
+            log.info("fetching %s to %s", URL, path)
+            write_whole(path, _fetch(path))
 
 
 def _fetch(path: Path) -> bytes:

@@ -15,7 +15,12 @@ WRONG_DEPTH = 2  # see suspicious
 
 
 def rehearse(
-    players: Mapping[str, nn.Module], inputs: Mapping[str, int], patch: Sequence[int], *, low_on_cpu: bool
+    players: Mapping[str, nn.Module],
+    inputs: Mapping[str, int],
+    patch: Sequence[int],
+    *,
+    low_on_cpu: bool,
+    batch: int = 2,
 ) -> None:
     """Show every player a batch without values; no random number is drawn, and nothing of a player changes.
 
@@ -26,6 +31,7 @@ def rehearse(
         inputs: Name to input channels.
         patch: (H, W) or (D, H, W) of training.
         low_on_cpu: Whether batches run in bfloat16 on the CPU.
+        batch: Patches shown.
 
     Raises:
         UsageError: A network does not take the patch, or PyTorch would compute wrong gradients for it.
@@ -34,7 +40,7 @@ def rehearse(
         twin = copy.deepcopy(player).to("meta")
         try:
             with torch.random.fork_rng([]), torch.no_grad(), _watched(twin) as found:
-                twin(torch.empty(2, inputs[name], *patch, device="meta"))
+                twin(torch.empty(batch, inputs[name], *patch, device="meta"))
         except (ValueError, RuntimeError) as error:  # networks refuse sizes with it, and so does a norm of one voxel
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 continue

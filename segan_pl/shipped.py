@@ -10,7 +10,7 @@ import yaml
 
 from segan_pl.errors import UsageError, nearest
 
-FOLDERS = ("systems", "data", "preparation", "trainer", "transfer", ".")
+FOLDERS = ("systems", "data", "preparation", "augmentation", "transfer", ".")
 FLAGS = ("--config", "-c")
 _PACKAGE = Path(__file__).resolve().parent
 

@@ -184,6 +184,7 @@ class AdversarialSegmentation(L.LightningModule):
             raise UsageError(
                 f"--data.patch {list(patch)}: the networks need multiples of {shown}; nearest {', '.join(near)}"
             )
+        self.windows.require_sense(patch)
         if self.windows.whole and self.windows.whole % self._divisor("divisor"):
             raise UsageError(
                 f"--model.windows.whole {self.windows.whole}: expected a multiple of {self._divisor('divisor')}, which "
@@ -192,13 +193,21 @@ class AdversarialSegmentation(L.LightningModule):
         if len(patch) == 3 or any(isinstance(module, nn.Conv3d) for module in self.players.modules()):
             self._rehearse(patch, low_on_cpu=low_on_cpu)
 
-    def _rehearse(self, patch: Sequence[int], *, low_on_cpu: bool) -> None:
+    def least_batch(self, patch: Sequence[int]) -> int:
+        """Patches that a batch needs in training: 2 where one leaves batch norm a single value a channel, else 1."""
+        try:
+            self._rehearse(patch, batch=1)
+        except UsageError as error:
+            return 2 if "more than 1 value per channel" in str(error) else 1  # PyTorch's words
+        return 1
+
+    def _rehearse(self, patch: Sequence[int], *, low_on_cpu: bool = False, batch: int = 2) -> None:
         """Show each player a batch without values."""
         modalities = len(self.modalities)
         inputs = {"segmentor": segmentor_channels(modalities, self.presence)}
         if "critic" in self.players:
             inputs["critic"] = self.objective.critic_channels(modalities, len(self.scheme.channels))
-        rehearse(dict(self.players.items()), inputs, patch, low_on_cpu=low_on_cpu)
+        rehearse(dict(self.players.items()), inputs, patch, low_on_cpu=low_on_cpu, batch=batch)
 
     def _divisor(self, name: str) -> int:
         """What all players' sizes must be divisible by; the depth's is that of the plane unless a player says it."""

@@ -185,10 +185,10 @@ def test_notes_of_the_layout_are_shown(predict, data, capsys, monkeypatch):
     ("arguments", "message"),
     [
         (["--ckpt_path", "other"], "--ckpt_path stands there twice; name all values after one"),
-        (["--overlap=1.0"], "--overlap 1.0: expected a share from 0 and below 1"),
+        (["--overlap=1.0"], "the windows' overlap 1.0: expected a share from 0 and below 1"),
         (["--overlap=0.5", "--whole=16"], "--overlap and --whole exclude each other; give one of them"),
         (["--overlap=0.5"], ".ckpt takes slices"),
-        (["--window_batch=0"], "--window_batch 0: expected at least 1 window"),
+        (["--window_batch=0"], "the windows' batch 0: expected at least 1 window"),
         (["--postprocess", "small_components"], "expected a volume above 0 ml, e.g. small_components:0.5"),
         (["--postprocess", "small_enhancing:1", "--native_labels=binary"], "no enhancing tumour and necrosis"),
     ],

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from segan_pl.inference import trained
 from segan_pl.nets.albunet import AlbuNet
 from segan_pl.nets.resnet import ResNet34
 from segan_pl.players import averaged_copy
-from segan_pl.pretrained import find_weights, inflate, load_encoder, load_pretrained, read_weights
+from segan_pl.pretrained import asking, find_weights, inflate, load_encoder, load_pretrained, read_weights
 
 WIDTH = 4
 
@@ -89,6 +91,28 @@ def test_nothing_is_loaded_where_nothing_is_asked_for() -> None:
     assert load_pretrained(nn.Conv2d(1, 1, 3)) == []
 
 
+class Stranger(nn.Module):
+    """A network of a user's, who has other plans with these names."""
+
+    def __init__(self, wanted: object, encoder: object) -> None:
+        super().__init__()
+        self.pretrained, self.encoder = wanted, encoder
+
+
+@pytest.mark.parametrize(
+    ("wanted", "encoder"),
+    [(True, nn.Identity()), ("imagenet", None), ("imagenet", "resnet34"), ("", nn.Identity()), (None, nn.Identity())],
+)
+def test_a_network_that_uses_the_names_for_something_else_is_left_alone(wanted: object, encoder: object) -> None:
+    assert load_pretrained(nn.ModuleDict({"segmentor": Stranger(wanted, encoder)})) == []
+
+
+def test_any_network_that_declares_both_is_asked(file: Path) -> None:
+    stranger = Stranger(str(file), ResNet34(3, width=WIDTH))
+    assert list(asking(nn.ModuleDict({"segmentor": stranger}))) == ["segmentor"]
+    assert load_pretrained(stranger) == ["encoder: weights of resnet34.pth"]
+
+
 def test_channels_last_weights_stay_channels_last(file: Path) -> None:
     model = network(source=str(file)).to(memory_format=torch.channels_last)
     load_pretrained(model)
@@ -103,6 +127,24 @@ def test_imagenets_file_is_fetched_once_into_the_hub_cache(server: Path, tmp_pat
     server.unlink()  # there is no network any more
     assert find_weights("imagenet") == cached
     assert load_pretrained(network(source="imagenet")) == [f"encoder: weights of {server.name}"]
+
+
+def test_of_processes_that_start_together_one_fetches_and_the_others_wait(
+    server: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Threads for processes: each opens the lock for itself, as a process does."""
+    content, calls = server.read_bytes(), []
+
+    def slow(path: Path) -> bytes:
+        calls.append(path)
+        time.sleep(0.3)
+        return content
+
+    monkeypatch.setattr(pretrained, "_fetch", slow)
+    with caplog.at_level("INFO"), ThreadPoolExecutor(4) as pool:
+        (found,) = set(pool.map(find_weights, ["imagenet"] * 4))
+    assert calls == [found]
+    assert [record.getMessage() for record in caplog.records] == [f"fetching {server.as_uri()} to {found}"]
 
 
 def test_without_a_network_the_refusal_says_where_to_put_the_file(server: Path, tmp_path: Path) -> None:
@@ -120,7 +162,7 @@ def test_an_answer_of_another_hash_is_refused_and_not_kept(server: Path, tmp_pat
     server.write_bytes(b"<html>log in to this network</html>")
     with pytest.raises(UsageError, match=r"another file \(its SHA-256 differs\)"):
         find_weights("imagenet")
-    assert not (tmp_path / "hub").exists()
+    assert not list((tmp_path / "hub").rglob("*.pth"))
 
 
 def test_a_damaged_file_in_the_cache_is_refused(server: Path) -> None:

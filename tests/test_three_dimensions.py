@@ -39,9 +39,14 @@ SMALL = {
     **{f"{name}3d": ["segmentor.init_args.width=8", "segmentor.init_args.levels=3"] for name in BASELINES},
     **{f"{name}2d": ["segmentor.init_args.width=8", "segmentor.init_args.levels=3"] for name in BASELINES},
     "unet25d": ["segmentor.init_args.width=8", "segmentor.init_args.levels=3"],
+    **{
+        name: ["segmentor.init_args.width=8", "segmentor.init_args.levels=3", "critic.init_args.width=4"]
+        for name in ("unet2d_critic", "unet3d_critic")
+    },
 }
 PATCH = {
     **{f"{name}2d": "[32,32]" for name in BASELINES},
+    "unet2d_critic": "[32,32]",
     "unet25d": "[5,16,16]",
     "reciprocal_code": "[16,16,16]",
     "albunet3d": "[4,32,32]",

@@ -495,6 +495,7 @@ def test_of_a_pretrained_player_only_the_encoder_is_loaded() -> None:
     both = nn.ModuleDict({"segmentor": nn.Identity(), "critic": nn.Identity()})
     assert pretrained_parts(both) == []
     both["segmentor"].pretrained = "imagenet"
+    both["segmentor"].encoder = nn.Identity()
     assert pretrained_parts(both) == ["segmentor.encoder"]
 
 

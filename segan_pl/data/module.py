@@ -89,6 +89,8 @@ class MRIDataModule(L.LightningDataModule):
         saved_split: The split.json of the run that is continued or scored, set before first use; where that file is, it
             is the split, whatever the settings say, so that no case changes sides.
         split_owner: Whose split that is, for the note.
+        least_batch: Patches that the networks need in a 3-D batch, see `require_batch`; an epoch's last batch of fewer
+            is left out. (Of slices it always needs 2.)
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class MRIDataModule(L.LightningDataModule):
         self.augmentation = augmentation or Augmentation()
         self.sampling = sampling
         self.patch_augmentation = patch_augmentation
+        self._require_numbers(workers)
         self._require_one_kind()
         self._require_several_to_hide()
         self.missing: Missing = missing
@@ -151,6 +154,7 @@ class MRIDataModule(L.LightningDataModule):
         self._cohort: Cohort | None = None
         self.saved_split: Path | None = None
         self.split_owner = "the run's own"
+        self.least_batch = 1
         self.split: Split | None = None
         self._places: dict[int, Place] = {}
 
@@ -288,6 +292,31 @@ class MRIDataModule(L.LightningDataModule):
         for row in rows:
             self._place(row)
 
+    def _require_numbers(self, workers: int) -> None:
+        """Refuse sizes and numbers that are none."""
+        if min(self.patch) < 1:
+            raise UsageError(f"--data.patch {list(self.patch)}: expected at least 1 voxel a side")
+        if self.batch_size < 1:
+            raise UsageError(f"--data.batch_size {self.batch_size}: expected at least 1")
+        if workers < 0:
+            raise UsageError(f"--data.workers {workers}: expected at least 0, which loads in the training process")
+
+    def require_batch(self, least: int) -> None:
+        """Refuse batches of fewer patches than the networks can train on, and leave out an epoch's last one.
+
+        Args:
+            least: As `AdversarialSegmentation.least_batch` finds it.
+
+        Raises:
+            UsageError: Every batch would be too small.
+        """
+        if self.batch_size < least:
+            raise UsageError(
+                f"--data.batch_size {self.batch_size}: a patch of {list(self.patch)} leaves the networks' batch norm "
+                f"one value a channel; give at least {least}, or a larger --data.patch"
+            )
+        self.least_batch = least
+
     def _require_one_kind(self) -> None:
         """Refuse options of slices with 3-D patches, and the other way about, which would do nothing."""
         if len(self.patch) == 3:
@@ -324,12 +353,13 @@ class MRIDataModule(L.LightningDataModule):
             len(places),
             self.batch_size,
             sampling=self.sampling or PatchSampling(),
+            least=self.least_batch,
             modalities=len(self.modalities),
             modality_dropout=self.augmentation.modality_dropout,
             seed=self.seed,
             **self._ranks(),
         )
-        self._require_batches(sampler, f"{sampler.patches} training patches", least=1)
+        self._require_batches(sampler, f"{sampler.patches} training patches", least=self.least_batch)
         dataset = PatchDataset(
             places,
             scheme=self.scheme,

@@ -21,10 +21,12 @@ from segan_pl.batch import Batch
 from segan_pl.data.augmentation import kept_modalities
 from segan_pl.data.labels import LabelScheme
 from segan_pl.data.sampling import Place, opened
-from segan_pl.data.transforms import PatchAugmentation, extents, resample, shaded, source_coordinates
+from segan_pl.data.shading import shaded
+from segan_pl.data.transforms import PatchAugmentation, extents, resample, source_coordinates
 from segan_pl.data.volume import ABSENT
+from segan_pl.errors import UsageError
 
-CANDIDATES = 1024  # labelled voxels a case that a patch may be centred on, evenly spread over all of them
+CANDIDATES = 1024  # labelled voxels a case that a patch may be drawn to, evenly spread over all of them
 Corner = tuple[int, int, int]
 
 
@@ -35,8 +37,12 @@ class PatchSampling:
     Attributes:
         per_case: Patches of each case an epoch.
         batches: Batches an epoch, each element of a case drawn at random, instead of `per_case` (AlbuNet: 100).
-        foreground: Share of patches with a labelled voxel at their centre, where the case has one; the others lie
-            anywhere, equally likely (the papers' way).
+        foreground: Share of patches with a voxel of a scored channel as near to their centre as the volume allows,
+            where the case has one; the others lie anywhere, equally likely (the papers' way). A patch stays inside
+            the volume, so along an axis where it is nearly as large, it can hardly be drawn to anything.
+
+    Raises:
+        UsageError: A number out of its range, or both `per_case` and `batches`.
     """
 
     per_case: int = 1
@@ -44,10 +50,17 @@ class PatchSampling:
     foreground: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.per_case < 1 or (self.batches is not None and self.batches < 1):
-            raise ValueError(f"sampling per_case {self.per_case}, batches {self.batches}: expected at least 1")
+        for name in ("per_case", "batches"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise UsageError(f"--data.sampling.{name} {number}: expected at least 1")
         if not 0 <= self.foreground <= 1:
-            raise ValueError(f"sampling foreground {self.foreground}: expected a share from 0 to 1")
+            raise UsageError(f"--data.sampling.foreground {self.foreground}: expected a share from 0 to 1")
+        if self.batches is not None and self.per_case != 1:
+            raise UsageError(
+                f"--data.sampling.per_case {self.per_case}: batches {self.batches} says how many patches there are; "
+                f"give --data.sampling.batches null, or leave per_case out"
+            )
 
 
 class PatchPlan(NamedTuple):
@@ -56,7 +69,7 @@ class PatchPlan(NamedTuple):
     Attributes:
         case: (B,) row among the training cases.
         corner: (B, 3) in [0, 1): where the patch lies between its first and its last possible place (z, y, x).
-        foreground: (B,) bool, centred on a labelled voxel.
+        foreground: (B,) bool, drawn to a voxel of a scored channel.
         pick: (B,) in [0, 1): which one.
         seed: (B,) of the sample's augmentation.
         hide: (B, M) in [0, 1), a modality is hidden where it is below the modality dropout; 1 where none may be.
@@ -77,6 +90,7 @@ class PatchSampler(Sampler[PatchPlan]):
         cases: How many cases there are.
         batch_size: Patches a batch and rank; the epoch's last batch may be smaller.
         sampling: How many, and where.
+        least: Patches a rank that the last batch must have; with fewer it is left out.
         modalities: M.
         modality_dropout: Chance of each modality of a patch to be hidden (see `Augmentation`).
         seed: Of the run.
@@ -90,6 +104,7 @@ class PatchSampler(Sampler[PatchPlan]):
         batch_size: int,
         *,
         sampling: PatchSampling,
+        least: int = 1,
         modalities: int = 1,
         modality_dropout: float = 0.0,
         seed: int = 0,
@@ -99,6 +114,7 @@ class PatchSampler(Sampler[PatchPlan]):
         self.cases = cases
         self.joined = batch_size * world_size
         self.sampling = sampling
+        self.least = least
         self.modalities = modalities
         self.modality_dropout = modality_dropout
         self.seed = seed
@@ -120,7 +136,7 @@ class PatchSampler(Sampler[PatchPlan]):
     def __len__(self) -> int:
         """Batches an epoch; of the last one, what the ranks cannot share equally is left out."""
         full, tail = divmod(self.patches, self.joined)
-        return full + (tail >= self.world_size)
+        return full + (tail >= self.least * self.world_size)
 
     def __iter__(self) -> Iterator[PatchPlan]:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -169,7 +185,8 @@ class PatchDataset(Dataset[Batch]):
         modality_dropout: float = 0.0,
     ) -> None:
         self.places = list(places)
-        self.lookup = scheme.table()
+        self.scheme = scheme
+        self.foreground = scheme.foreground_labels
         self.patch = patch
         self.augmentation = augmentation
         self.rows = np.asarray(rows, np.int64)
@@ -194,7 +211,7 @@ class PatchDataset(Dataset[Batch]):
             origin[b] = self._fill(plan, b, present[b].numpy(), image[b], label[b])
         return Batch(
             image=torch.from_numpy(image),
-            target=torch.from_numpy(self.lookup[:, label]).movedim(0, 1),
+            target=torch.from_numpy(self.scheme.encode(label)).movedim(0, 1),
             labelled=torch.ones(size, dtype=torch.bool),
             present=present,
             case=torch.from_numpy(self.rows[plan.case]),
@@ -213,8 +230,9 @@ class PatchDataset(Dataset[Batch]):
         """
         place = self.places[plan.case[b]]
         rng = np.random.default_rng(plan.seed[b])
-        coordinates = source_coordinates(self.augmentation, self.patch, rng)
-        mirrored = np.flatnonzero(rng.random(3) < self.augmentation.mirror).tolist()
+        slices = place.real_box[0].stop - place.real_box[0].start
+        coordinates = source_coordinates(self.augmentation, self.patch, rng, depth=slices)
+        mirrored = tuple(np.flatnonzero(rng.random(3) < self.augmentation.mirror).tolist())
         margins = extents(coordinates, self.patch)
         start = self._start(place, plan, b, margins)
         channels = np.flatnonzero(shown).tolist()
@@ -224,9 +242,9 @@ class PatchDataset(Dataset[Batch]):
             read_box(opened(place.label)[None], place.real_box, start, label[None], [0], [0])
         else:
             image[channels], label[:] = self._turned(place, rows, start, margins, torch.from_numpy(coordinates))
-        for axis in mirrored:
-            image[:] = np.flip(image, axis + 1).copy()
-            label[:] = np.flip(label, axis).copy()
+        if mirrored:
+            image[:] = np.flip(image, tuple(1 + axis for axis in mirrored)).copy()
+            label[:] = np.flip(label, mirrored).copy()
         if self.augmentation.varies_intensities:  # what is hidden too, so that the others' random numbers stay
             there = self.present[plan.case[b]].numpy()
             image[there] = shaded(torch.from_numpy(image[there]), self.augmentation, rng).numpy()
@@ -235,14 +253,15 @@ class PatchDataset(Dataset[Batch]):
 
     def _start(self, place: Place, plan: PatchPlan, b: int, margins: Sequence[tuple[int, int]]) -> Corner:
         """First voxel of the patch in the prepared volume: such that the box that it needs lies inside, if it can."""
-        voxels = labelled_voxels(place.label) if plan.foreground[b] else np.zeros((0, 3), np.int64)
+        drawn = plan.foreground[b]
+        voxels = labelled_voxels(place.label, self.foreground) if drawn else np.zeros((0, 3), np.int64)
         centre = voxels[int(plan.pick[b] * len(voxels))] if len(voxels) else None
         start = []
         for axis, (real, n, (below, above)) in enumerate(zip(place.real_box, self.patch, margins, strict=True)):
             box = below + n + above
             room = real.stop - real.start - box
-            if room < 0:  # the volume is smaller: in its middle
-                first = real.start + room // 2
+            if room < 0:  # the volume is smaller: in its middle, to the voxel where MONAI's windows have it
+                first = real.start - -room // 2
             elif centre is None:
                 first = real.start + int(plan.corner[b, axis] * (room + 1))
             else:
@@ -293,10 +312,10 @@ def read_box(
 
 
 @lru_cache(maxsize=4096)
-def labelled_voxels(label: Path) -> NDArray[np.int64]:
-    """(N, 3) labelled voxels of a case, at most CANDIDATES of them, evenly spread over all in file order."""
+def labelled_voxels(label: Path, foreground: tuple[int, ...]) -> NDArray[np.int64]:
+    """(N, 3) voxels of the labels `foreground`, at most CANDIDATES of them, evenly spread over all in file order."""
     mask = np.load(label, mmap_mode="r")
-    flat = np.flatnonzero(mask)
+    flat = np.flatnonzero(np.isin(mask, foreground))
     if len(flat) > CANDIDATES:
         flat = flat[np.linspace(0, len(flat) - 1, CANDIDATES).round().astype(np.int64)]
     return np.stack(np.unravel_index(flat, mask.shape), 1)

@@ -204,7 +204,7 @@ class SliceDataset(Dataset[Batch]):
         self.background = background
         self.table = table
         self.present = torch.tensor([[channel != ABSENT for channel in place.channels] for place in places])
-        self.lookup = scheme.table()
+        self.scheme = scheme
         self.patch = patch
         self.augmentation = augmentation
         self.rows = np.asarray(rows, np.int64)
@@ -232,7 +232,7 @@ class SliceDataset(Dataset[Batch]):
         if self.augmentation.modality_dropout:
             present = kept_modalities(present, plan.draws.hide, self.augmentation.modality_dropout)
             pixels[~present] = 0  # as of a modality that the case lacks
-        target = torch.from_numpy(self.lookup[:, label]).movedim(0, 1)  # (B, C, H, W)
+        target = torch.from_numpy(self.scheme.encode(label)).movedim(0, 1)  # (B, C, H, W)
         return Batch(
             image=pixels,
             target=target,
@@ -290,7 +290,7 @@ class CaseDataset(Dataset[Batch]):
     def __init__(self, places: Sequence[Place], rows: Sequence[int], *, scheme: LabelScheme) -> None:
         self.places = list(places)
         self.rows = list(rows)
-        self.lookup = scheme.table()
+        self.scheme = scheme
 
     def __len__(self) -> int:
         """Cases."""
@@ -306,7 +306,7 @@ class CaseDataset(Dataset[Batch]):
                 image[channel] = torch.from_numpy(volume[row].copy())
         return Batch(
             image=image[None],
-            target=torch.from_numpy(self.lookup[:, label])[None],
+            target=torch.from_numpy(self.scheme.encode(label))[None],
             labelled=torch.ones(1, dtype=torch.bool),
             present=torch.tensor([[row != ABSENT for row in place.channels]]),
             case=torch.tensor([self.rows[index]]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -42,13 +42,41 @@ class Windows:
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
-            raise UsageError(f"--overlap {self.overlap}: expected a share from 0 and below 1")
+            raise UsageError(f"the windows' overlap {self.overlap}: expected a share from 0 and below 1")
         if self.batch < 1:
-            raise UsageError(f"--window_batch {self.batch}: expected at least 1 window a forward pass")
+            raise UsageError(f"the windows' batch {self.batch}: expected at least 1 window a forward pass")
         if self.whole is not None and self.whole < 1:
-            raise UsageError(f"--whole {self.whole}: expected the multiple that volumes are padded to, at least 1")
+            raise UsageError(
+                f"the windows' whole {self.whole}: expected the multiple that volumes are padded to, at least 1"
+            )
         if self.whole is not None and self.step is not None:
             raise UsageError("windows have a step, and whole says that there are none; give one of them (null unsets)")
+
+    def require_sense(self, patch: Sequence[int]) -> None:
+        """Refuse for a new training what does not fit its patch, and what would do nothing.
+
+        Not on construction: a saved run may hold an overlap beside a step, and `predict` replaces one by the other.
+
+        Args:
+            patch: (H, W) or (D, H, W) of training.
+
+        Raises:
+            UsageError: As `overlaps`; an overlap beside a step or a whole volume; or windows of slices.
+        """
+        usual = Windows()
+        if len(patch) == 2:
+            given = [field.name for field in fields(self) if getattr(self, field.name) != getattr(usual, field.name)]
+            if given:
+                named = ", ".join(f"--model.windows.{name}" for name in given)
+                raise UsageError(f"{named}: of 3-D patches, but --data.patch is {list(patch)}; leave it out")
+            return
+        other = "step" if self.step is not None else "whole"
+        if self.overlap != usual.overlap and getattr(self, other) is not None:
+            raise UsageError(
+                f"--model.windows.overlap {self.overlap}: the windows' {other} is {getattr(self, other)}, with which "
+                f"it says nothing; give --model.windows.{other} null, or leave overlap out"
+            )
+        self.overlaps(patch)
 
     def overlaps(self, patch: Sequence[int]) -> tuple[float, ...]:
         """What MONAI calls overlap, one an axis of the patch.
@@ -105,7 +133,7 @@ def window_logits(
     found = _walked(network, image, patch, windows, activation, background)
     if windows.average == "logits":
         return found
-    return found.clamp_min(1e-12).log() if activation == "softmax" else found.logit(1e-6)
+    return found if activation == "softmax" else found.logit(1e-6)
 
 
 def _walked(

@@ -5,13 +5,15 @@ Miyato et al. 2018 (arXiv 1704.03976), and its form in Reciprocal (Peiris et al.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import isfinite
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from segan_pl.losses.activation import Activation, activate
 from segan_pl.losses.precision import at_least_float32
@@ -96,8 +98,8 @@ def perturbation(
 ) -> Tensor:
     """The change of the image, `radius` long, that raises the divergence most: power iteration from a random start.
 
-    Each iteration is a forward and a backward pass to the image; the network's parameters receive no gradient. A
-    network with batch norm in training mode moves its running statistics on each: group and instance norm do not.
+    Each iteration is a forward and a backward pass to the image; the network's parameters receive no gradient. For a
+    network with batch norm in training mode, see `resting_statistics`.
 
     Args:
         network: Image to logits.
@@ -126,6 +128,26 @@ def perturbation(
             (slope,) = torch.autograd.grad(gap, step)
         direction = unit(slope, norm, shown)
     return radius * direction
+
+
+@contextmanager
+def resting_statistics(network: nn.Module) -> Iterator[None]:
+    """Inside, batch norm in training mode normalises by the batch and leaves its running statistics as they are.
+
+    They score validation, where no image is hostile. Miyato et al.'s code switches them off alike.
+    """
+    moving = [
+        module
+        for module in network.modules()
+        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+    ]
+    for module in moving:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in moving:
+            module.track_running_stats = True
 
 
 def shifted(image: Tensor, change: Tensor) -> Tensor:

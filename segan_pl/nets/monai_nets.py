@@ -27,8 +27,8 @@ class MonaiSegmentor(nn.Module):
         levels: Resolutions, the first included; each halves every side, in 2.5-D those of the plane.
         most: Most channels a level; SegResNet always doubles, so that it must stay below.
         residual_units: Of each level of the U-Net; for the others ignored by MONAI and refused here unless 0.
-        norm: MONAI's name, e.g. "batch", "instance", each with MONAI's defaults for its network: instance norm has a
-            weight and a bias a channel in DynUNet (nnU-Net's, too) and none in UNet; for SegResNet "group" of 8 is MONAI's own and the only one.
+        norm: MONAI's name, e.g. "batch", "instance"; for SegResNet "group" of 8 is MONAI's own and the only one.
+            Instance norm has a weight and a bias a channel in DynUNet, none in UNet: MONAI's defaults (and nnU-Net's).
 
     Raises:
         ValueError: An argument is out of range or does nothing for this kind.

@@ -31,6 +31,24 @@ def test_encode_then_decode_is_the_identity_on_exportable_labels(name, labels):
     np.testing.assert_array_equal(label_scheme(name).decode(label_scheme(name).encode(native)), native)
 
 
+@pytest.mark.parametrize("target", ["whole_tumour", "regions", "labels"])
+def test_encoding_is_the_tables_lookup_in_values_and_memory_layout(target):
+    """Sums over a target of another layout would round otherwise, and seeded runs would change."""
+    scheme = label_scheme(target)
+    native = np.random.default_rng(0).integers(256, size=(3, 4, 5, 6), dtype=np.uint8)
+    for labels in (native, native[:0], native[1], native[:, ::2]):
+        found, expected = scheme.encode(labels), scheme.table()[:, labels]
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == np.uint8
+    assert scheme.encode(native).strides == scheme.table()[:, native].strides
+    assert scheme.encode(native).flags.writeable
+
+
+def test_labels_that_are_not_bytes_are_not_encoded():
+    with pytest.raises(ValueError, match="labels are int16, expected uint8"):
+        label_scheme("regions").encode(np.zeros((2, 2), np.int16))
+
+
 def test_softmax_channels_exclude_each_other_and_cover_everything():
     scheme = label_scheme("labels")
     encoded = scheme.encode(np.array(scheme.known, np.uint8))

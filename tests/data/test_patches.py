@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.inferers.utils import sliding_window_inference
 
 from segan_pl.batch import Batch
 from segan_pl.data.augmentation import Augmentation
@@ -28,7 +29,7 @@ from segan_pl.data.patches import (
 from segan_pl.data.preparation import Preparation
 from segan_pl.data.sampling import Place, opened
 from segan_pl.data.transforms import PatchAugmentation
-from segan_pl.data.volume import CaseError
+from segan_pl.data.volume import ABSENT, CaseError
 from segan_pl.errors import UsageError
 from tests.cohort import CROP
 
@@ -169,13 +170,28 @@ def test_padding_is_never_drawn_from_and_a_small_volume_lies_in_the_middle(tmp_p
 
     small.background = -1.0
     batch = small[plan(1)]
-    assert batch.origin[0, 0] == -1
-    assert (batch.image[0, 0, 0] == -1).all()
-    assert (batch.image[0, 0, 1:] == 1).all()
-    assert batch.target[0, 0, 0].sum() == 0
+    assert batch.origin[0, 0] == 0
+    assert (batch.image[0, 0, 3] == -1).all()
+    assert (batch.image[0, 0, :3] == 1).all()
+    assert batch.target[0, 0, 3].sum() == 0
 
 
-def test_foreground_patches_hold_a_labelled_voxel_in_their_middle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_small_volume_lies_in_a_patch_where_it_lies_in_monais_window(tmp_path: Path, size: int) -> None:
+    image = np.random.default_rng(0).random((1, size, 9, 9))
+    data = written(tmp_path, image, image[0])
+    shown: list[torch.Tensor] = []
+
+    def looked(window: torch.Tensor) -> torch.Tensor:
+        shown.append(window)
+        return window
+
+    sliding_window_inference(torch.from_numpy(image.astype(np.float16))[None], (4, 9, 9), 1, looked)
+    data.patch = (4, 9, 9)
+    np.testing.assert_array_equal(data[plan(1)].image.numpy(), shown[0].numpy())
+
+
+def test_foreground_patches_hold_a_labelled_voxel_as_near_to_their_middle_as_the_volume_allows(tmp_path: Path) -> None:
     label = np.zeros((12, 12, 12))
     label[8, 3, 5] = 1
     data = written(tmp_path, np.zeros((1, 12, 12, 12)), label)
@@ -192,10 +208,25 @@ def test_foreground_patches_hold_a_labelled_voxel_in_their_middle(tmp_path: Path
     assert len(np.unique(none[plan(50, foreground=True)].origin.numpy(), axis=0)) > 20  # nothing to centre on: anywhere
 
 
+@pytest.mark.parametrize(("target", "found"), [("whole_tumour", [1]), ("regions", [1, 4]), ("labels", [1, 4])])
+def test_foreground_is_what_the_scheme_scores_and_not_every_native_label(
+    tmp_path: Path, target: str, found: list[int]
+) -> None:
+    """Under whole tumour the resection cavity, label 4 of BraTS 2024, is none; the same file serves all schemes."""
+    label = np.zeros((12, 12, 12), np.uint8)
+    label[2, 2, 2], label[9, 9, 9] = 1, 4
+    data = written(tmp_path, np.zeros((1, 12, 12, 12)), label)
+    labelled_voxels(data.places[0].label, (1, 4))
+    scheme = label_scheme(target, "brats2024")
+    data = PatchDataset(data.places, scheme=scheme, patch=(4, 4, 4), augmentation=PatchAugmentation(), rows=[0])
+    origins = np.unique(data[plan(50, foreground=True)].origin.numpy(), axis=0)
+    assert origins.tolist() == [[0 if value == 1 else 7] * 3 for value in found]
+
+
 def test_candidates_are_spread_over_all_labelled_voxels(tmp_path: Path) -> None:
     mask = np.ones((20, 20, 20), np.uint8)
     np.save(tmp_path / "label.npy", mask)
-    found = labelled_voxels(tmp_path / "label.npy")
+    found = labelled_voxels(tmp_path / "label.npy", (1,))
     assert len(found) == CANDIDATES
     assert found[0].tolist() == [0, 0, 0]
     assert found[-1].tolist() == [19, 19, 19]
@@ -213,11 +244,69 @@ def test_turned_patches_have_no_empty_corner_where_the_volume_has_voxels(tmp_pat
         assert (batch.target == 1).all()
 
 
+@pytest.mark.parametrize("depth", [2, 4, 8, 16])
+def test_a_turned_slab_has_no_blank_voxel_in_a_thin_volume(tmp_path: Path, depth: int) -> None:
+    data = written(tmp_path, np.ones((1, 20, 120, 120)), np.ones((20, 120, 120)))
+    data.patch = (depth, 48, 48)
+    data.augmentation = PatchAugmentation(elastic=0.5, rotation=1, rotation_deg=15, scaling=0.5)
+    batch = data[plan(20)]
+    assert float(batch.image.min()) > 0.999
+    assert (batch.target == 1).all()
+    if depth < 16:
+        assert len(batch.origin[:, 0].unique()) > 2
+
+
+def test_a_magnified_patch_reaches_the_outermost_voxels_and_no_further(tmp_path: Path) -> None:
+    z, y, x = np.indices((12, 40, 40))
+    data = written(tmp_path, 1 + np.stack([z, y, x]), np.ones((12, 40, 40)))
+    data.patch, data.augmentation = (8, 16, 16), PatchAugmentation(scaling=1, scale_range=(0.5, 1.0))
+    batch = data[plan(300)]
+    magnified = batch.image[(batch.image[:, 2].amax((1, 2, 3)) - batch.image[:, 2].amin((1, 2, 3))) < 12]
+    assert 60 < len(magnified) < 120  # a scale below 12 / 15: 60 % of one half
+    for axis, last in enumerate((12, 40, 40)):
+        assert 1 - 1e-4 <= float(magnified[:, axis].min()) < 1.6
+        assert last - 0.6 < float(magnified[:, axis].max()) <= last + 1e-4
+        assert float(magnified[:, axis].mean()) == pytest.approx((1 + last) / 2, rel=0.1)
+    assert (batch.target == 1).all()
+
+
+def test_beyond_the_volume_a_turned_patch_holds_the_background(tmp_path: Path) -> None:
+    data = written(tmp_path, np.full((1, 10, 10, 10), -3.0), np.ones((10, 10, 10)))
+    data.patch, data.background = (8, 16, 16), -3.0
+    data.augmentation = PatchAugmentation(elastic=1, rotation=1, scaling=1)
+    batch = data[plan(5)]
+    assert (batch.target == 0).any()  # it reaches beyond
+    torch.testing.assert_close(batch.image, torch.full_like(batch.image, -3.0))
+
+
+def test_a_foreground_patch_holds_the_labelled_voxel_in_its_middle_after_a_turn_too(tmp_path: Path) -> None:
+    label = np.zeros((30, 60, 60))
+    label[14:17, 29:32, 29:32] = 1
+    data = written(tmp_path, np.zeros((1, 30, 60, 60)), label)
+    data.patch, data.augmentation = (4, 16, 16), PatchAugmentation(rotation=1, scaling=1)
+    batch = data[plan(20, foreground=True)]
+    assert batch.target[:, 0, 1:3, 7:9, 7:9].flatten(1).any(1).all()
+    spread = batch.origin - torch.tensor([13, 22, 22])
+    assert int(spread.abs().max()) <= 1  # candidates are 3 x 3 x 3
+
+
+def test_a_modality_that_a_case_lacks_takes_no_part_in_the_shading_of_the_others(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((1, 8, 8, 8))
+    data = written(tmp_path, image, np.ones((8, 8, 8)))
+    data.augmentation = PatchAugmentation(brightness=1, gamma=1, noise=1, blur=1, blur_modality=1.0)
+    alone = data[plan(4)]
+    (place,) = data.places
+    data.places, data.present = [place._replace(channels=(ABSENT, 0))], torch.tensor([[False, True]])
+    both = data[plan(4)]
+    assert torch.equal(both.image[:, 1], alone.image[:, 0])
+    assert not both.image[:, 0].any()
+
+
 def test_image_and_label_turn_together(tmp_path: Path) -> None:
     z, y, x = np.indices((24, 24, 24))
     ball = ((z - 11) ** 2 + (y - 13) ** 2 + (x - 12) ** 2 < 50).astype(float)
     data = written(tmp_path, ball[None], ball)
-    data.patch, data.augmentation = (16, 16, 16), VARIED
+    data.patch = (16, 16, 16)
     data.augmentation = PatchAugmentation(elastic=1, rotation=1, scaling=1, mirror=(0.5, 0.5, 0.5))
     batch = data[plan(20)]
     agree = (batch.image[:, 0] > 0.5) == (batch.target[:, 0] > 0)

@@ -1,13 +1,16 @@
-"""3-D augmentation against SciPy and hand-worked numbers."""
+"""Spatial changes of 3-D patches against SciPy and hand-worked numbers."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
-from segan_pl.data.transforms import PatchAugmentation, extents, resample, shaded, source_coordinates
+from segan_pl.data.transforms import PatchAugmentation, _displacement, _gaussian, extents, resample, source_coordinates
+from segan_pl.errors import UsageError
 
 ALL = PatchAugmentation(elastic=1, rotation=1, scaling=1)
 
@@ -16,10 +19,12 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_nothing_asked_for_moves_and_shades_nothing() -> None:
+def unmoved(patch: tuple[int, int, int]) -> np.ndarray:
+    return np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in patch], indexing="ij"))
+
+
+def test_nothing_asked_for_moves_nothing() -> None:
     assert source_coordinates(PatchAugmentation(), (4, 6, 8), rng()) is None
-    image = torch.randn(2, 4, 6, 8)
-    assert torch.equal(shaded(image, PatchAugmentation(), rng()), image)
     assert not PatchAugmentation(mirror=(1, 1, 1)).varies_intensities
     assert PatchAugmentation(blur=0.1).varies_intensities
 
@@ -35,6 +40,8 @@ def test_a_rotation_keeps_distances_and_stays_within_its_angle() -> None:
     assert np.linalg.det(matrix) == pytest.approx(1)
     angle = np.rad2deg(np.arccos((np.trace(matrix) - 1) / 2))
     assert 0 < angle < 15 * np.sqrt(3) + 1
+    tilt = np.rad2deg(np.arctan2(np.abs(matrix), np.diag(matrix)))
+    assert tilt[~np.eye(3, dtype=bool)].min() > 0.5  # in each of the three planes
 
 
 def test_a_patch_of_depth_one_is_never_left() -> None:
@@ -42,6 +49,24 @@ def test_a_patch_of_depth_one_is_never_left() -> None:
         c = source_coordinates(ALL, (1, 32, 32), rng(seed))
         assert c is not None
         assert np.abs(c[0]).max() == 0
+
+
+def test_a_slab_that_a_thin_volume_cannot_hold_turned_is_changed_in_its_plane_only() -> None:
+    slab = (4, 32, 32)
+    free = source_coordinates(ALL, slab, rng(2))
+    (below, above), *_ = extents(free, slab)
+    needed = below + 4 + above
+    assert needed > 6
+    mine, other = rng(2), rng(2)
+    np.testing.assert_array_equal(source_coordinates(ALL, slab, mine, depth=needed), free)
+    flat = source_coordinates(ALL, slab, other, depth=needed - 1)
+    assert flat is not None
+    np.testing.assert_array_equal(flat[0], unmoved(slab)[0])
+    assert np.abs(flat[1:] - unmoved(slab)[1:]).max() > 2
+    assert mine.random() == other.random()  # what follows does not depend on the volume
+    cube = (16, 16, 16)  # lacks room in the plane as well
+    deep, thin = (source_coordinates(ALL, cube, rng(2), depth=depth) for depth in (100, 16))
+    np.testing.assert_array_equal(deep, thin)
 
 
 def test_scaling_has_both_halves_of_its_range_equally_often() -> None:
@@ -56,7 +81,7 @@ def test_the_displacement_is_smooth_and_as_large_as_drawn() -> None:
     only = PatchAugmentation(elastic=1, elastic_scale=(0.2, 0.2))
     patch = (16, 40, 40)
     c = source_coordinates(only, patch, rng(1))
-    plain = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in patch], indexing="ij"))
+    plain = unmoved(patch)
     moved = np.abs(np.asarray(c) - plain).max((1, 2, 3))
     for axis, n in enumerate(patch):  # sigma is 0.2 n; the largest displacement is 1/8 to 1/2 of it
         assert 0.2 * n / 8 - 1e-3 <= moved[axis] <= 0.2 * n / 2 + 1e-3
@@ -64,13 +89,58 @@ def test_the_displacement_is_smooth_and_as_large_as_drawn() -> None:
     assert steps.max() < 0.2 * moved[1]  # neighbours move together
 
 
-def test_extents_are_what_the_coordinates_need_and_no_more() -> None:
+@pytest.mark.parametrize("patch", [(1, 12, 14), (10, 12, 14)])
+def test_the_displacement_is_noise_under_scipys_gaussian_with_nothing_outside(patch: tuple[int, int, int]) -> None:
+    share, strength = 0.14, np.array([0.2, 0.3, 0.4])  # 2 / 0.14 cells are more than voxels: each has its own
+    found = _displacement(patch, share, strength, rng(4))
+    assert found is not None
+    assert found.dtype == np.float32
+    source = rng(4)
+    for axis, n in enumerate(patch):
+        if n == 1:
+            assert not found[axis].any()
+            continue
+        noise = 2 * source.random(patch, np.float32) - 1
+        sigma = [share * size for size in patch]
+        smooth = ndimage.gaussian_filter(noise.astype(np.float64), sigma, mode="constant", truncate=8)
+        expected = smooth / np.abs(smooth).max() * strength[axis] * share * n
+        np.testing.assert_allclose(found[axis], expected, atol=1e-5)
+
+
+def test_coarse_noise_lies_in_the_middle_of_the_patch() -> None:
+    weights = _gaussian(30, 0.25)
+    assert weights.shape == (30, 8)  # cells of half a sigma
+    np.testing.assert_allclose(weights, weights[::-1, ::-1], rtol=1e-5)
+
+
+def test_a_displacement_from_coarse_noise_spreads_as_scipys_and_its_opposite_edges_are_strangers() -> None:
+    patch, share = (12, 48, 48), 0.25
+    found: list[np.ndarray] = []
+    reference: list[np.ndarray] = []
+    for seed in range(60):
+        field = _displacement(patch, share, np.ones(3), rng(seed))
+        assert field is not None
+        noise = rng(1000 + seed).uniform(-1, 1, patch)
+        smooth = ndimage.gaussian_filter(noise, [share * n for n in patch], mode="constant")
+        found.extend(one / np.abs(one).max() for one in field)
+        reference.append(smooth / np.abs(smooth).max())
+    spread, expected = (np.mean([one.std() for one in fields]) for fields in (found, reference))
+    assert spread == pytest.approx(expected, rel=0.05)
+    left, right, near = (np.array([one[6, 24, x] for one in found]) for x in (0, -1, 6))
+    assert abs(np.corrcoef(left, right)[0, 1]) < 0.25  # of 180: 3.3 standard deviations
+    assert np.corrcoef(left, near)[0, 1] > 0.7  # half a sigma: exp(-1/16) = 0.94 where no edge is near
+
+
+def test_extents_are_the_range_of_the_coordinates_and_no_more() -> None:
     assert extents(None, (4, 4, 4)) == ((0, 0),) * 3
-    plain = np.stack(np.meshgrid(*[np.arange(5) - 2.0] * 3, indexing="ij")).astype(np.float32)
+    plain = unmoved((5, 5, 5)).astype(np.float32)
     assert extents(plain, (5, 5, 5)) == ((0, 0),) * 3
     assert extents(plain * 1.25, (5, 5, 5)) == ((1, 1),) * 3  # reaches 2.5 from the centre, the patch 2
-    assert extents(plain * 0.5, (5, 5, 5)) == ((0, 0),) * 3
-    assert extents(plain + np.array([0, 3, 0], np.float32)[:, None, None, None], (5, 5, 5)) == ((0, 0), (0, 3), (0, 0))
+    assert extents(plain * 0.5, (5, 5, 5)) == ((-1, -1),) * 3  # reaches 1
+    assert extents(plain * 0.0, (5, 5, 5)) == ((-2, -2),) * 3  # one voxel
+    shifted = plain + np.array([0, 3, 0], np.float32)[:, None, None, None]
+    assert extents(shifted, (5, 5, 5)) == ((0, 0), (-3, 3), (0, 0))
+    assert extents(plain * np.float32(1 + 1e-6), (5, 5, 5)) == ((0, 0),) * 3  # rounding
 
 
 @pytest.mark.parametrize(("mode", "order"), [("bilinear", 1), ("nearest", 0)])
@@ -84,62 +154,25 @@ def test_resampling_is_scipys(mode: str, order: int) -> None:
     np.testing.assert_allclose(found, ndimage.map_coordinates(volume, points, order=order), atol=2e-5)
 
 
-def only(**chances: object) -> PatchAugmentation:
-    return PatchAugmentation(**chances)  # type: ignore[arg-type]
-
-
-def test_brightness_is_one_factor_a_modality() -> None:
-    image = torch.rand(3, 4, 4, 4) + 1
-    factor = shaded(image, only(brightness=1, brightness_range=(0.7, 1.5)), rng()) / image
-    for one in factor:
-        assert one.std() < 1e-5
-        assert 0.7 <= one.mean() <= 1.5
-    assert len({round(float(one.mean()), 4) for one in factor}) == 3
-
-
-@pytest.mark.parametrize("inverted", [False, True])
-def test_gamma_is_a_power_of_the_intensities_scaled_to_0_and_1(inverted: bool) -> None:
-    image = torch.randn(1, 6, 6, 6)
-    chances = {"inverted_gamma" if inverted else "gamma": 1}
-    found = shaded(image, only(**chances, gamma_range=(0.5, 0.5 + 1.5)), rng(2))
-    sign = -1 if inverted else 1
-    before, after = sign * image, sign * found
-    low, high = before.min(), before.max()
-    unit, power = (before - low) / (high - low), (after - low) / (high - low)
-    inner = (unit > 0.05) & (unit < 0.95)
-    exponent = power[inner].log() / unit[inner].log()
-    assert exponent.std() < 1e-3
-    assert 0.5 <= exponent.mean() <= 2
-    assert abs(float(exponent.mean()) - 1) > 0.01
-    torch.testing.assert_close(torch.stack([after.min(), after.max()]), torch.stack([low, high]))
-
-
-def test_noise_has_the_standard_deviation_drawn() -> None:
-    found = shaded(torch.zeros(1, 20, 20, 20), only(noise=1, noise_range=(0.05, 0.05)), rng())
-    assert float(found.std()) == pytest.approx(0.05, rel=0.05)
-    assert abs(float(found.mean())) < 0.002
-
-
-@pytest.mark.parametrize("depth", [1, 9])
-def test_blur_is_scipys_and_stays_in_the_plane_of_a_slice(depth: int) -> None:
-    image = torch.rand(2, depth, 24, 24)
-    found = shaded(image, only(blur=1, blur_range=(1.0, 1.0), blur_modality=1.0), rng())
-    sigma = (0 if depth == 1 else 1, 1, 1)
-    reference = [ndimage.gaussian_filter(one.numpy(), sigma, mode="constant") for one in image]
-    np.testing.assert_allclose(found.numpy(), np.stack(reference), atol=2e-4)
-    kept = shaded(image, only(blur=1, blur_modality=0.0), rng())
-    assert torch.equal(kept, image)
-
-
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
-        ({"noise": 1.5}, "noise is 1.5, expected chances"),
-        ({"mirror": (0.5, 0.5, -1)}, "mirror is"),
-        ({"blur_range": (2.0, 1.0)}, "blur_range is .*, expected two numbers, the smaller first"),
-        ({"scale_range": (1.1, 1.3)}, "scale_range is .*, expected a range around 1"),
+        ({"noise": 1.5}, r"noise 1.5: expected a chance from 0 to 1$"),
+        ({"blur_modality": math.nan}, r"blur_modality nan: expected a chance"),
+        ({"mirror": (0.5, 0.5, -1)}, r"mirror \[0.5, 0.5, -1\]: expected three chances from 0 to 1 \(z, y, x\)$"),
+        ({"mirror": 0.5}, "mirror 0.5: expected three chances"),
+        ({"rotation_deg": -15.0}, "rotation_deg -15.0: expected degrees, at least 0$"),
+        ({"rotation_deg": math.inf}, "rotation_deg inf: expected degrees"),
+        ({"noise_range": (0.2, 0.1)}, r"noise_range \[0.2, 0.1\]: expected two numbers from 0 on, the smaller first$"),
+        ({"noise_range": (0.0, 0.1, 9.0)}, r"noise_range .* expected two numbers"),
+        ({"brightness_range": (0.7, math.inf)}, "brightness_range .* expected two numbers"),
+        ({"elastic_scale": (-0.1, 0.2)}, "elastic_scale .* expected two numbers from 0 on"),
+        ({"blur_range": (0.0, 1.0)}, r"blur_range \[0.0, 1.0\]: expected voxels above 0$"),
+        ({"blur_range": (-1.0, 1.0)}, "blur_range .* expected two numbers from 0 on"),
+        ({"scale_range": (1.1, 1.3)}, r"scale_range \[1.1, 1.3\]: expected a range around 1, above 0$"),
+        ({"gamma_range": (0.0, 1.3)}, "gamma_range .* expected a range around 1, above 0$"),
     ],
 )
-def test_senseless_settings_are_refused(wrong: dict[str, object], error: str) -> None:
-    with pytest.raises(ValueError, match=error):
-        only(**wrong)
+def test_senseless_settings_are_refused_by_their_option(wrong: dict[str, object], error: str) -> None:
+    with pytest.raises(UsageError, match=f"^--data.patch_augmentation.{error}"):
+        PatchAugmentation(**wrong)  # type: ignore[arg-type]

@@ -15,7 +15,8 @@ from segan_pl.data.preparation import Preparation
 from segan_pl.errors import UsageError
 from segan_pl.inference.trained import TrainedSegmentor
 from segan_pl.inference.volumes import decide, probabilities, vote
-from segan_pl.inference.windows import Average, Windows, window_logits
+from segan_pl.inference.windows import Average, Windows, window_logits, window_probabilities
+from segan_pl.losses.activation import Activation, activate
 
 
 class Ramp(nn.Module):
@@ -73,6 +74,32 @@ def test_a_3d_network_walks_in_monais_windows_to_the_border(image: Tensor) -> No
 
 def test_a_volume_smaller_than_the_window_is_padded(image: Tensor) -> None:
     assert probabilities(segmentor(Ramp(), patch=(8, 16, 16)), image).shape == (1, 5, 10, 13)
+
+
+def test_what_lies_around_a_small_volume_in_a_window_is_the_background(image: Tensor) -> None:
+    def summing(window: Tensor) -> Tensor:
+        return torch.zeros_like(window[:, :1]) + window[:, :1].sum()
+
+    more = {"windows": Windows(blend="constant"), "activation": "sigmoid", "background": -1.0}
+    found = window_logits(summing, image, patch=(8, 12, 16), **more)
+    added = 8 * 12 * 16 - 5 * 10 * 13
+    torch.testing.assert_close(found, (image[:1].sum() - added).expand(1, 5, 10, 13))
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_the_logits_of_averaged_probabilities_give_these_again(image: Tensor, activation: Activation) -> None:
+    """Validation thresholds logits, so of a mean of probabilities it needs the log odds, or the logarithms."""
+
+    def network(window: Tensor) -> Tensor:
+        return torch.cat([Ramp()(window), -window.sum(1, keepdim=True)], 1)
+
+    more = {"patch": (4, 8, 8), "windows": Windows(average="probabilities"), "activation": activation}
+    with torch.no_grad():
+        mean, logits = window_probabilities(network, image, **more), window_logits(network, image, **more)
+    torch.testing.assert_close(activate(logits[None], activation)[0], mean, rtol=1e-4, atol=1e-5)
+    assert float((logits - mean).abs().max()) > 1
+    if activation == "sigmoid":
+        torch.testing.assert_close(logits > 0, mean > 0.5)
 
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
@@ -141,11 +168,11 @@ def test_a_tie_of_unequal_weights_is_one_in_any_order(margin: float) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"overlap": 1.0}, r"--overlap 1\.0: expected a share from 0 and below 1"),
-        ({"overlap": -0.5}, "--overlap -0.5"),
-        ({"overlap": float("nan")}, "--overlap nan"),
-        ({"batch": 0}, "--window_batch 0: expected at least 1 window"),
-        ({"whole": 0}, "--whole 0: expected the multiple that volumes are padded to"),
+        ({"overlap": 1.0}, r"the windows' overlap 1\.0: expected a share from 0 and below 1"),
+        ({"overlap": -0.5}, "overlap -0.5"),
+        ({"overlap": float("nan")}, "overlap nan"),
+        ({"batch": 0}, "the windows' batch 0: expected at least 1 window"),
+        ({"whole": 0}, "the windows' whole 0: expected the multiple that volumes are padded to"),
         ({"whole": 16, "step": (1, 2, 3)}, "have a step, and whole says that there are none"),
     ],
 )

@@ -97,6 +97,7 @@ def test_wrong_images_are_refused() -> None:
 FLAT = {
     "segan": partial(segan.Segmentor, width=2),
     "segan_isic": partial(segan_isic.Segmentor, width=2),
+    "albunet": partial(albunet.AlbuNet, width=4, filters=2),
     **{kind: network(kind, 2) for kind in NORMS},
 }
 DEEP = {

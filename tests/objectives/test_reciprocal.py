@@ -7,6 +7,8 @@ import torch
 import yaml
 from torch.nn.functional import binary_cross_entropy, kl_div, normalize
 
+from segan_pl.nets.albunet import AlbuNet
+from segan_pl.nets.monai_nets import MonaiSegmentor
 from segan_pl.nets.reciprocal import Critic, Segmentor
 from segan_pl.nets.segan import Critic as SegANCritic
 from segan_pl.nets.segan import Segmentor as SegANSegmentor
@@ -317,6 +319,46 @@ def test_a_hostile_image_comes_with_the_samples_own_presence_planes_and_the_crit
         assert torch.equal(shown[:, :2], batch.image)
 
 
+NORMED = {
+    "AlbuNet": lambda: AlbuNet(2, 1, width=4, filters=2),
+    "MONAI's U-Net": lambda: MonaiSegmentor(2, 1, width=4, levels=3, norm="batch"),
+}
+
+
+@pytest.mark.parametrize("build", NORMED.values(), ids=NORMED)
+def test_hostile_images_leave_no_trace_in_batch_norms_running_statistics(build):
+    batch, found = tiny_batch(size=(16, 32, 32)), []
+    for weight in (0.2, 0.0):
+        torch.manual_seed(0)
+        segmentor = build()
+        objective = Reciprocal(vat_weight=weight, adversarial_weight=0.0, virtual_iterations=2)
+        before = buffers_of(segmentor)
+        total = objective.segmentor_loss(Play({"segmentor": segmentor}, batch, "sigmoid")).total
+        total.backward()
+        found.append((buffers_of(segmentor), [parameter.grad for parameter in segmentor.parameters()]))
+        assert differ(before, found[-1][0])  # the clean image moves them
+    (hostile, with_term), (clean, without) = found
+    assert not differ(hostile, clean)
+    assert differ(with_term, without)  # the term was there
+
+
+def test_batch_norm_normalises_a_hostile_image_by_its_own_statistics():
+    """A network of one batch norm: logits of a hostile batch have mean 0, whatever the running mean says."""
+    network, seen = torch.nn.Sequential(torch.nn.BatchNorm3d(1)), []
+    network[0].running_mean.fill_(5.0)
+    batch = tiny_batch(1, size=SIZE)
+    play = Play({"segmentor": network}, batch, "sigmoid")
+    network.register_forward_hook(lambda *given: seen.append(given[-1].mean().item()))
+    Reciprocal(**PAPER).virtual_loss(play)
+    assert seen == pytest.approx([0, 0], abs=1e-4)
+    assert network[0].track_running_stats
+    network.eval()
+    rested = buffers_of(network)
+    Reciprocal(**PAPER).virtual_loss(Play({"segmentor": network}, batch, "sigmoid"))  # one that rests stays at rest
+    assert max(seen[-2:]) < -4
+    assert not differ(rested, buffers_of(network))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [PAPER, CODE], ids=["paper", "code"])
 def test_tiny_case_is_overfitted_in_the_other_forms(options):
@@ -405,6 +447,11 @@ def test_players_of_another_system_play_too(objective, size, segmentor, critic):
         ({"adversarial": "hinge"}, "adversarial is 'hinge'"),
         ({"critic_input": "mix"}, "critic_input"),
         ({"smoothing": 0.7}, "smoothing"),
+        ({**CODE, "smoothing": 0.1}, "^smoothing 0.1 does nothing with adversarial 'code', whose critic never learns"),
+        ({**CODE, "virtual_norm": "voxel"}, "^virtual_norm 'voxel' does nothing with virtual 'code', whose change is "),
+        ({**CODE, "virtual_radius": 2.5}, "^virtual_radius 2.5 does nothing .*; leave it out or choose another form$"),
+        ({**CODE, "virtual_probe": 1e-6}, "^virtual_probe 1e-06 does nothing"),
+        ({**CODE, "virtual_iterations": 0}, "^virtual_iterations 0 does nothing"),
         ({"dice_weight": 0.0}, "dice_weight above 0"),
         ({"vat_weight": -0.1}, "at least 0"),
         ({"adversarial_weight": float("inf")}, "at least 0"),
@@ -415,3 +462,11 @@ def test_players_of_another_system_play_too(objective, size, segmentor, critic):
 def test_arguments_out_of_range_are_refused(options, text):
     with pytest.raises(ValueError, match=text):
         Reciprocal(**options)
+
+
+def test_a_weight_of_zero_is_legal_with_every_option():
+    """So a sweep may switch a term off beside whatever else it varies."""
+    Reciprocal(**CODE, vat_weight=0.0, virtual_radius=2.5, virtual_iterations=0, virtual_norm="voxel")
+    Reciprocal(**CODE, adversarial_weight=0.0, smoothing=0.1)
+    Reciprocal(virtual="code", virtual_radius=0.1, smoothing=0.1)  # a default said aloud; and the other term's option
+    Reciprocal(adversarial="code", virtual_radius=0.5)
