@@ -133,7 +133,7 @@ def window_logits(
     found = _walked(network, image, patch, windows, activation, background)
     if windows.average == "logits":
         return found
-    return found if activation == "softmax" else found.logit(1e-6)
+    return found.clamp_min(1e-12).log() if activation == "softmax" else found.logit(1e-6)
 
 
 def _walked(
