@@ -120,6 +120,9 @@ class AdversarialSegmentation(L.LightningModule):
         self.objective = objective
         channels = len(self.scheme.channels)
         require_presence(presence)
+        for option, value in (("accumulate", accumulate), ("slices", slices)):
+            if value < 1:
+                raise UsageError(f"--model.{option} {value}: expected at least 1")
         self.presence: Presence = presence
         self.subsets = subsets
         players: dict[str, nn.Module] = {

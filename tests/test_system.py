@@ -22,6 +22,7 @@ from segan_pl.checkpoint_format import KEY, CheckpointMismatchError
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.preparation import Preparation
+from segan_pl.errors import UsageError
 from segan_pl.evaluation.counts import POLICIES, Counts
 from segan_pl.losses.overlap import soft_dice_loss
 from segan_pl.nets.segan import Critic, Segmentor
@@ -621,3 +622,9 @@ def test_networks_are_built_for_the_modalities_and_the_labels() -> None:
     assert system.segmentor.input[0].in_channels == 2
     assert system.segmentor.output.conv.out_channels == 3
     assert system.players["critic"].input[0].in_channels == 2 + 3 + 6
+
+
+@pytest.mark.parametrize("option", ["accumulate", "slices"])
+def test_numbers_below_one_are_refused_by_name(option: str) -> None:
+    with pytest.raises(UsageError, match=f"--model.{option} 0: expected at least 1"):
+        build_system(**{option: 0})
