@@ -24,8 +24,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/segan_pl demo
 
+# Two at a time, each with one thread.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and not real_data"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not real_data"
 
 # What `make test` leaves out.
 test-marked: $(INSTALLED)

@@ -8,7 +8,7 @@ import logging
 import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -143,7 +143,11 @@ def test_a_run_resumed_before_at_or_after_the_thaw_ends_as_the_uninterrupted_one
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_compiled_networks_keep_what_is_frozen_and_move_it_after_the_thaw(tmp_path: Path, make_data: MakeData) -> None:
+def test_compiled_networks_keep_what_is_frozen_and_move_it_after_the_thaw(
+    tmp_path: Path, make_data: MakeData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The graphs of torch.compile without their C++, which would take a minute to build and knows nothing of freezing.
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
     system, diary = moving_system(compile=True), Diary()
     before = hashes(system)
     fit(tmp_path, system, make_data(), Freezing(["critic.enc*", "segmentor.enc*"], thaw_epoch=1), diary, epochs=2)
