@@ -14,11 +14,11 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from segan_pl.commands.options import parse
 from segan_pl.data.case_pool import cores
-from segan_pl.data.cohort import native_convention
+from segan_pl.data.cohort import native_convention, unknown_labels
 from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.layouts import DataSet
 from segan_pl.data.progress import shown
-from segan_pl.data.volume import Case, CaseError
+from segan_pl.data.volume import Case
 from segan_pl.errors import UsageError, nearest
 from segan_pl.evaluation.policies import POLICIES
 from segan_pl.parsing import OneLineErrors
@@ -36,9 +36,9 @@ class ReferenceOptions:
     Attributes:
         layout: How they lie on disk, "flat" for a folder of masks alone, or "auto".
         labels: "regions" (WT, TC, ET), "whole_tumour", "labels" or "binary"; "auto" is regions where the labels tell
-            them apart, else whole_tumour.
-        native_labels: What their labels mean: brats2015, brats2017 (to 2021), brats2023, brats2024, msd, binary; "auto"
-            where the layout says it.
+            them apart, labels where they are tissues of a healthy brain, else whole_tumour.
+        native_labels: What their labels mean: brats2015, brats2017 (to 2021), brats2023, brats2024, msd, binary,
+            iseg, mrbrains13; "auto" where the layout says it.
     """
 
     layout: str = "auto"
@@ -155,10 +155,7 @@ def _schemes(source: DataSet, options: ReferenceOptions, pred_labels: str | None
 
     convention = "binary" if options.labels == "binary" else native_convention(source, options.native_labels)
     if convention is None:
-        raise CaseError(
-            f"{source.root}: layout '{source.layout}' does not say what the masks' labels mean; state it with "
-            f"--data.native_labels, e.g. brats2015, brats2017 (to 2021), brats2023, brats2024, msd or binary"
-        )
+        raise unknown_labels(source)
     target = target_for(convention) if options.labels == "auto" else options.labels
     target = "whole_tumour" if target == "binary" else target
     return label_scheme(target, convention), label_scheme(target, pred_labels or convention)

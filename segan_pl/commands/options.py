@@ -26,8 +26,8 @@ class DataSetOptions:
         layout: How it is laid out, or "auto".
         modalities: Those that a complete case has; default all that any case has.
         labels: "whole_tumour", "regions" (WT, TC, ET) or "labels"; "binary" for 0/1 masks.
-        native_labels: What the masks' labels mean: brats2015, brats2017 (to 2021), brats2023, brats2024, msd, binary;
-            "auto" where the layout says it.
+        native_labels: What the masks' labels mean: brats2015, brats2017 (to 2021), brats2023, brats2024, msd, binary,
+            iseg, mrbrains13; "auto" where the layout says it.
         missing: Cases that lack a modality: "refuse", "zero" or "drop".
     """
 

@@ -14,9 +14,9 @@ from segan_pl import __version__
 from segan_pl.data.case_pool import cores, over_cases
 from segan_pl.data.case_table import CaseRow
 from segan_pl.data.checking_case import check_case
-from segan_pl.data.checking_summary import data_set_notes, duplicate_groups, fitting_conventions, summary
+from segan_pl.data.checking_summary import data_set_notes, duplicate_groups, summary
 from segan_pl.data.cohort import Missing
-from segan_pl.data.labels import Convention
+from segan_pl.data.labels import Convention, fitting_conventions
 from segan_pl.data.layouts import DataSet
 from segan_pl.data.progress import shown
 from segan_pl.data.volume import Case

@@ -200,7 +200,7 @@ class _Findings:
         )
 
     def _tumour_ml(self) -> float | None:
-        if not self.labels or self.convention is None:
+        if not self.labels or self.convention is None or not self.convention.tumour:
             return None
         voxels = sum(self.labels.get(label, 0) for label in self.convention.tumour)
         return voxels * abs(float(np.linalg.det(self.grids[MASK].affine[:3, :3]))) / MM3_PER_ML

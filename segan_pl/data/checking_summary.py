@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segan_pl.data.case_table import CaseRow, rounded, triple
-from segan_pl.data.labels import CONVENTIONS, Convention
+from segan_pl.data.labels import Convention, fitting_conventions
 from segan_pl.data.volume import MODALITIES
 
 GROUPS_NAMED = 10  # groups of cases with the same content that get a line each
@@ -160,11 +160,6 @@ def _label_notes(rows: Sequence[CaseRow], convention: Convention | None) -> list
         f"would fit {', '.join(others) or 'no other convention'} too (--data.native_labels)"
         for tissue in absent
     ]
-
-
-def fitting_conventions(labels: Iterable[int]) -> list[str]:
-    """Names of the conventions that know all the labels."""
-    return [name for name, convention in CONVENTIONS.items() if set(labels) <= set(convention.known)]
 
 
 def listed(names: Sequence[str], limit: int = 6) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from segan_pl.data.labels import LabelScheme, label_convention, label_scheme
+from segan_pl.data.labels import CONVENTIONS, LabelScheme, label_convention, label_scheme
 from segan_pl.data.layouts import DataSet, find_data_set, missing_parts, require_modalities
 from segan_pl.data.volume import MODALITIES, Case, CaseError
 from segan_pl.errors import UsageError, nearest
@@ -114,6 +114,14 @@ def native_convention(source: DataSet, native_labels: str = "auto") -> str | Non
     return source.native_labels if native_labels == "auto" else label_convention(native_labels).name
 
 
+def unknown_labels(source: DataSet) -> CaseError:
+    """That nothing says what the masks' labels mean."""
+    return CaseError(
+        f"{source.root}: layout '{source.layout}' does not say what the masks' labels mean; state it with "
+        f"--data.native_labels, one of {', '.join(CONVENTIONS)}"
+    )
+
+
 def _can_be_filled(case: Case, modalities: Sequence[str], mask: bool) -> bool:
     return any(modality in case.images for modality in modalities) and not (mask and case.mask is None)
 
@@ -123,8 +131,5 @@ def _scheme(source: DataSet, labels: str, native_labels: str, *, masks: bool) ->
     if convention is not None:
         return label_scheme(labels, convention)
     if masks:
-        raise CaseError(
-            f"{source.root}: layout '{source.layout}' does not say what the masks' labels mean; state it with "
-            f"--data.native_labels, e.g. brats2015, brats2017 (to 2021), brats2023, brats2024, msd or binary"
-        )
+        raise unknown_labels(source)
     return None

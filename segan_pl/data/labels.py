@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from segan_pl.data.volume import CaseError
 from segan_pl.errors import nearest
 
-NOT_TUMOUR = ("cavity",)
+HEALTHY = ("csf", "gm", "wm")
+NOT_TUMOUR = ("cavity", *HEALTHY)
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Convention:
     Attributes:
         name: E.g. "brats2017".
         tissues: One (tissue, native label) each: "necrosis" (with non-enhancing tumour where a data set joins them),
-            "non_enhancing", "oedema", "enhancing", "cavity" (resected: no tumour), or "tumour" where no more is told.
+            "non_enhancing", "oedema", "enhancing", "cavity" (resected: no tumour), "tumour" where no more is told; or
+            those of a healthy brain, "csf" (cerebrospinal fluid), "gm" and "wm" (grey and white matter).
     """
 
     name: str
@@ -36,7 +38,7 @@ class Convention:
 
     @property
     def tumour(self) -> tuple[int, ...]:
-        """Native labels of tumour."""
+        """Native labels of tumour; none where the data set labels a healthy brain."""
         return tuple(label for tissue, label in self.tissues if tissue not in NOT_TUMOUR)
 
     def require_known(self, labels: Iterable[int], case: str) -> None:
@@ -47,7 +49,7 @@ class Convention:
         """
         found = set(labels)
         if strange := sorted(found - set(self.known)):
-            fitting = [other.name for other in CONVENTIONS.values() if found <= set(other.known)]
+            fitting = fitting_conventions(found)
             raise CaseError(
                 f"{case}: the mask holds label {strange}, '{self.name}' knows {list(self.known)}; choose "
                 f"--data.native_labels ({', '.join(fitting) or 'none'} would fit) or mend the mask"
@@ -63,6 +65,8 @@ CONVENTIONS: dict[str, Convention] = {
         Convention("brats2024", (("necrosis", 1), ("oedema", 2), ("enhancing", 3), ("cavity", 4))),
         Convention("msd", (("oedema", 1), ("necrosis", 2), ("enhancing", 3))),  # Task01_BrainTumour
         Convention("binary", (("tumour", 1),)),
+        Convention("iseg", (("csf", 10), ("gm", 150), ("wm", 250))),  # 2017 and 2019
+        Convention("mrbrains13", (("csf", 1), ("gm", 2), ("wm", 3))),  # LabelsForTesting
     )
 }
 DEFAULT = "brats2017"
@@ -157,7 +161,8 @@ def label_scheme(target: str, convention: str | None = None) -> LabelScheme:
 
     Args:
         target: "whole_tumour"; "regions" (WT, TC, ET, overlapping; and RC, the resection cavity, where labelled);
-            "labels" (background and each tissue); "binary" (whole tumour of 0/1 masks); or a scheme's whole name.
+            "labels" (background and each tissue; the only one without tumour); "binary" (whole tumour of 0/1
+            masks); or a scheme's whole name.
         convention: A key of CONVENTIONS; "brats2017" where neither it nor `target` says.
 
     Raises:
@@ -169,6 +174,11 @@ def label_scheme(target: str, convention: str | None = None) -> LabelScheme:
     if target == "binary":
         target, named = "whole_tumour", "binary"
     meaning = label_convention(convention or named or DEFAULT)
+    if target != "labels" and not meaning.tumour:
+        raise CaseError(
+            f"--data.labels {target}: the native labels '{meaning.name}' are tissues of a healthy brain; choose "
+            f"--data.labels labels"
+        )
     if target == "whole_tumour":
         return LabelScheme(target, meaning, ("wt",), (meaning.tumour,), meaning.tumour[:1], "sigmoid")
     if target == "labels":
@@ -194,6 +204,12 @@ def _regions(meaning: Convention) -> LabelScheme:
     ]
     names, members, export = zip(*regions, strict=True)
     return LabelScheme("regions", meaning, names, members, export, "sigmoid")
+
+
+def fitting_conventions(labels: Iterable[int]) -> list[str]:
+    """Names of the conventions that know all the labels; those of a healthy brain only where no other does."""
+    fitting = [convention for convention in CONVENTIONS.values() if set(labels) <= set(convention.known)]
+    return [convention.name for convention in fitting if convention.tumour] or [one.name for one in fitting]
 
 
 def label_convention(name: str) -> Convention:

@@ -39,13 +39,15 @@ def find_references(root: Path | str, layout: str = "auto") -> DataSet:
 
 
 def target_for(native_labels: str) -> str:
-    """The richest target that is scored by default: regions, or whole tumour where the labels tell no more.
+    """The target that is scored by default: regions, whole tumour where labels tell no more, labels without tumour.
 
     Raises:
         CaseError: No such convention.
     """
-    tissues = dict(label_convention(native_labels).tissues)
-    return "regions" if {"oedema", "enhancing"} <= set(tissues) else "whole_tumour"
+    convention = label_convention(native_labels)
+    if not convention.tumour:
+        return "labels"
+    return "regions" if {"oedema", "enhancing"} <= set(dict(convention.tissues)) else "whole_tumour"
 
 
 def _is_flat(root: Path) -> bool:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segan_pl.data.labels import CONVENTIONS, TARGETS, label_scheme
+from segan_pl.data.labels import CONVENTIONS, TARGETS, fitting_conventions, label_scheme
 from segan_pl.data.volume import CaseError
+from segan_pl.evaluation.references import target_for
 
 
 def test_regions_of_brats_are_nested_as_the_challenge_defines_them():
@@ -77,7 +78,9 @@ PAIRS = [
     (target, name)
     for target in TARGETS
     for name in CONVENTIONS
-    if target != "binary" and (target, name) != ("regions", "binary")
+    if target != "binary"
+    and (target, name) != ("regions", "binary")
+    and (target == "labels" or CONVENTIONS[name].tumour)
 ]
 
 
@@ -103,3 +106,32 @@ def test_decoded_channels_encode_to_themselves_under_every_convention(pair, draw
 def test_regions_of_each_convention_by_hand(name, labels, wt, tc, et):
     encoded = label_scheme("regions", name).encode(np.array(labels, np.uint8))
     assert encoded[:3].tolist() == [wt, tc, et]
+
+
+@pytest.mark.parametrize(("name", "numbers"), [("iseg", [0, 10, 150, 250]), ("mrbrains13", [0, 1, 2, 3])])
+def test_tissues_of_a_healthy_brain_become_labels_and_come_back(name: str, numbers: list[int]) -> None:
+    scheme = label_scheme("labels", name)
+    assert (scheme.channels, scheme.activation) == (("background", "csf", "gm", "wm"), "softmax")
+    native = np.array(numbers, np.uint8)
+    np.testing.assert_array_equal(scheme.encode(native), np.eye(4))
+    np.testing.assert_array_equal(scheme.decode(np.eye(4)), native)
+    assert scheme.convention.tumour == ()
+
+
+@pytest.mark.parametrize("target", ["whole_tumour", "regions"])
+def test_tissues_of_a_healthy_brain_have_no_tumour(target: str) -> None:
+    with pytest.raises(CaseError, match=rf"--data.labels {target}: the native labels 'iseg' are tissues of a healthy"):
+        label_scheme(target, "iseg")
+
+
+def test_tissues_are_proposed_only_where_no_tumour_would_fit() -> None:
+    assert fitting_conventions([0, 1, 2, 3]) == ["brats2015", "brats2023", "brats2024", "msd"]
+    assert fitting_conventions([0, 10, 150, 250]) == ["iseg"]
+    assert fitting_conventions([7]) == []
+
+
+def test_what_is_scored_by_default_is_the_most_that_the_labels_tell() -> None:
+    targets = {name: target_for(name) for name in ("brats2017", "msd", "binary", "iseg", "mrbrains13")}
+    assert targets == {
+        "brats2017": "regions", "msd": "regions", "binary": "whole_tumour", "iseg": "labels", "mrbrains13": "labels"
+    }  # fmt: skip

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from segan_pl.data.labels import CONVENTIONS, Convention
 
 BACKGROUND = "background"
+HEALTHY = {
+    **dict.fromkeys(("csf", "cerebrospinalfluid"), "csf"),
+    **dict.fromkeys(("gm", "greymatter", "graymatter"), "gm"),
+    **dict.fromkeys(("wm", "whitematter"), "wm"),
+}
 
 
 def convention_of(labels: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -48,6 +53,8 @@ def _tissue(name: str) -> str | None:
         return "oedema"
     if "necro" in plain or plain in ("ncr", "netc", "ncrnet"):
         return "necrosis"
+    if plain in HEALTHY:
+        return HEALTHY[plain]
     if "nonenhanc" in plain or plain == "net":
         return "non_enhancing"
     if "enhanc" in plain or plain == "et":
