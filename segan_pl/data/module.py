@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,22 +35,12 @@ from segan_pl.data.sampling import (
     slice_table,
 )
 from segan_pl.data.splits import Split, stratified_split
+from segan_pl.data.training_options import require_numbers, require_one_kind, require_several_to_hide
 from segan_pl.data.transforms import PatchAugmentation
 from segan_pl.data.volume import MODALITIES, Case, CaseError, PreparedCase
 from segan_pl.errors import UsageError
 
 Part = Literal["train", "val", "test"]
-
-INSTEAD = {
-    "empty": "sampling.foreground",
-    "augmentation.flip_x": "patch_augmentation.mirror",
-    "augmentation.flip_y": "patch_augmentation.mirror",
-    "augmentation.rotation_deg": "patch_augmentation.rotation",
-    "augmentation.scale": "patch_augmentation.scaling",
-    "augmentation.gain": "patch_augmentation.brightness",
-    "augmentation.gamma": "patch_augmentation.gamma",
-}
-"""Options of slices, and what does the like for 3-D patches."""
 
 
 class MRIDataModule(L.LightningDataModule):
@@ -137,9 +127,9 @@ class MRIDataModule(L.LightningDataModule):
         self.augmentation = augmentation or Augmentation()
         self.sampling = sampling
         self.patch_augmentation = patch_augmentation
-        self._require_numbers(workers)
-        self._require_one_kind()
-        self._require_several_to_hide()
+        require_numbers(patch, batch_size, workers)
+        require_one_kind(patch, empty, self.augmentation, sampling=sampling, patch_augmentation=patch_augmentation)
+        require_several_to_hide(self.augmentation, self.modalities)
         self.missing: Missing = missing
         self.fractions = (val_fraction, test_fraction)
         self.stratify_by = tuple(stratify_by)
@@ -292,15 +282,6 @@ class MRIDataModule(L.LightningDataModule):
         for row in rows:
             self._place(row)
 
-    def _require_numbers(self, workers: int) -> None:
-        """Refuse sizes and numbers that are none."""
-        if min(self.patch) < 1:
-            raise UsageError(f"--data.patch {list(self.patch)}: expected at least 1 voxel a side")
-        if self.batch_size < 1:
-            raise UsageError(f"--data.batch_size {self.batch_size}: expected at least 1")
-        if workers < 0:
-            raise UsageError(f"--data.workers {workers}: expected at least 0, which loads in the training process")
-
     def require_batch(self, least: int) -> None:
         """Refuse batches of fewer patches than the networks can train on, and leave out an epoch's last one.
 
@@ -316,32 +297,6 @@ class MRIDataModule(L.LightningDataModule):
                 f"one value a channel; give at least {least}, or a larger --data.patch"
             )
         self.least_batch = least
-
-    def _require_one_kind(self) -> None:
-        """Refuse options of slices with 3-D patches, and the other way about, which would do nothing."""
-        if len(self.patch) == 3:
-            wrong = [*(["empty"] if self.empty != "keep" else []), *self._varied()]
-            wrong = [name for name in wrong if name != "augmentation.modality_dropout"]
-            remedy = list(dict.fromkeys(INSTEAD[name] for name in wrong))
-        else:
-            given = {"sampling": self.sampling, "patch_augmentation": self.patch_augmentation}
-            wrong, remedy = [name for name, value in given.items() if value is not None], ["augmentation"]
-        if wrong:
-            named, meant = (", ".join(f"--data.{name}" for name in names) for names in (wrong, remedy))
-            raise UsageError(f"--data.patch {list(self.patch)}: {named} is of the other kind of patch; use {meant}")
-
-    def _varied(self) -> list[str]:
-        """The options of `augmentation` that are not at their default."""
-        found = self.augmentation
-        return [f"augmentation.{field.name}" for field in fields(found) if getattr(found, field.name) != field.default]
-
-    def _require_several_to_hide(self) -> None:
-        """Refuse modality dropout of a single modality: it always stays."""
-        if self.augmentation.modality_dropout and len(self.modalities) == 1:
-            raise UsageError(
-                f"--data.augmentation.modality_dropout {self.augmentation.modality_dropout}: the only modality, "
-                f"{self.modalities[0]}, always stays; give several --data.modalities or leave it out"
-            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of 2-D or 3-D patches."""

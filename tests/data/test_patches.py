@@ -16,7 +16,7 @@ from monai.inferers.utils import sliding_window_inference
 from segan_pl.batch import Batch
 from segan_pl.data.augmentation import Augmentation
 from segan_pl.data.labels import label_scheme
-from segan_pl.data.module import INSTEAD, MRIDataModule
+from segan_pl.data.module import MRIDataModule
 from segan_pl.data.patches import (
     CANDIDATES,
     PatchDataset,
@@ -28,6 +28,7 @@ from segan_pl.data.patches import (
 )
 from segan_pl.data.preparation import Preparation
 from segan_pl.data.sampling import Place, opened
+from segan_pl.data.training_options import INSTEAD
 from segan_pl.data.transforms import PatchAugmentation
 from segan_pl.data.volume import ABSENT, CaseError
 from segan_pl.errors import UsageError
