@@ -1,8 +1,9 @@
-"""The players' first batch on meta tensors, which have shapes and no values: what would fail later fails at once."""
+"""Sizes that the players do not take, by what they say of themselves and by a first batch without values."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -10,8 +11,63 @@ import torch
 from torch import Tensor, nn
 
 from segan_pl.errors import UsageError
+from segan_pl.inference.windows import Windows
 
 WRONG_DEPTH = 2  # see suspicious
+
+
+def require_sizes(
+    players: Mapping[str, nn.Module],
+    inputs: Mapping[str, int],
+    patch: Sequence[int],
+    windows: Windows,
+    *,
+    low_on_cpu: bool,
+) -> None:
+    """Refuse a training patch or windows that a player does not take, naming the nearest sizes that it does.
+
+    Args:
+        players: Name to network.
+        inputs: Name to input channels.
+        patch: (H, W) or (D, H, W) of training.
+        windows: How volumes are walked over.
+        low_on_cpu: Whether batches run in bfloat16 on the CPU.
+
+    Raises:
+        UsageError: As said, and as `Windows.require_sense` and `rehearse`.
+    """
+    plane = divisor(players, "divisor")
+    needed = [plane] * len(patch)
+    if len(patch) == 3:  # a network whose strides leave the depth alone says so
+        needed[0] = divisor(players, "depth_divisor")
+    if any(side % n for side, n in zip(patch, needed, strict=True)):
+        near = [f"{side // n * n or n} or {(side // n + 1) * n}" for side, n in zip(patch, needed, strict=True)]
+        shown = plane if len(set(needed)) == 1 else needed
+        raise UsageError(
+            f"--data.patch {list(patch)}: the networks need multiples of {shown}; nearest {', '.join(near)}"
+        )
+    windows.require_sense(patch)
+    if windows.whole and windows.whole % plane:
+        raise UsageError(
+            f"--model.windows.whole {windows.whole}: expected a multiple of {plane}, which the networks need"
+        )
+    if len(patch) == 3 or any(isinstance(module, nn.Conv3d) for one in players.values() for module in one.modules()):
+        rehearse(players, inputs, patch, low_on_cpu=low_on_cpu)
+
+
+def divisor(players: Mapping[str, nn.Module], name: str) -> int:
+    """What all players' sizes must be divisible by; the depth's is that of the plane unless a player says it."""
+    own = (getattr(player, name, getattr(player, "divisor", 1)) for player in players.values())
+    return math.lcm(*map(int, own))
+
+
+def least_batch(players: Mapping[str, nn.Module], inputs: Mapping[str, int], patch: Sequence[int]) -> int:
+    """Patches that a batch needs in training: 2 where one leaves batch norm a single value a channel, else 1."""
+    try:
+        rehearse(players, inputs, patch, low_on_cpu=False, batch=1)
+    except UsageError as error:
+        return 2 if "more than 1 value per channel" in str(error) else 1  # PyTorch's words
+    return 1
 
 
 def rehearse(
@@ -22,7 +78,9 @@ def rehearse(
     low_on_cpu: bool,
     batch: int = 2,
 ) -> None:
-    """Show every player a batch without values; no random number is drawn, and nothing of a player changes.
+    """Show every player a batch of meta tensors, which have shapes and no values, so that it fails now and not later.
+
+    No random number is drawn, and nothing of a player changes.
 
     What only values could tell is left to the first batch: a network that cannot run without them is not rehearsed.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -39,7 +38,7 @@ from segan_pl.players import (
     to_channels_last,
 )
 from segan_pl.presence import Presence, informed_on_volumes, require_presence, segmentor_channels
-from segan_pl.rehearsal import rehearse
+from segan_pl.rehearsal import least_batch, require_sizes
 from segan_pl.scoring import ScoreOn, VolumeScoring
 
 log = logging.getLogger(__name__)
@@ -173,49 +172,25 @@ class AdversarialSegmentation(L.LightningModule):
         return self.averaged if self.averaged is not None else self.segmentor
 
     def require_patch(self, patch: Sequence[int], *, low_on_cpu: bool = False) -> None:
-        """Refuse a training patch that a player's strides do not divide, naming the nearest sizes that they do.
+        """Refuse a training patch or windows that a player does not take, before anything is prepared.
 
-        The other sizes that a player does not take are found by showing it a batch without values; `low_on_cpu` says
-        whether batches run in bfloat16 on the CPU.
+        Args:
+            patch: (H, W) or (D, H, W).
+            low_on_cpu: Whether batches run in bfloat16 on the CPU.
         """
-        needed = [self._divisor("divisor")] * len(patch)
-        if len(patch) == 3:  # a network whose strides leave the depth alone says so
-            needed[0] = self._divisor("depth_divisor")
-        if any(side % n for side, n in zip(patch, needed, strict=True)):
-            near = [f"{side // n * n or n} or {(side // n + 1) * n}" for side, n in zip(patch, needed, strict=True)]
-            shown = needed[-1] if len(set(needed)) == 1 else needed
-            raise UsageError(
-                f"--data.patch {list(patch)}: the networks need multiples of {shown}; nearest {', '.join(near)}"
-            )
-        self.windows.require_sense(patch)
-        if self.windows.whole and self.windows.whole % self._divisor("divisor"):
-            raise UsageError(
-                f"--model.windows.whole {self.windows.whole}: expected a multiple of {self._divisor('divisor')}, which "
-                f"the networks need"
-            )
-        if len(patch) == 3 or any(isinstance(module, nn.Conv3d) for module in self.players.modules()):
-            self._rehearse(patch, low_on_cpu=low_on_cpu)
+        require_sizes(dict(self.players.items()), self._inputs(), patch, self.windows, low_on_cpu=low_on_cpu)
 
     def least_batch(self, patch: Sequence[int]) -> int:
-        """Patches that a batch needs in training: 2 where one leaves batch norm a single value a channel, else 1."""
-        try:
-            self._rehearse(patch, batch=1)
-        except UsageError as error:
-            return 2 if "more than 1 value per channel" in str(error) else 1  # PyTorch's words
-        return 1
+        """Patches that a batch needs in training, 1 or 2."""
+        return least_batch(dict(self.players.items()), self._inputs(), patch)
 
-    def _rehearse(self, patch: Sequence[int], *, low_on_cpu: bool = False, batch: int = 2) -> None:
-        """Show each player a batch without values."""
+    def _inputs(self) -> dict[str, int]:
+        """Each player's input channels."""
         modalities = len(self.modalities)
         inputs = {"segmentor": segmentor_channels(modalities, self.presence)}
         if "critic" in self.players:
             inputs["critic"] = self.objective.critic_channels(modalities, len(self.scheme.channels))
-        rehearse(dict(self.players.items()), inputs, patch, low_on_cpu=low_on_cpu, batch=batch)
-
-    def _divisor(self, name: str) -> int:
-        """What all players' sizes must be divisible by; the depth's is that of the plane unless a player says it."""
-        own = (getattr(player, name, getattr(player, "divisor", 1)) for player in self.players.values())
-        return math.lcm(*map(int, own))
+        return inputs
 
     def metric_names(self, stage: str = "val") -> list[str]:
         """Everything that validation logs, known before the first epoch."""
