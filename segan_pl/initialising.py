@@ -160,6 +160,9 @@ def _adapted(name: str, system: AdversarialSegmentation, source: Source, rule: A
     layer = first_convolution(player, name)
     if _kernel(layer) not in weights:  # another network, whose keys are listed then
         return weights
+    same_shape = weights[_kernel(layer)].shape == player.get_parameter(_kernel(layer)).shape
+    if same_shape and list(source.modalities) == list(system.modalities):
+        return weights  # also of a network whose channels `_inputs` cannot name, as 2.5-D
     there, here = _inputs(name, system, source)
     if there == here and not _by_name(system, source, rule):
         return weights  # compared by what they show: two modalities are as many as one and its presence plane

@@ -171,6 +171,8 @@ class SeganCLI(LightningCLI):
                     f"--run.monitor {self.options.monitor} is never logged; {nearest(self.options.monitor, known)}"
                 )
             self._begin_with_weights()
+        else:
+            self.model.require_windows(self.datamodule.patch)
         for name, player in self.model.players.items():
             rank_zero_info(f"{name}: {sum(p.numel() for p in player.parameters()):,} parameters")
         if self.subcommand == "fit":

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from segan_pl.errors import UsageError
 from segan_pl.inference.windows import Windows
 
-WRONG_DEPTH = 2  # see suspicious
-
 
 def require_sizes(
     players: Mapping[str, nn.Module],
@@ -46,13 +44,23 @@ def require_sizes(
         raise UsageError(
             f"--data.patch {list(patch)}: the networks need multiples of {shown}; nearest {', '.join(near)}"
         )
-    windows.require_sense(patch)
-    if windows.whole and windows.whole % plane:
-        raise UsageError(
-            f"--model.windows.whole {windows.whole}: expected a multiple of {plane}, which the networks need"
-        )
+    require_windows(players["segmentor"], patch, windows)
     if len(patch) == 3 or any(isinstance(module, nn.Conv3d) for one in players.values() for module in one.modules()):
         rehearse(players, inputs, patch, low_on_cpu=low_on_cpu)
+
+
+def require_windows(segmentor: nn.Module, patch: Sequence[int], windows: Windows) -> None:
+    """Refuse windows, or whole volumes, that the segmentor does not take or that say nothing.
+
+    Raises:
+        UsageError: As said, and as `Windows.require_sense`.
+    """
+    windows.require_sense(patch)
+    needed = divisor({"segmentor": segmentor}, "divisor")
+    if windows.whole and windows.whole % needed:
+        raise UsageError(
+            f"--model.windows.whole {windows.whole}: expected a multiple of {needed}, which the segmentor needs"
+        )
 
 
 def divisor(players: Mapping[str, nn.Module], name: str) -> int:
@@ -95,42 +103,51 @@ def rehearse(
         UsageError: A network does not take the patch, or PyTorch would compute wrong gradients for it.
     """
     for name, player in players.items():
-        twin = copy.deepcopy(player).to("meta")
         try:
+            twin = copy.deepcopy(player).to("meta")
             with torch.random.fork_rng([]), torch.no_grad(), _watched(twin) as found:
                 twin(torch.empty(batch, inputs[name], *patch, device="meta"))
         except (ValueError, RuntimeError) as error:  # networks refuse sizes with it, and so does a norm of one voxel
-            if isinstance(error, NotImplementedError) or "meta" in str(error):
+            if isinstance(error, NotImplementedError) or any(word in str(error) for word in ("meta", "deepcopy")):
                 continue
-            raise UsageError(f"--data.patch {list(patch)}: {error}") from error
+            raise UsageError(
+                f"--data.patch {list(patch)}: the {name}, given {inputs[name]} channels: {error}"
+            ) from error
+        except (TypeError, IndexError):  # values asked for in another way, as by NumPy
+            continue
         if found and low_on_cpu:
+            where, depth = found[0]
             raise UsageError(
                 f"--data.patch {list(patch)} with bfloat16 on the CPU: PyTorch computes wrong gradients for 3-D "
-                f"convolutions whose input is {WRONG_DEPTH} voxels deep, as in the {name}'s {found[0]}; choose another "
-                f"depth, or --trainer.precision 32-true"
+                f"convolutions whose input is {depth} voxels deep, as in the {name}'s {where}; choose another depth, "
+                f"or --trainer.precision 32-true"
             )
 
 
 @contextmanager
-def _watched(network: nn.Module) -> Iterator[list[str]]:
-    """Inside, the list takes the names of convolutions for which bfloat16's gradients are wrong."""
-    found: list[str] = []
+def _watched(network: nn.Module) -> Iterator[list[tuple[str, int]]]:
+    """Inside, the list takes names and input depths of convolutions for which bfloat16's gradients are wrong."""
+    found: list[tuple[str, int]] = []
 
-    def look(name: str, inputs: tuple[Tensor, ...]) -> None:
-        if inputs[0].shape[2] == WRONG_DEPTH:
-            found.append(name)
+    def look(name: str, convolution: nn.Conv3d, inputs: tuple[Tensor, ...]) -> None:
+        if inputs and suspicious(convolution, depth := inputs[0].shape[2]):
+            found.append((name, depth))
 
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv3d) and suspicious(module):
-            module.register_forward_pre_hook(lambda _, inputs, name=name: look(name, inputs))
+        if isinstance(module, nn.Conv3d):
+            module.register_forward_pre_hook(lambda module, inputs, name=name: look(name, module, inputs))
     yield found
 
 
-def suspicious(convolution: nn.Conv3d) -> bool:
-    """Whether bfloat16's weight gradient is wrong for an input two voxels deep.
+def suspicious(convolution: nn.Conv3d, depth: int) -> bool:
+    """Whether bfloat16's weight gradient is wrong for an input of that depth.
 
-    Measured with torch 2.13.0 and its oneDNN on AVX-512 with bf16 (tests/test_rehearsal.py): kernels three voxels deep,
-    without stride and dilation in depth, from 16 channels on; with fewer it was right wherever it was tried.
+    Measured with torch 2.13.0 and its oneDNN on AVX-512 with bf16 (tests/test_rehearsal.py): inputs shallower than the
+    kernel that padding lengthens beyond it, from 16 channels on, without groups and dilation in depth; with a stride
+    only kernels deeper than 4. With fewer channels it was right wherever it was tried.
     """
-    depth = (convolution.kernel_size[0], convolution.stride[0], convolution.dilation[0])
-    return depth == (3, 1, 1) and max(convolution.in_channels, convolution.out_channels) >= 16
+    kernel, stride, dilation = convolution.kernel_size[0], convolution.stride[0], convolution.dilation[0]
+    padding = convolution.padding[0] if isinstance(convolution.padding, tuple) else kernel // 2  # "same"
+    wide = max(convolution.in_channels, convolution.out_channels) >= 16 and convolution.groups == 1
+    lengthened = depth < kernel < depth + 2 * int(padding)
+    return wide and lengthened and dilation == 1 and (stride == 1 or kernel > 4)

@@ -25,7 +25,7 @@ from segan_pl.evaluation.counts import POLICIES
 from segan_pl.evaluation.preview import PreviewSlice
 from segan_pl.evaluation.subsets import SubsetScore, dice_over_subsets_names, subsets_of
 from segan_pl.inference.slices import predict_slices
-from segan_pl.inference.windows import Windows, window_logits
+from segan_pl.inference.windows import Windows, takes_any_depth, window_logits
 from segan_pl.objectives.base import LossTerms, Objective, Play, Turn
 from segan_pl.players import (
     MEMORY_FORMATS,
@@ -38,7 +38,7 @@ from segan_pl.players import (
     to_channels_last,
 )
 from segan_pl.presence import Presence, informed_on_volumes, require_presence, segmentor_channels
-from segan_pl.rehearsal import least_batch, require_sizes
+from segan_pl.rehearsal import least_batch, require_sizes, require_windows
 from segan_pl.scoring import ScoreOn, VolumeScoring
 
 log = logging.getLogger(__name__)
@@ -180,6 +180,10 @@ class AdversarialSegmentation(L.LightningModule):
         """
         require_sizes(dict(self.players.items()), self._inputs(), patch, self.windows, low_on_cpu=low_on_cpu)
 
+    def require_windows(self, patch: Sequence[int]) -> None:
+        """Refuse windows that the segmentor does not take, or that say nothing."""
+        require_windows(self.segmentor, patch, self.windows)
+
     def least_batch(self, patch: Sequence[int]) -> int:
         """Patches that a batch needs in training, 1 or 2."""
         return least_batch(dict(self.players.items()), self._inputs(), patch)
@@ -212,7 +216,7 @@ class AdversarialSegmentation(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Every player's turn on one batch, after one forward pass of the segmentor."""
-        batch = batch._replace(image=self._format(batch.image), target=batch.target.float())
+        batch = batch._replace(image=self._format(batch.image), target=self._format(batch.target, torch.float32))
         play = Play(dict(self.players.items()), batch, self.scheme.activation, self.presence)
         first = batch_idx - batch_idx % self.accumulate  # of the group of batches that share a step
         group = int(min(self.accumulate, self.trainer.num_training_batches - first))
@@ -228,9 +232,10 @@ class AdversarialSegmentation(L.LightningModule):
     def _input_dtype(self) -> torch.dtype:
         return next(self.segmentor.parameters()).dtype
 
-    def _format(self, image: Tensor) -> Tensor:
-        memory = MEMORY_FORMATS[image.ndim] if self.channels_last else torch.contiguous_format
-        return image.to(self._input_dtype, memory_format=memory)
+    def _format(self, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """In the networks' memory format, which losses over logits and targets are fastest in too."""
+        memory = MEMORY_FORMATS[tensor.ndim] if self.channels_last else torch.contiguous_format
+        return tensor.to(dtype or self._input_dtype, memory_format=memory)
 
     def _move(self, play: Play, turn: Turn, *, group: int, step: bool) -> None:
         """One turn: the player's loss, backward, and on a group's last batch the step; opponents climb where it falls.
@@ -322,6 +327,7 @@ class AdversarialSegmentation(L.LightningModule):
                 windows=self.windows,
                 activation=self.scheme.activation,
                 background=self.background,
+                any_depth=takes_any_depth(self.segmentor),
             )
         return predict_slices(
             network,

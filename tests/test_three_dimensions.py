@@ -130,4 +130,4 @@ def test_a_whole_volume_that_the_strides_do_not_divide_is_refused_before_anythin
     cohort: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*line("reciprocal", cohort, prepared, tmp_path / "run"), "--model.windows.whole=12"]) == 2
-    assert "--model.windows.whole 12: expected a multiple of 8, which the networks need" in capsys.readouterr().err
+    assert "--model.windows.whole 12: expected a multiple of 8, which the segmentor needs" in capsys.readouterr().err

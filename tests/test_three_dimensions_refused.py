@@ -15,7 +15,10 @@ from segan_pl.data.module import MRIDataModule
 from segan_pl.data.patches import PatchSampler, PatchSampling
 from segan_pl.errors import UsageError
 from segan_pl.inference.windows import Windows
+from segan_pl.nets import reciprocal
 from segan_pl.nets.albunet import AlbuNet
+from segan_pl.nets.monai_nets import MonaiSegmentor
+from segan_pl.objectives.segan import SegAN
 from segan_pl.objectives.supervised import Supervised
 from segan_pl.system import AdversarialSegmentation
 from tests.cohort import QUIET, build_system
@@ -48,13 +51,14 @@ pytestmark = [
         (
             "albunet3d",
             ["model.windows.overlap=0.25"],
-            r"--model.windows.overlap 0.25: the windows' step is \(4, 16, 16\), with which it says nothing; give "
-            r"--model.windows.step null, or leave overlap out",
+            r"--model.windows.overlap 0.25: says nothing beside the windows' step \(4, 16, 16\); give "
+            r"--model.windows.step null, or leave it at overlap 0.5",
         ),
         (
             "reciprocal",
-            ["model.windows.overlap=0.25"],
-            r"the windows' whole is 16, with which it says nothing; give .*",
+            ["model.windows.blend=constant", "model.windows.batch=2"],
+            r"--model.windows.blend constant, --model.windows.batch 2: says nothing beside the windows' whole 16; give "
+            r"--model.windows.whole null, or leave it at blend gaussian, batch 1",
         ),
         (
             "albunet3d",
@@ -91,8 +95,32 @@ def test_what_an_old_run_says_of_windows_is_still_one() -> None:
     Windows(overlap=0.5, whole=16).require_sense((4, 16, 16))
     Windows(overlap=0.25).require_sense((4, 16, 16))
     Windows().require_sense((16, 16))
-    with pytest.raises(UsageError, match="step is"):
+    with pytest.raises(UsageError, match="beside the windows' step"):
         Windows(overlap=0.25, step=(2, 8, 8)).require_sense((4, 16, 16))
+
+
+def test_a_whole_volume_need_only_be_divided_by_the_segmentors_strides_which_alone_sees_it() -> None:
+    system = AdversarialSegmentation(
+        partial(MonaiSegmentor, kind="UNet", width=4, levels=3),  # divides by 4
+        SegAN(),
+        partial(reciprocal.Critic, width=2, stride=2),  # divides by 8
+        modalities=["t1"],
+        labels="regions",
+        windows=Windows(whole=4),
+    )
+    system.require_patch((16, 16, 16))
+    system.windows = Windows(whole=6)
+    with pytest.raises(UsageError, match="whole 6: expected a multiple of 4, which the segmentor needs"):
+        system.require_patch((16, 16, 16))
+
+
+def test_scoring_refuses_windows_as_training_does() -> None:
+    system = AdversarialSegmentation(
+        partial(MonaiSegmentor, kind="UNet", width=4, levels=3), Supervised(), modalities=["t1"], labels="regions",
+        windows=Windows(whole=16, overlap=0.9),
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=r"overlap 0\.9: says nothing beside the windows' whole 16"):
+        system.require_windows((16, 16, 16))
 
 
 def test_two_patches_are_needed_only_where_batch_norm_sees_one_value_a_channel() -> None:

@@ -20,9 +20,10 @@ from segan_pl.checkpoint_file import CheckpointError
 from segan_pl.checkpoint_format import KEY, CheckpointMismatchError
 from segan_pl.data.module import MRIDataModule
 from segan_pl.errors import UsageError
-from segan_pl.initialising import initialise
+from segan_pl.initialising import Source, _adapted, initialise
 from segan_pl.lightning_cli import pretrained_parts, random_at_rest, source_split
 from segan_pl.nets import segan, segan_isic
+from segan_pl.nets.monai_nets import MonaiSegmentor
 from segan_pl.objectives.segan import SegAN
 from segan_pl.objectives.supervised import Supervised
 from segan_pl.system import AdversarialSegmentation
@@ -156,6 +157,17 @@ def test_two_modalities_are_not_taken_for_one_and_its_plane(tmp_path: Path, make
     assert not found["input.conv.weight"][:, 1].any()  # the plane begins without influence
     other = {name: value for name, value in state_of(path, "players.segmentor.").items() if "input" not in name}
     assert all(torch.equal(found[name], value) for name, value in other.items())
+
+
+@pytest.mark.parametrize("rule", ["repeat", "mean", "zero"])
+def test_the_same_network_of_the_same_modalities_needs_no_adaptation_whatever_its_channels_show(rule: Any) -> None:
+    def slabs() -> AdversarialSegmentation:  # five slices of two modalities: ten channels
+        segmentor = partial(MonaiSegmentor, spatial_dims=2, neighbours=2, width=4, levels=2)
+        return AdversarialSegmentation(segmentor, Supervised(), modalities=["t1", "flair"], labels="regions")
+
+    weights = slabs().segmentor.state_dict()
+    source = Source(Path("slabs.ckpt"), "", 0, ("t1", "flair"), "regions/brats2017", {"segmentor": weights})
+    assert _adapted("segmentor", slabs(), source, rule) is weights
 
 
 def test_zero_finds_as_many_modalities_again_by_name(tmp_path: Path, make_data: MakeData) -> None:

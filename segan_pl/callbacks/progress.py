@@ -129,8 +129,10 @@ class Progress(ProgressBar):
             return
         if self.pace.validation_share(now) <= self.validation_share:
             return
-        self._advised = True
         epochs = self.pace.epochs_a_validation(now, self.validation_share)
+        if epochs <= (trainer.check_val_every_n_epoch or 1):
+            return  # one epoch has much of it, all together have not
+        self._advised = True
         self.print(
             f"validation takes {self.pace.validation_share(now):.0%} of an epoch that has one, more than "
             f"--run.validation_share {self.validation_share:g}; less often: --trainer.check_val_every_n_epoch {epochs}"

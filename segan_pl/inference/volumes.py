@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segan_pl.inference.slices import predict_slices
 from segan_pl.inference.trained import TrainedSegmentor
-from segan_pl.inference.windows import Windows, window_probabilities
+from segan_pl.inference.windows import Windows, takes_any_depth, window_probabilities
 from segan_pl.losses.activation import activate
 from segan_pl.presence import Network, informed_on_volumes
 
@@ -61,6 +61,7 @@ def _probability(segmentor: TrainedSegmentor, network: Network, image: Tensor, w
                 windows=windows,
                 activation=segmentor.scheme.activation,
                 background=segmentor.preparation.background,
+                any_depth=takes_any_depth(segmentor.network),
             )
         logits = predict_slices(
             network,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segan_pl.errors import UsageError
 from segan_pl.losses.activation import Activation, activate
@@ -30,7 +30,8 @@ class Windows:
         average: What is averaged where windows overlap: "probabilities" (AlbuNet's paper), or "logits" (AlbuNet's code,
             which sums them and takes the largest).
         whole: Instead of windows one forward pass of the whole volume, padded at its end to a multiple of this along
-            each axis; the reciprocal paper's code: 16. Overlap, blend, step, average and batch then say nothing.
+            each axis; the reciprocal paper's code: 16. A network that takes any depth (2.5-D, AlbuNet) gets the
+            volume's own, or the patch's where that is more. Overlap, blend, step, average and batch then say nothing.
     """
 
     overlap: float = 0.5
@@ -61,20 +62,23 @@ class Windows:
             patch: (H, W) or (D, H, W) of training.
 
         Raises:
-            UsageError: As `overlaps`; an overlap beside a step or a whole volume; or windows of slices.
+            UsageError: As `overlaps`; an overlap beside a step, anything beside a whole volume, or windows of slices.
         """
         usual = Windows()
+        given = [field.name for field in fields(self) if getattr(self, field.name) != getattr(usual, field.name)]
         if len(patch) == 2:
-            given = [field.name for field in fields(self) if getattr(self, field.name) != getattr(usual, field.name)]
             if given:
                 named = ", ".join(f"--model.windows.{name}" for name in given)
                 raise UsageError(f"{named}: of 3-D patches, but --data.patch is {list(patch)}; leave it out")
             return
-        other = "step" if self.step is not None else "whole"
-        if self.overlap != usual.overlap and getattr(self, other) is not None:
+        other = "step" if self.step is not None else "whole" if self.whole is not None else None
+        idle = {"step": ["overlap"], "whole": ["overlap", "blend", "batch", "average"], None: []}[other]
+        if wrong := [name for name in idle if name in given]:
+            named = ", ".join(f"--model.windows.{name} {getattr(self, name)}" for name in wrong)
+            back = ", ".join(f"{name} {getattr(usual, name)}" for name in wrong)
             raise UsageError(
-                f"--model.windows.overlap {self.overlap}: the windows' {other} is {getattr(self, other)}, with which "
-                f"it says nothing; give --model.windows.{other} null, or leave overlap out"
+                f"{named}: says nothing beside the windows' {other} {getattr(self, str(other))}; give "
+                f"--model.windows.{other} null, or leave it at {back}"
             )
         self.overlaps(patch)
 
@@ -100,6 +104,7 @@ def window_probabilities(
     windows: Windows,
     activation: Activation,
     background: float = 0.0,
+    any_depth: bool = False,
 ) -> Tensor:
     """(M, D, H, W) float32 to (C, D, H, W) float32 probabilities, by MONAI's sliding windows.
 
@@ -112,11 +117,12 @@ def window_probabilities(
         windows: How they lie, and what is averaged.
         activation: Of the label scheme.
         background: What is padded with, the prepared value of padding.
+        any_depth: See `takes_any_depth`.
 
     Raises:
         UsageError: The windows' step does not fit the patch.
     """
-    found = _walked(network, image, patch, windows, activation, background)
+    found = _walked(network, image, patch, windows, activation, background, any_depth)
     return found if windows.average == "probabilities" else activate(found[None], activation)[0]
 
 
@@ -128,20 +134,36 @@ def window_logits(
     windows: Windows,
     activation: Activation,
     background: float = 0.0,
+    any_depth: bool = False,
 ) -> Tensor:
     """As `window_probabilities`, but what the activation makes these of: averaged logits, or the mean's log odds."""
-    found = _walked(network, image, patch, windows, activation, background)
+    found = _walked(network, image, patch, windows, activation, background, any_depth)
     if windows.average == "logits":
         return found
     return found.clamp_min(1e-12).log() if activation == "softmax" else found.logit(1e-6)
 
 
+def takes_any_depth(network: nn.Module) -> bool:
+    """Whether a network says that it takes any depth from its patch's on (`depth_divisor` 1)."""
+    return getattr(network, "depth_divisor", None) == 1
+
+
 def _walked(
-    network: Network, image: Tensor, patch: Sequence[int], windows: Windows, activation: Activation, background: float
+    network: Network,
+    image: Tensor,
+    patch: Sequence[int],
+    windows: Windows,
+    activation: Activation,
+    background: float,
+    any_depth: bool,
 ) -> Tensor:
     """The weighted mean over windows, of logits or of probabilities, in float32."""
     if windows.whole is not None:
-        return _at_once(network, image, windows, activation, background)
+        beyond = [-side % windows.whole for side in image.shape[1:]]
+        if any_depth:
+            beyond[0] = max(0, patch[0] - image.shape[1])
+        logits = _at_once(network, image, beyond, background)
+        return activate(logits[None], activation)[0] if windows.average == "probabilities" else logits
     from monai.inferers.utils import sliding_window_inference  # heavy: only where a network is 3-D
 
     def one(part: Tensor) -> Tensor:
@@ -160,11 +182,8 @@ def _walked(
     return torch.as_tensor(walked)[0]  # always a tensor, as the network's output is one
 
 
-def _at_once(network: Network, image: Tensor, windows: Windows, activation: Activation, background: float) -> Tensor:
-    """The same from one forward pass; background is added behind the volume, and cut off again."""
-    assert windows.whole is not None
-    beyond = [-side % windows.whole for side in image.shape[1:]]
+def _at_once(network: Network, image: Tensor, beyond: Sequence[int], background: float) -> Tensor:
+    """Logits (C, D, H, W) of one forward pass; background is added behind each axis, and cut off again."""
     padding = [n for more in reversed(beyond) for n in (0, more)]
     logits = network(torch.nn.functional.pad(image, padding, value=background)[None]).float()[0]
-    logits = logits[(slice(None), *(slice(side) for side in image.shape[1:]))]
-    return activate(logits[None], activation)[0] if windows.average == "probabilities" else logits
+    return logits[(slice(None), *(slice(side) for side in image.shape[1:]))]

@@ -63,7 +63,7 @@ class Segmentor(nn.Module):
         """Image (B, M, D, H, W) to logits (B, C, D, H, W).
 
         Raises:
-            ValueError: The image is not 3-D, or a side is not divisible by 8 (or below 16 with instance norm).
+            ValueError: The image is not 3-D, or a side is not divisible by 8.
         """
         require_volume(image, "reciprocal.Segmentor")
         require_divisible(image, self.divisor, "reciprocal.Segmentor")

@@ -58,6 +58,16 @@ def test_validation_that_takes_long_is_said_once_with_what_helps(
         assert taken / (taken + (every - 1) * (1 - taken)) > 0.24
 
 
+def test_no_advice_to_validate_more_often_than_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1_000_000, 10))
+    monkeypatch.setattr("segan_pl.callbacks.progress.time.monotonic", lambda: float(next(clock)))
+    text, console = recorded(terminal=False)
+    progress = Progress(console=console, plain_every=1e9)
+    run = trainer(tmp_path, progress, epochs=60, check_val_every_n_epoch=30)
+    run.fit(Toy([0.3] * 60), loader(1), loader(5))
+    assert "validation takes" not in text.getvalue()  # more than a quarter of two epochs, and little of sixty
+
+
 def test_plain_lines_come_only_so_often(tmp_path: Path) -> None:
     text, console = recorded(terminal=False)
     trainer(tmp_path, Progress(console=console, plain_every=0.0), epochs=1).fit(Toy(), loader(), loader(2))

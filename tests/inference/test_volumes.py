@@ -111,6 +111,17 @@ def test_a_whole_volume_is_padded_at_its_end_and_seen_once(image: Tensor, averag
     assert network.sizes == [(1, 2, 8, 16, 16)]
 
 
+@pytest.mark.parametrize(("patch", "size"), [((4, 8, 8), (5, 16, 16)), ((7, 8, 8), (7, 16, 16))])
+def test_a_network_of_any_depth_sees_a_whole_volumes_own_depth_or_the_patchs(
+    image: Tensor, patch: tuple[int, ...], size: tuple[int, ...]
+) -> None:
+    network = Ramp()
+    network.depth_divisor = 1
+    found = probabilities(segmentor(network, patch=patch), image, windows=Windows(whole=8))
+    torch.testing.assert_close(found, (image.sum(0) + torch.arange(13) / 10).sigmoid()[None])
+    assert network.sizes == [(1, 2, *size)]
+
+
 def test_what_lies_behind_a_whole_volume_is_the_background(image: Tensor) -> None:
     class Summing(torch.nn.Module):
         def forward(self, padded: Tensor) -> Tensor:
