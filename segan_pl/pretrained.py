@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from segan_pl.checkpoint_file import CheckpointError, read_checkpoint
+from segan_pl.checkpoint_file import CheckpointError, read_plain
 from segan_pl.errors import UsageError
 from segan_pl.files import write_whole
 
@@ -26,6 +26,7 @@ URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 """torchvision's ResNet-34 on ImageNet-1k (83 MB); the name ends in the first digits of the file's SHA-256."""
 TIMEOUT = 30  # seconds without an answer
 CLASSIFIER, COUNTER, FIRST = "fc.", "num_batches_tracked", "conv1.weight"
+IMAGENET, WIDTH = "imagenet", 64
 OPTION = "--model.segmentor.init_args.pretrained"
 
 
@@ -60,6 +61,7 @@ def load_pretrained(model: nn.Module, *, planes: int = 0) -> list[str]:
     """
     lines: list[str] = []
     for owner in asking(model).values():
+        _require_width(owner)
         path = find_weights(owner.pretrained)
         lines.append(load_encoder(owner.encoder, read_weights(path), path, planes))
     return list(dict.fromkeys(lines))
@@ -79,13 +81,23 @@ def _asks(network: object) -> TypeGuard[Asking]:
     return isinstance(source, str) and source != "" and isinstance(encoder, nn.Module)
 
 
+def _require_width(owner: Asking) -> None:
+    """Refuse ImageNet's weights for a narrower encoder, before they are fetched."""
+    first = getattr(owner.encoder, FIRST.partition(".")[0], None)
+    if owner.pretrained == IMAGENET and isinstance(first, nn.Conv2d) and first.out_channels != WIDTH:
+        raise UsageError(
+            f"{OPTION} {IMAGENET}: its encoder is {WIDTH} channels wide, this one {first.out_channels}; give {OPTION} "
+            f"null, or --model.segmentor.init_args.width {WIDTH}"
+        )
+
+
 def find_weights(source: str) -> Path:
     """The file that "imagenet" or a path means; ImageNet's is fetched into torch's hub cache where it is missing.
 
     Raises:
         UsageError: No such file; it could not be fetched; or the file in the cache has not the hash in its name.
     """
-    if source != "imagenet":
+    if source != IMAGENET:
         path = Path(source).expanduser()
         if not path.is_file():
             raise UsageError(f"{OPTION} {source}: no such file; give imagenet, or a .pth or .safetensors file")
@@ -144,7 +156,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> Mapping[str, Tensor]:
     try:
-        return read_checkpoint(path)
+        return read_plain(path)
     except CheckpointError as error:
         raise UsageError(f"{OPTION} {error}") from error
 

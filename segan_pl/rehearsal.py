@@ -39,7 +39,7 @@ def require_sizes(
     if len(patch) == 3:  # a network whose strides leave the depth alone says so
         needed[0] = divisor(players, "depth_divisor")
     if any(side % n for side, n in zip(patch, needed, strict=True)):
-        near = [f"{side // n * n or n} or {(side // n + 1) * n}" for side, n in zip(patch, needed, strict=True)]
+        near = [_nearest_multiples(side, n) for side, n in zip(patch, needed, strict=True)]
         shown = plane if len(set(needed)) == 1 else needed
         raise UsageError(
             f"--data.patch {list(patch)}: the networks need multiples of {shown}; nearest {', '.join(near)}"
@@ -47,6 +47,11 @@ def require_sizes(
     require_windows(players["segmentor"], patch, windows)
     if len(patch) == 3 or any(isinstance(module, nn.Conv3d) for one in players.values() for module in one.modules()):
         rehearse(players, inputs, patch, low_on_cpu=low_on_cpu)
+
+
+def _nearest_multiples(side: int, n: int) -> str:
+    """The side itself where it is one."""
+    return f"{side // n * n or n} or {(side // n + 1) * n}" if side % n else str(side)
 
 
 def require_windows(segmentor: nn.Module, patch: Sequence[int], windows: Windows) -> None:

@@ -14,7 +14,7 @@ from segan_pl.evaluation.cases import CaseScore, require_each_once, score_case, 
 from segan_pl.evaluation.counts import EmptyPolicy, confusion
 from segan_pl.evaluation.preview import PreviewSlice
 from segan_pl.evaluation.subsets import Subset, SubsetScore, dice_over_subsets, subset_name
-from segan_pl.evaluation.volumes import centre, gather, threshold
+from segan_pl.evaluation.volumes import as_written, centre, gather, threshold
 from segan_pl.losses.activation import activate
 
 ScoreOn = Literal["volume", "crop"]
@@ -72,7 +72,7 @@ class VolumeScoring:
     def count(
         self, row: int, target: Tensor, logits: Tensor, data: MRIDataModule, *, subset: Subset | None = None
     ) -> None:
-        """Count one case's voxels.
+        """Count one case's voxels, as the file that `predict` would write has them.
 
         Args:
             row: Of the data module's case table.
@@ -81,7 +81,7 @@ class VolumeScoring:
             data: Says which voxels are padding, and what the crop left out.
             subset: The modalities that the logits come from, for the table of subsets; None for the case as it is.
         """
-        mask = threshold(logits, self.scheme.activation)
+        mask = as_written(threshold(logits, self.scheme.activation), self.scheme)
         if self.score_on == "volume":
             box = (slice(None), *data.real_box(row))  # padding is not on the original grid
             counts = confusion(mask[box], target[box])

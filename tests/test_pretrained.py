@@ -50,6 +50,7 @@ def server(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     served = file.rename(tmp_path / f"resnet34-{digest[:8]}.pth")
     monkeypatch.setattr(pretrained, "URL", served.as_uri())
+    monkeypatch.setattr(pretrained, "WIDTH", WIDTH)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     return served
 
@@ -145,6 +146,13 @@ def test_of_processes_that_start_together_one_fetches_and_the_others_wait(
         (found,) = set(pool.map(find_weights, ["imagenet"] * 4))
     assert calls == [found]
     assert [record.getMessage() for record in caplog.records] == [f"fetching {server.as_uri()} to {found}"]
+
+
+def test_a_narrower_encoder_is_refused_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "_fetch", lambda _: pytest.fail("fetched"))
+    said = r"pretrained imagenet: its encoder is 64 channels wide, this one 4; give --model.* null, or .*width 64"
+    with pytest.raises(UsageError, match=said):
+        load_pretrained(network(source="imagenet"))
 
 
 def test_without_a_network_the_refusal_says_where_to_put_the_file(server: Path, tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from segan_pl.errors import UsageError
+from segan_pl.inference.windows import Windows
 from segan_pl.nets import albunet, reciprocal, segan
 from segan_pl.nets.monai_nets import MonaiSegmentor
-from segan_pl.rehearsal import rehearse, suspicious
+from segan_pl.rehearsal import rehearse, require_sizes, suspicious
 
 
 def show(player: nn.Module, patch: tuple[int, ...], *, low: bool = False, channels: int = 2) -> None:
@@ -23,7 +26,7 @@ def show(player: nn.Module, patch: tuple[int, ...], *, low: bool = False, channe
         (
             segan.Segmentor(2, 1, width=2),
             (16, 16, 16),
-            "--data.patch .16, 16, 16.: .*input of size: .2, 2, 16, 16, 16.",
+            r"--data.patch \[16, 16, 16\]: the segmentor, given 2 channels: segan.Segmentor: the image has 3 axes",
         ),
         (reciprocal.Segmentor(2, 1, width=2), (16, 16), r"expected \(B, M, D, H, W\); give a 3-D patch"),
         (MonaiSegmentor(2, 1, width=2, levels=3), (4, 4, 4), "more than 1 spatial element"),
@@ -160,3 +163,23 @@ def test_a_critic_with_other_channels_is_named() -> None:
         UsageError, match=r"--data.patch \[8, 8, 8\]: the critic, given 3 channels: Invalid channel dimensions"
     ):
         rehearse({"critic": nn.Conv3d(2, 2, 3)}, {"critic": 3}, (8, 8, 8), low_on_cpu=False)
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: MonaiSegmentor(2, 1, width=0), "width is 0, expected at least 1 channel"),
+        (lambda: MonaiSegmentor(2, 1, width=-4), "width is -4, expected at least 1 channel"),
+        (lambda: albunet.AlbuNet(2, 1, width=0), "width is 0, expected at least 1 channel"),
+        (lambda: albunet.AlbuNet(2, 1, filters=0), "filters is 0, expected at least 1 channel"),
+    ],
+)
+def test_networks_without_channels_are_refused(build: Callable[[], nn.Module], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        build()
+
+
+def test_only_wrong_sides_have_nearest_ones() -> None:
+    player = MonaiSegmentor(2, 1, spatial_dims=2, neighbours=1, width=2, levels=3)
+    with pytest.raises(UsageError, match=r"need multiples of \[1, 4, 4\]; nearest 16, 4 or 8, 8$"):
+        require_sizes({"segmentor": player}, {"segmentor": 2}, (16, 6, 8), Windows(), low_on_cpu=False)

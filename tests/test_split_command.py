@@ -285,7 +285,7 @@ def test_what_was_typed_wrongly_ends_with_2_and_one_line(split: Run, arguments: 
     [
         (["--val=0.6", "--test=0.4"], "sum below 1"),
         (["--folds=15"], "14 patients for 15 folds; validation would be empty in 1"),
-        (["--check=none.json"], "none.json: cannot be read as JSON"),
+        (["--check=none.json"], "none.json: no such file"),
     ],
 )
 def test_what_the_cases_do_not_allow_ends_with_1(split: Run, arguments: list[str], message: str) -> None:

@@ -12,7 +12,6 @@ import torch
 from segan_pl.__main__ import main
 from segan_pl.data.layouts import find_cases
 from segan_pl.inference.predicting import Predictor
-from segan_pl.inference.volumes import decide
 from segan_pl.shipped import find_config
 from tests.cohort import CASES, QUIET
 
@@ -88,13 +87,11 @@ def test_a_system_runs_goes_on_and_predicts_what_it_scored(
     assert {case for case, _ in scored} == set(split["val"])
     predictor = Predictor.load(best, device="cpu")
     for case in (one for one in find_cases(cohort) if one.name in split["val"]):
-        prediction = predictor.predict(case, probability=True)
-        assert prediction.probability is not None
-        mask = decide(torch.from_numpy(prediction.probability), predictor.scheme.activation).numpy()
-        for channel, region in enumerate(prediction.channels):
-            if region != "background":  # regions one by one: a label cannot hold a core outside the whole tumour
+        mask = predictor.scheme.encode(predictor.predict(case).label)
+        for channel, region in zip(mask, predictor.scheme.channels, strict=True):
+            if region != "background":
                 row = scored[case.name, region]
-                assert abs(int(mask[channel].sum()) - int(row["tp"]) - int(row["fp"])) <= 2, (case.name, region)
+                assert abs(int(channel.sum()) - int(row["tp"]) - int(row["fp"])) <= 2, (case.name, region)
     assert main(["predict", f"--ckpt_path={best}", f"--input={cohort}", f"--output={tmp_path / 'masks'}"]) == 0
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == CASES
 

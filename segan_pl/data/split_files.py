@@ -38,6 +38,8 @@ def read_json(path: Path | str, what: str) -> Any:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CaseError(f"{path}: no such file; give {what}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise CaseError(f"{path}: cannot be read as JSON ({error}); give {what}") from error
 

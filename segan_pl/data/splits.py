@@ -50,7 +50,10 @@ def stratified_split(
         UsageError: An unknown column.
     """
     if not (val_fraction > 0 and test_fraction >= 0 and val_fraction + test_fraction < 1):
-        raise CaseError(f"val {val_fraction} and test {test_fraction} of the cases; expected val > 0, sum below 1")
+        raise CaseError(
+            f"--data.val_fraction {val_fraction} and --data.test_fraction {test_fraction}: expected val > 0, test >= 0 "
+            f"and a sum below 1"
+        )
     draw = prepare_draw(cases, by, seed, grouped, together)
     order = shuffled(draw.strata, np.random.default_rng(seed))
     parts = {"val": val_fraction} | ({"test": test_fraction} if test_fraction else {})

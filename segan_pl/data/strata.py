@@ -118,7 +118,7 @@ def strata_of(cases: Sequence[Case], units: Mapping[str, str], by: Sequence[str]
     A unit belongs to the stratum of its first case by name; a column that no case has is left out.
     """
     known = [column for column in by if any(case.column(column) is not None for case in cases)]
-    notes = [f"no case has a {column}: one stratum" for column in by if column not in known]
+    notes = [f"no case has '{column}': one stratum" for column in by if column not in known]
     of_unit: dict[str, Stratum] = {}
     for case in sorted(cases, key=lambda case: case.name):
         of_unit.setdefault(units[case.name], stratum_of(case, known))

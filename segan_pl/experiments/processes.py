@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +17,15 @@ from datetime import datetime
 from pathlib import Path
 
 from segan_pl.data.volume import CaseError
-from segan_pl.experiments.trials import Trial, filled, is_finished, run_folder, trial_state, write_state
+from segan_pl.experiments.trials import (
+    PLACEHOLDER,
+    Trial,
+    filled,
+    is_finished,
+    run_folder,
+    trial_state,
+    write_state,
+)
 
 POLL_SECONDS = 0.2
 COMMAND = (sys.executable, "-m", "segan_pl")
@@ -92,24 +102,28 @@ def carry_out(
     progress: Callable[[str], None],
     children: Children,
 ) -> int:
-    """Run one trial to its end and record it; returns the exit code."""
-    try:
-        arguments = filled(trial, directory)
-    except CaseError as error:
-        write_state(directory, trial, "failed", exit_code=1, error=str(error))
-        return 1
-    set_aside_failed(trial, directory, progress)
-    log = directory / "trials" / f"{trial.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    started, clock = datetime.now().astimezone().isoformat(timespec="seconds"), time.monotonic()
-    with _held(directory / "trials" / f"{trial.name}.lock", trial.name, progress, children) as lock:
+    """Run one trial to its end and record it; returns the exit code.
+
+    All under its lock: a second caller waits, and neither moves nor records what the first is at work on.
+    """
+    held = directory / "trials" / f"{trial.name}.lock"
+    held.parent.mkdir(parents=True, exist_ok=True)
+    with _held(held, trial.name, progress, children) as lock:
         if lock is None:
             return STOPPED[0]
         if is_finished(directory, trial.name):  # by whoever held the lock before
             progress(f"{trial.name}: finished elsewhere")
             return 0
-        progress(f"{trial.name}: started")
+        try:
+            arguments = filled(trial, directory)
+        except CaseError as error:
+            write_state(directory, trial, "failed", exit_code=1, error=str(error))
+            return 1
+        set_aside_failed(trial, directory, progress)
+        log = held.with_suffix(".log")
         begin = log.stat().st_size if log.exists() else 0
+        progress(f"{trial.name}: started")
+        started, clock = datetime.now().astimezone().isoformat(timespec="seconds"), time.monotonic()
         process = children.start([*COMMAND, *arguments], log, environment, lock)
         if process is None:
             return STOPPED[0]
@@ -139,15 +153,35 @@ def _recorded(
 
 
 def set_aside_failed(trial: Trial, directory: Path, progress: Callable[[str], None]) -> None:
-    """Move the run of a trial that failed with other arguments away: its folder would refuse the new ones."""
+    """Make way for a trial that failed with other arguments: its run is moved, as it would refuse the new ones.
+
+    The record of the failure goes with it. A stop writes none, so the next call would else take the new, half-trained
+    run for the one that failed. First the run, then the record: after a kill between them the next call finds no run
+    and drops the record; the other way round it would begin in the failed run. Called with the trial's lock held.
+    """
     state, run = trial_state(directory, trial.name), run_folder(directory, trial.name)
-    if state is None or state["state"] != "failed" or tuple(state["arguments"]) == trial.arguments or not run.exists():
+    if state is None or state["state"] != "failed" or tuple(state["arguments"]) == trial.arguments:
         return
-    number = 1
-    while (other := run.with_name(f"{run.name}.failed{number}")).exists():
-        number += 1
-    run.rename(other)
-    progress(f"{trial.name}: failed with other arguments before; that run is now {other}")
+    if run.exists() and _is_run_of(state["arguments"], run):
+        number = 1
+        while (other := run.with_name(f"{run.name}.failed{number}")).exists():
+            number += 1
+        run.rename(other)
+        progress(f"{trial.name}: failed with other arguments before; that run is now {other}")
+    (directory / "trials" / f"{trial.name}.json").unlink()
+
+
+def _is_run_of(arguments: Sequence[str], run: Path) -> bool:
+    """Whether these arguments trained last in a run's folder, by its command.txt; True where it has none.
+
+    Arguments that failed before they trained, as mistyped ones do, are not those of the run, which was stopped.
+    """
+    file = run / "command.txt"
+    if not file.is_file():
+        return True
+    words = [".*" if PLACEHOLDER.search(one) else re.escape(shlex.quote(one)) for one in arguments]
+    last, _, _ = file.read_text(encoding="utf-8").rpartition(" --run.directory ")  # a folder can be written otherwise
+    return re.search(f" {' '.join(words)}$", last) is not None
 
 
 def _why(code: int, log: Path, begin: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from segan_pl.errors import UsageError
 from segan_pl.experiments.search import Point
 from segan_pl.experiments.sweep_file import SweepFile
+from segan_pl.experiments.trials import is_finished, run_folder
 from segan_pl.files import write_whole
 
 LONGEST_NAME = 80
@@ -20,11 +21,13 @@ LONGEST_NAME = 80
 def name_of(sweep: SweepFile, point: Point) -> str:
     """A trial's name: its number and what is special about it, e.g. "003_clip=all,update=alternating".
 
-    A point that has a name keeps it: what varies in a grid that grew would make another of it.
+    A point that has a name keeps it: what varies in a grid that grew would make another of it. One that is older than
+    a parameter has nothing to say of it.
     """
     if point.name:
         return point.name
-    varied = [one for one in sweep.parameters if not one.is_constant and one.choices != [point.values[one.name]]]
+    known = [one for one in sweep.parameters if one.name in point.values]
+    varied = [one for one in known if not one.is_constant and one.choices != [point.values[one.name]]]
     words = [f"{one.name.rpartition('.')[2]}={_word(point.values[one.name])}" for one in varied]
     return f"{point.number:03d}_{','.join(words)}"[:LONGEST_NAME].rstrip("_,.=-+")
 
@@ -57,6 +60,7 @@ def load_points(sweep: SweepFile, directory: Path, seed: int | None = None) -> l
 
     Raises:
         UsageError: They are of another search, whose draws do not fit this one.
+        CaseError: The record of a trial whose name is looked for is damaged.
     """
     file = directory / "sweep.json"
     if not file.is_file():
@@ -77,7 +81,16 @@ def load_points(sweep: SweepFile, directory: Path, seed: int | None = None) -> l
         raise UsageError(
             f"{directory} holds another search (different: {', '.join(differing)}); choose another --output"
         )
-    return points
+    return [one if one.name else replace(one, name=_name_there(directory, one.number)) for one in points]
+
+
+def _name_there(directory: Path, number: int) -> str:
+    """The name of a number's trial by its files, as the first sweep.json kept none; "" where it never ran.
+
+    Of several, as those first versions could give a trial a second name: one that has finished, else one with a run.
+    """
+    names = sorted({file.stem for file in (directory / "trials").glob(f"{number:03d}[_.]*")})
+    return max(names, key=lambda name: (is_finished(directory, name), run_folder(directory, name).exists()), default="")
 
 
 def _point(saved: Mapping[str, Any]) -> Point:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from segan_pl.nets.blocks import require_divisible, stage
+from segan_pl.nets.blocks import require_divisible, require_widths, stage
 from segan_pl.nets.resnet import ResNet34
 
 
@@ -47,6 +47,7 @@ class AlbuNet(nn.Module):
         filters: int = 16,
     ) -> None:
         super().__init__()
+        require_widths(width=width, filters=filters)
         self.pretrained = pretrained
         self.encoder = ResNet34(in_channels, width=width)
         one, two, three, four = self.encoder.channels

@@ -23,13 +23,25 @@ def initialise(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def require_divisible(image: Tensor, divisor: int, owner: str, *, minimum: int = 1) -> None:
+def require_widths(**widths: int) -> None:
+    """Raise ValueError unless each number of channels, by its argument's name, is at least 1."""
+    for name, width in widths.items():
+        if width < 1:
+            raise ValueError(f"{name} is {width}, expected at least 1 channel")
+
+
+def require_divisible(image: Tensor, divisor: int, owner: str, *, minimum: int = 1, axes: int | None = None) -> None:
     """Check the spatial size of (B, C, *spatial).
 
     Raises:
-        ValueError: A side is not divisible by `divisor` or smaller than `minimum`, in voxels.
+        ValueError: A side is not divisible by `divisor` or smaller than `minimum`, in voxels; or there are not as many
+            as `axes`.
     """
     size = tuple(image.shape[2:])
+    if axes is not None and len(size) != axes:
+        raise ValueError(
+            f"{owner}: the image has {len(size)} axes, expected {axes}; give a --data.patch of {axes} numbers"
+        )
     if any(side % divisor or side < minimum for side in size):
         least = f" and at least {minimum}" if minimum > divisor else ""
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from segan_pl.nets.blocks import require_divisible
+from segan_pl.nets.blocks import require_divisible, require_widths
 from segan_pl.nets.neighbours import NeighbouringSlices
 
 Kind = Literal["UNet", "SegResNet", "DynUNet"]
@@ -49,6 +49,7 @@ class MonaiSegmentor(nn.Module):
         norm: Literal["batch", "instance", "group"] = "instance",
     ) -> None:
         super().__init__()
+        require_widths(width=width, most=most)
         _require(kind, spatial_dims, levels, residual_units, norm)
         _require_neighbours(neighbours, spatial_dims)
         if kind == "SegResNet" and width * 2 ** (levels - 1) > most:

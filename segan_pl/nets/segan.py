@@ -65,7 +65,7 @@ class Segmentor(nn.Module):
         Raises:
             ValueError: H or W is not divisible by 16.
         """
-        require_divisible(image, self.divisor, "segan.Segmentor")
+        require_divisible(image, self.divisor, "segan.Segmentor", axes=2)
         enc1 = self.input(image)  # (B, width, H / 2, W / 2)
         enc2 = self.enc2(enc1)
         enc3 = self.enc3(enc2)
@@ -118,7 +118,7 @@ class Critic(nn.Module):
         Raises:
             ValueError: H or W is not divisible by 8.
         """
-        require_divisible(x, self.divisor, "segan.Critic")
+        require_divisible(x, self.divisor, "segan.Critic", axes=2)
         enc1 = self.input(x)
         enc2 = self.enc2(enc1)
         return [x, enc1, enc2, self.enc3(enc2)]

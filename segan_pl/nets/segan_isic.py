@@ -141,7 +141,7 @@ class Segmentor(nn.Module):
             ValueError: H or W is not divisible by 32 or below 64; or, from batch norm, a training batch of one whose
                 coarsest feature map is a single voxel (sides of 64 to 160).
         """
-        require_divisible(image, self.divisor, "segan_isic.Segmentor", minimum=self.minimum)
+        require_divisible(image, self.divisor, "segan_isic.Segmentor", minimum=self.minimum, axes=2)
         features = [image]
         for encoder in (self.input, self.enc2, self.enc3, self.enc4, self.enc5, self.enc6, self.enc7):
             features.append(encoder(features[-1]))
@@ -182,7 +182,7 @@ class Critic(nn.Module):
         Raises:
             ValueError: H or W is not divisible by 32.
         """
-        require_divisible(x, self.divisor, "segan_isic.Critic")
+        require_divisible(x, self.divisor, "segan_isic.Critic", axes=2)
         features = [x]
         for encoder in (self.input, self.enc2, self.enc3, self.enc4, self.enc5, self.enc6):
             features.append(encoder(features[-1]))

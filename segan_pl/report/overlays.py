@@ -56,7 +56,7 @@ def chosen(scores: Mapping[str, float]) -> dict[str, str]:
 def draw(
     case: Case, prediction: Path, schemes: Sequence[LabelScheme], region: str, *, rank: str, score: float
 ) -> Overlay:
-    """The slice that holds most of the region in reference and prediction together.
+    """The slice that holds most of the region in the reference, or in the prediction where the reference has none.
 
     Args:
         case: With its images and its reference.
@@ -77,7 +77,7 @@ def draw(
         _region(read_volume(path), image, scheme, region, case.name)
         for path, scheme in zip(paths, schemes, strict=True)
     )
-    z = int((reference | found).sum((1, 2)).argmax())
+    z = int((reference if reference.any() else found).sum((1, 2)).argmax())  # not where most is falsely found
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
     figure = overlay(image.array[z], reference[z], found[z], aspect=float(spacing[1] / spacing[0]))
     caption = (

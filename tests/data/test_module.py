@@ -205,7 +205,10 @@ def test_what_is_kept_of_a_case_is_small_and_holds_no_voxel(make_data: MakeData)
 
 
 def test_a_split_without_training_cases_is_refused(make_data: MakeData) -> None:
-    with pytest.raises(CaseError, match="expected val > 0, sum below 1"):
+    with pytest.raises(
+        CaseError,
+        match=r"--data\.val_fraction .* and --data.test_fraction .*: expected val > 0, test >= 0 and a sum below 1",
+    ):
         make_data(val_fraction=1.0).setup("fit")
 
 

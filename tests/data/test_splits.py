@@ -63,7 +63,7 @@ def test_a_column_that_no_case_has_is_one_stratum_and_noted():
     cases = [Case(f"c{i}", f"c{i}", {}) for i in range(5)]
     split = stratified_split(cases, seed=0)
     assert (len(split.train), len(split.val)) == (4, 1)
-    assert split.notes == ("no case has a grade: one stratum", "no case has a institution: one stratum")
+    assert split.notes == ("no case has 'grade': one stratum", "no case has 'institution': one stratum")
 
 
 def test_a_stratum_too_small_goes_to_training_and_is_noted():

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
-from segan_pl.evaluation.volumes import centre, gather, threshold
+from segan_pl.data.labels import label_scheme
+from segan_pl.evaluation.volumes import as_written, centre, gather, threshold
 
 
 def test_a_region_is_where_its_probability_exceeds_a_half() -> None:
@@ -31,3 +34,23 @@ def test_the_centre_is_the_papers_crop_or_all_there_is(size: tuple[int, int, int
 
 def test_without_ranks_the_counts_are_this_processs() -> None:
     assert gather({3: [[1, 2, 3, 4]], 1: [[5, 6, 7, 8]]}) == [(3, [[1, 2, 3, 4]]), (1, [[5, 6, 7, 8]])]
+
+
+@pytest.mark.parametrize("convention", ["brats2015", "brats2017", "brats2023", "brats2024", "msd"])
+@pytest.mark.parametrize("target", ["regions", "whole_tumour", "labels"])
+def test_what_is_scored_is_what_a_file_of_labels_holds(target: str, convention: str) -> None:
+    scheme = label_scheme(target, convention)
+    channels = len(scheme.channels)
+    masks = np.array(list(itertools.product([False, True], repeat=channels))).T  # every combination of channels
+    if scheme.activation == "softmax":
+        masks = np.eye(channels, dtype=bool)
+    expected = scheme.encode(scheme.decode(masks)).astype(bool)
+    found = as_written(torch.from_numpy(masks), scheme)
+    assert found.dtype == torch.bool
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_a_core_outside_the_whole_tumour_is_scored_as_part_of_it() -> None:
+    mask = torch.tensor([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]]).bool().view(3, 1, 1, 4)  # WT, TC, ET
+    found = as_written(mask, label_scheme("regions")).view(3, 4).int()
+    assert found.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 0, 0]]

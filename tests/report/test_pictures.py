@@ -13,9 +13,10 @@ from scipy import ndimage
 
 from segan_pl.__main__ import main
 from segan_pl.data.io import read_volume, write_like
+from segan_pl.data.labels import label_scheme
 from segan_pl.data.layouts import find_cases
 from segan_pl.data.synthetic_trees import write_cohort
-from segan_pl.report.overlays import chosen
+from segan_pl.report.overlays import chosen, draw
 from segan_pl.report.pictures import case_pictures
 from segan_pl.report.run_files import read_files
 
@@ -55,6 +56,19 @@ def test_each_region_has_its_best_median_and_worst_case_with_words(evaluation: P
     pixels = imread(io.BytesIO(best.png))
     yellow = (pixels[..., 0] > 0.8) & (pixels[..., 1] > 0.6) & (pixels[..., 2] < 0.4)
     assert yellow.any()  # the reference's outline
+
+
+def test_the_slice_is_where_the_reference_is_not_where_most_is_falsely_found(evaluation: Path) -> None:
+    (case, *_) = find_cases(evaluation.parent / "data")
+    assert case.mask is not None
+    reference = read_volume(case.mask).array
+    painted = reference.copy()
+    painted[0] = 2  # all of the first slice, beyond any tumour
+    prediction = evaluation.parent / "predictions" / f"{case.name}.nii.gz"
+    write_like(case.mask, painted, prediction)
+    schemes = (label_scheme("regions"),) * 2
+    drawn = draw(case, prediction, schemes, "wt", rank="worst", score=0.1)
+    assert f", slice {(reference > 0).sum((1, 2)).argmax()}:" in drawn.caption
 
 
 def test_they_are_on_the_page_with_alternative_texts(evaluation: Path, tmp_path: Path) -> None:
