@@ -1,10 +1,13 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that they can be written to."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
+
+from segan_pl.errors import UsageError
 
 
 def write_whole(path: Path | str, content: bytes | str) -> None:
@@ -25,3 +28,41 @@ def write_whole(path: Path | str, content: bytes | str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path, given: str) -> None:
+    """Refuse a folder that cannot be made or written to, before hours of work; nothing is made.
+
+    Args:
+        folder: Where files will go; it and those above it may be missing.
+        given: What was typed, as the message begins: "--output runs/x".
+
+    Raises:
+        UsageError: A file or the system's permissions are in the way.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    missing = there != folder.absolute()
+    if not there.is_dir():
+        if not missing:
+            raise UsageError(f"{given}: is a file; give a folder")
+        raise _cannot_be_made(given, errno.ENOTDIR)
+    if os.access(there, os.W_OK | os.X_OK):
+        return
+    reason = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+    if missing:
+        raise _cannot_be_made(given, reason)
+    raise UsageError(f"{given}: may not be written to ({os.strerror(reason)}); give another folder")
+
+
+def made_writable(folder: Path, given: str) -> Path:
+    """The folder, made now; arguments and errors as `require_writable`."""
+    require_writable(folder, given)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # of a share, whose server may refuse what its permissions allow
+        raise _cannot_be_made(given, error.errno or 0) from error
+    return folder
+
+
+def _cannot_be_made(given: str, reason: int) -> UsageError:
+    return UsageError(f"{given}: cannot be made ({os.strerror(reason)}); give another folder")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from segan_pl.checkpoint_file import CheckpointError, read_checkpoint
+from segan_pl.checkpoint_file import CheckpointError, read_checkpoint, refuse_folder
 from segan_pl.checkpoint_format import FORMAT, KEY, CheckpointMismatchError, require_same_weights
 from segan_pl.data.labels import label_scheme
 from segan_pl.errors import UsageError, nearest
@@ -56,10 +56,11 @@ def read_source(path: str) -> Source:
     """Read the checkpoint of --init_from.
 
     Raises:
-        UsageError: There is no such file.
+        UsageError: There is no such file, or it is a folder.
         CheckpointError: It is damaged, or none of ours that this version reads.
     """
     place = Path(path).expanduser()
+    refuse_folder(place, "--init_from ")
     if not place.is_file():
         raise UsageError(f"--init_from {path}: no such checkpoint; give one of a run's checkpoints/")
     checkpoint = read_checkpoint(place)

@@ -22,15 +22,17 @@ from segan_pl.callbacks.preview import Preview
 from segan_pl.callbacks.progress import Progress
 from segan_pl.callbacks.record import RunRecord
 from segan_pl.callbacks.scores import CaseScores
+from segan_pl.checkpoint_file import refuse_folder
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.volume import MODALITIES, CaseError
 from segan_pl.errors import UsageError, nearest
+from segan_pl.files import require_writable
 from segan_pl.initialising import initialise
 from segan_pl.loggers import loggers
 from segan_pl.parsing import OneLineErrors
 from segan_pl.presence import segmentor_channels
 from segan_pl.pretrained import asking, load_pretrained
-from segan_pl.run import RunOptions, continue_from, run_directory
+from segan_pl.run import RunOptions, continue_from, has_trained, run_directory
 from segan_pl.transfer import TransferOptions, frozen_patterns
 
 LATER = {"model.presence": "zeros", "data.augmentation.modality_dropout": 0.0}
@@ -68,16 +70,28 @@ class SeganCLI(LightningCLI):
         options = RunOptions(**settings.run.as_dict())
         checkpoint = settings.get("ckpt_path")
         self.transfer = TransferOptions.of(settings)
+        if checkpoint:
+            refuse_folder(Path(checkpoint).expanduser(), "--ckpt_path ")
         if self.subcommand == "fit":
             self.transfer.require_sense(checkpoint)
             self.directory = run_directory(options)
+            self._require_place(options)
             found = continue_from(self.directory, self.settings, defaults={**asdict(TransferOptions()), **LATER})
             if found is not None:  # further on than any --ckpt_path that it began with
                 settings.ckpt_path = str(found)
                 rank_zero_info(f"continuing {self.directory} from {found.name}")
+            elif (self.directory / "config.yaml").is_file() and not has_trained(self.directory):
+                rank_zero_info(f"{self.directory} holds a run that ended before its first epoch; it begins anew")
         else:
             self.directory = scored_directory(options, checkpoint)
+            self._require_place(options)
         self.options = options
+
+    def _require_place(self, options: RunOptions) -> None:
+        """Refuse a folder that cannot be written to before hours of preparing; nothing is made."""
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            given = options.directory or f"(by default {self.directory})"
+            require_writable(self.directory, f"--run.directory {given}")
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; an error of the data is raised as it is, not as one of the link to it."""
@@ -110,7 +124,8 @@ class SeganCLI(LightningCLI):
     def _keep_split(self) -> None:
         """Hand the data the split that the run has, or that of the run which it begins with."""
         data, checkpoint = self.settings["data"], self.config[self.subcommand].get("ckpt_path")
-        self.datamodule.saved_split = saved_split(self.directory, checkpoint, data["root"])
+        anew = self.subcommand == "fit" and not has_trained(self.directory)
+        self.datamodule.saved_split = saved_split(None if anew else self.directory, checkpoint, data["root"])
         if self.subcommand == "fit" and self.datamodule.saved_split is None:
             self.datamodule.saved_split = source_split(self.transfer.init_from, data)
             self.datamodule.split_owner = "that of the source"
@@ -212,12 +227,12 @@ def random_at_rest(resting: Iterable[str], loaded: Iterable[str]) -> list[str]:
     return [f"note: at rest with random weights: {', '.join(layers)}; --init_from gives trained ones"]
 
 
-def saved_split(directory: Path, checkpoint: str | None, root: str) -> Path | None:
+def saved_split(directory: Path | None, checkpoint: str | None, root: str) -> Path | None:
     """The split that the run's folder holds, or that of the run which a checkpoint comes from; not for other data.
 
     A split drawn anew, with cases that came since, could put what was trained on into validation.
     """
-    homes = [directory, *([Path(checkpoint).resolve().parent.parent] if checkpoint else [])]
+    homes = [*([directory] if directory else []), *([Path(checkpoint).resolve().parent.parent] if checkpoint else [])]
     for home in homes:
         if (home / "split.json").is_file() and (home / "config.yaml").is_file():
             before = yaml.safe_load((home / "config.yaml").read_text())["data"]["root"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -100,7 +102,7 @@ def slurm_step() -> str | None:
 def continue_from(
     directory: Path, config: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None
 ) -> Path | None:
-    """The checkpoint to continue from: None for a new run.
+    """The checkpoint to continue from: None for a new run, also in the folder of one that trained no epoch.
 
     Args:
         directory: The run's.
@@ -111,7 +113,7 @@ def continue_from(
         RunDirectoryError: The folder holds a run with another configuration.
     """
     saved = directory / "config.yaml"
-    if not saved.is_file():
+    if not saved.is_file() or not (has_trained(directory) or is_training(directory)):
         return None
     now = flatten(config)
     filled = {key: value for key, value in (defaults or {}).items() if key in now}
@@ -123,6 +125,30 @@ def continue_from(
         )
     last = directory / "checkpoints" / "last.ckpt"
     return last if last.is_file() else None
+
+
+def has_trained(directory: Path) -> bool:
+    """Whether a run's folder holds what training made, and not only the records of a run that failed before."""
+    made = (*directory.glob("checkpoints/*.ckpt"), *directory.glob("scores/*"), *directory.glob("metrics.csv"))
+    return bool(made)
+
+
+def is_training(directory: Path) -> bool:
+    """Whether the process that last began in a run's folder is another one that lives on this machine.
+
+    It may be in its first epoch, which leaves nothing yet. Of another machine's processes nothing is known.
+    """
+    try:
+        record = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
+        process, host = int(record["process"]), record["hostname"]
+        if host != socket.gethostname() or process == os.getpid():
+            return False
+        os.kill(process, 0)
+    except PermissionError:  # somebody else's lives
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

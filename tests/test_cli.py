@@ -16,9 +16,11 @@ import yaml
 
 from segan_pl.__main__ import main
 from segan_pl.checkpoint_format import KEY
+from segan_pl.data.module import MRIDataModule
 from segan_pl.lightning_cli import saved_split
 from segan_pl.loggers import loggers
 from segan_pl.run import RunOptions
+from segan_pl.system import AdversarialSegmentation
 from tests.cohort import CASES, QUIET
 
 pytest_plugins = ["tests.cohort_fixtures"]
@@ -189,6 +191,89 @@ def test_the_same_directory_with_another_configuration_is_refused_with_the_diffe
     assert (finished / "metrics.csv").read_text() == before
 
 
+def failed_before_its_first_epoch(command: Command, monkeypatch: pytest.MonkeyPatch, *line: str) -> None:
+    """A `fit` that ends with an error in its first batch."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("a first batch that fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AdversarialSegmentation, "training_step", fail)
+        assert command("fit", *line) == 1
+
+
+def test_a_run_that_failed_before_its_first_epoch_does_not_block_its_folder(
+    finished: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    folder = tmp_path / "run"
+    wrong = ("--data.batch_size=6", "--data.split_seed=5")
+    failed_before_its_first_epoch(command, monkeypatch, f"--run.directory={folder}", *wrong)
+    assert {path.name for path in folder.iterdir()} >= {"config.yaml", "command.txt", "split.json", "environment.json"}
+    drawn, right = (json.loads((home / "split.json").read_text())["val"] for home in (folder, finished))
+    assert drawn != right
+    (folder / "command.txt").write_text("the wrong line\n")
+    caplog.clear()
+    assert command("fit", f"--run.directory={folder}") == 0
+    assert f"{folder} holds a run that ended before its first epoch; it begins anew" in caplog.text
+    assert "the run's own" not in caplog.text
+    for name in ("split.json", "cases.csv", "metrics.csv"):
+        assert without_seconds(folder / name) == without_seconds(finished / name)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["data"]["batch_size"] == 12
+    assert "wrong" not in (folder / "command.txt").read_text()
+    assert json.loads((folder / "environment.json").read_text())["earlier"] == []
+
+
+def without_seconds(path: Path) -> Any:
+    """A file of a run, but for the time that its epochs took."""
+    if path.suffix != ".csv":
+        return path.read_text()
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows(path)]
+
+
+@pytest.mark.parametrize("left", ["checkpoints/last.ckpt", "metrics.csv", "scores/val_epoch_0000.csv"])
+def test_a_folder_with_anything_that_training_made_is_kept(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], left: str
+) -> None:
+    folder = tmp_path / "run"
+    failed_before_its_first_epoch(command, monkeypatch, f"--run.directory={folder}", "--data.batch_size=6")
+    (folder / left).parent.mkdir(exist_ok=True)
+    (folder / left).write_text("kept")
+    capsys.readouterr()
+    assert command("fit", f"--run.directory={folder}") == 1
+    assert "another configuration (data.batch_size: 6 -> 12)" in last_line(capsys.readouterr().err)
+    assert (folder / left).read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["fit", "test"])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_prepared(
+    finished: Path,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    monkeypatch.setattr(MRIDataModule, "prepare_data", lambda _: pytest.fail("cases were prepared"))
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "run"
+    more = [f"--ckpt_path={finished / 'checkpoints' / 'last.ckpt'}"] if name == "test" else []
+    capsys.readouterr()
+    assert command(name, f"--run.directory={folder}", *more) == 2
+    error = last_line(capsys.readouterr().err)
+    assert error.endswith(f"--run.directory {folder}: cannot be made (Not a directory); give another folder")
+
+
+def test_the_folder_that_nobody_named_is_refused_by_the_option_that_names_another(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert command("fit", f"--run.root={tmp_path / 'file'}") == 2
+    error = last_line(capsys.readouterr().err)
+    assert f"--run.directory (by default {tmp_path / 'file' / 'tiny'}" in error
+    assert "cannot be made (Not a directory); give another folder" in error
+
+
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_rate_on_the_line_beats_the_checkpoint_that_is_continued_elsewhere(
     finished: Path, command: Command, tmp_path: Path
@@ -349,6 +434,24 @@ def test_validate_repeats_the_scores_of_the_run(finished: Path, command: Command
     assert rows(folder / "scores" / "validate_last.csv") == rows(finished / "scores" / "val_epoch_0001.csv")
 
 
+@pytest.mark.parametrize("name", ["fit", "validate", "test"])
+def test_a_folder_in_place_of_a_checkpoint_is_refused_with_those_in_it(
+    finished: Path,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    monkeypatch.setattr(MRIDataModule, "prepare_data", lambda _: pytest.fail("cases were prepared"))
+    capsys.readouterr()
+    assert command(name, f"--ckpt_path={finished}", f"--run.directory={tmp_path / 'run'}") == 2
+    error = last_line(capsys.readouterr().err)
+    assert f"--ckpt_path {finished}: is a folder; give a checkpoint: {finished / 'checkpoints' / 'epoch'}" in error
+    assert error.endswith(f", {finished / 'checkpoints' / 'last.ckpt'}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_checkpoint_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", f"--ckpt_path={tmp_path / 'none.ckpt'}"]) == 1
     error = capsys.readouterr().err
@@ -432,7 +535,7 @@ def test_a_patch_that_the_networks_cannot_take_is_refused_before_anything_is_pre
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("fit", f"--run.directory={tmp_path / 'run'}", "--data.patch=[30,32]") == 2
-    assert "need multiples of 16; nearest 16 or 32, 32 or 48" in last_line(capsys.readouterr().err)
+    assert "need multiples of 16; nearest 16 or 32, 32" in last_line(capsys.readouterr().err)
 
 
 def test_a_continued_directory_goes_on_from_its_own_last_checkpoint_not_from_where_it_began(

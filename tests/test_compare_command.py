@@ -44,6 +44,15 @@ def test_the_tables_are_written_where_asked(runs: tuple[str, str], tmp_path: Pat
     assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".csv", ".md", ".tex"]
 
 
+def test_an_output_that_cannot_be_made_is_refused_before_the_comparison(
+    runs: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"--output .*file: is a file; give a folder"):
+        main(["compare", *runs, "--output", str(tmp_path / "file")])
+    assert capsys.readouterr().out == ""
+
+
 def test_a_refused_prediction_makes_the_command_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, status in (("a", "ok"), ("b", "refused: other grid")):
         rows = [{"case": "c0", "region": "wt", "status": "ok", "dice": 0.5}]

@@ -5,6 +5,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -13,6 +14,8 @@ import segan_pl
 from segan_pl.__main__ import COMMANDS, main
 from segan_pl.data.volume import CaseError
 from segan_pl.shipped import find_config
+
+pytest_plugins = ["tests.cohort_fixtures"]
 
 
 @pytest.fixture
@@ -191,3 +194,55 @@ def test_an_exit_of_the_parser_passes_through(command) -> None:  # type: ignore[
     with pytest.raises(SystemExit) as end:
         main(["fit"])
     assert end.value.code == 2
+
+
+# -- lines that a newcomer types ---------------------------------------------------------------------------------------
+
+MARGIN = "--data.preparation: margin is (1, 0); expected voxels >= 0, with crop 'nonzero' or 'scaled' only"
+MIXED = "(set by several --config files, each over the one before: reciprocal, {})"
+ROOT = "--data.root is missing: give the folder of cases"
+SYSTEM = "no system is given: --config segan_cat, for example"
+
+
+@pytest.mark.usefixtures("isolated")
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")  # Lightning's calls
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fit -c reciprocal -c brats --data.root {}", f"{MARGIN} {MIXED.format('brats')}"),
+        ("fit -c reciprocal -c lgg --data.root {}", f"{MARGIN} {MIXED.format('lgg')}"),
+        ("fit -c reciprocal --data.root {} --data.preparation.crop [8,8,8]", MARGIN),
+        (
+            "fit -c unet3d --data.root {} --data.patch 64",
+            "--data.patch 64: expected 2 or 3 whole numbers, e.g. [64,64]",
+        ),
+        (
+            "fit -c unet3d --data.root {} --data.modalities flair",
+            "--data.modalities flair: expected a list, e.g. [flair]",
+        ),
+        ("fit -c unet3d --data.root {} --frozen s", "--frozen s: expected a list, e.g. [s]"),
+        (
+            "fit -c unet3d --data.root {} --model.segmentor.init_args.kind Unet",
+            "--model.segmentor.init_args.kind Unet: expected UNet, SegResNet or DynUNet; did you mean UNet?",
+        ),
+        (
+            "fit -c unet3d --data.root {} --model.segmentor.init_args.norm foo",
+            "--model.segmentor.init_args.norm foo: expected batch, instance or group",
+        ),
+        ("fit -c unet3d", ROOT),
+        ("fit -c brats --data.root {}", SYSTEM),
+        ("fit", f"{SYSTEM}; {ROOT}"),
+        ("validate", f"no system is given: --ckpt_path of a run, or --config segan_cat, for example; {ROOT}"),
+    ],
+)
+def test_a_newcomers_wrong_line_exits_2_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where runs/ would be made
+    try:
+        code = main(line.format(tmp_path).split())
+    except SystemExit as end:
+        code = int(str(end.code))
+    lines = [one for one in capsys.readouterr().err.splitlines() if not one.startswith("Seed set")]
+    assert (code, lines) == (2, [f"segan_pl: error: {said}"])
+    assert not list(tmp_path.rglob("*.yaml"))

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import yaml
 
 from segan_pl.commands.options import DataSetOptions, parse
+from segan_pl.data.preparation import Preparation
 from segan_pl.errors import UsageError
-from segan_pl.parsing import OneLineErrors, explain
+from segan_pl.parsing import OneLineErrors
+from segan_pl.parsing_errors import expected, explain, missing
 
 
 def add_nothing(parser: OneLineErrors) -> None:
@@ -51,3 +56,174 @@ def test_a_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
 
 def test_a_message_without_an_unknown_key_stays_as_it_is_on_one_line() -> None:
     assert explain("wrong\n  value", ["data.root"]) == "wrong value"
+
+
+# -- what was typed wrongly, in the words of the user ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Box:
+    """A dataclass: its fields stand right below its option."""
+
+    kind: Literal["whole", "nonzero"] = "whole"
+    size: tuple[int, int] = (1, 1)
+
+
+class Layer:
+    """A class: its arguments stand below `init_args`."""
+
+    def __init__(self, kind: Literal["UNet", "SegResNet"] = "UNet", width: int = 1) -> None:
+        self.kind, self.width = kind, width
+
+
+class Outer:
+    """A class that takes one of the others."""
+
+    def __init__(self, layer: Layer | None = None, box: Box | None = None) -> None:
+        self.layer, self.box = layer, box
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A class outside the package that refuses its argument."""
+
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        raise ValueError("foreign")
+
+
+def refused(capsys: pytest.CaptureFixture[str], kind: Any, *arguments: str) -> str:
+    """The one line of a parser with an option `--x` of a type."""
+    parser = OneLineErrors(prog="segan_pl x")
+    parser.add_argument("--x", type=kind)
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(arguments)
+    assert end.value.code == 2
+    text = capsys.readouterr().err
+    assert text.startswith("segan_pl: error: ")
+    assert text.count("\n") == 1
+    return text.removeprefix("segan_pl: error: ").strip()
+
+
+LAYER = f"--x={__name__}.Layer"
+OUTER = [f"--x={__name__}.Outer", f"--x.init_args.layer={__name__}.Layer"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "line"),
+    [
+        (list[str], ["--x=a"], "--x a: expected a list, e.g. [a]"),
+        (Sequence[str], ["--x", "a"], "--x a: expected a list, e.g. [a]"),
+        (list[str] | None, ["--x=a,b"], "--x a,b: expected a list, e.g. [a,b]"),
+        (tuple[int, int], ["--x=7"], "--x 7: expected 2 whole numbers, e.g. [7,7]"),
+        (tuple[float, ...], ["--x=7"], "--x 7: expected a list, e.g. [7]"),
+        (tuple[int, int] | tuple[int, int, int], ["--x=7"], "--x 7: expected 2 or 3 whole numbers, e.g. [7,7]"),
+        (tuple[int, int] | tuple[int, int, int], ["--x=1,2,3"], "--x 1,2,3: expected 2 or 3 whole numbers, e.g. [1,2,3]"),
+        (tuple[int, int] | tuple[int, int, int], ["--x=[1]"], "--x [1]: expected 2 or 3 whole numbers"),
+        (tuple[int, int] | Literal["all"] | None, ["--x=al"], "--x al: expected 2 whole numbers, all or null; did you mean all?"),
+        (int | None, ["--x=a"], "--x a: expected a whole number or null"),
+        (int | float | None, ["--x=a"], "--x a: expected a number or null"),
+        (Literal["a", "bcd"], ["--x=bce"], "--x bce: expected a or bcd; did you mean bcd?"),
+        (Literal["a", "bcd"], ["--x=foo"], "--x foo: expected a or bcd"),
+        (Box | None, ["--x.kind=whle"], "--x.kind whle: expected whole or nonzero; did you mean whole?"),
+        (Box | None, ["--x.size=3"], "--x.size 3: expected 2 whole numbers, e.g. [3,3]"),
+        (Layer, [LAYER, "--x.init_args.kind=Unet"], "--x.init_args.kind Unet: expected UNet or SegResNet; did you mean UNet?"),
+        (
+            Outer,
+            [*OUTER, "--x.init_args.layer.init_args.kind=foo"],
+            "--x.init_args.layer.init_args.kind foo: expected UNet or SegResNet",
+        ),
+        (Outer, [*OUTER, "--x.init_args.box.kind=foo"], "--x.init_args.box.kind foo: expected whole or nonzero"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_told_with_its_whole_option_and_what_was_expected(
+    capsys: pytest.CaptureFixture[str], kind: Any, arguments: list[str], line: str
+) -> None:
+    assert refused(capsys, kind, *arguments) == line
+
+
+def test_an_item_of_a_list_is_told_by_its_own_type(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in (list[int], list[int] | None, tuple[int, int]):
+        assert refused(capsys, kind, "--x=[1, b]").startswith("Parser key \"x\": Expected a <class 'int'>")
+    assert "'a', 'b'" in refused(capsys, list[Literal["a", "b"]], "--x=[c]")
+
+
+def test_an_unknown_argument_of_a_class_is_told_with_where_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, Layer, LAYER, "--x.init_args.widht=3")
+    assert line == "--x.init_args: Option 'widht' is not accepted Did you mean 'width'?"
+
+
+def test_a_type_that_holds_a_class_is_not_described() -> None:
+    assert expected([Layer, type(None)], "a") == ""
+
+
+def test_a_wrong_value_in_a_file_is_told_as_one_on_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text("data: {root: a, modalities: t1, missing: drp}")
+    with pytest.raises(SystemExit):
+        parse(["check", "--config", str(file), "--data.modalities=[t1]"], "Checks.", add_nothing)
+    error = capsys.readouterr().err
+    assert error == "segan_pl: error: --data.missing drp: expected refuse, zero or drop; did you mean drop?\n"
+
+
+def test_a_missing_option_is_told_as_it_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(["check"], "Checks.", add_nothing)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "segan_pl: error: --data.root is missing: give the folder of cases\n"
+
+
+def test_what_is_taken_by_place_is_missing_without_hyphens() -> None:
+    parser = OneLineErrors()
+    parser.add_argument("sweep")
+    parser.add_argument("--out", required=True)
+    assert missing(["sweep", "out"], parser) == "sweep is missing; --out is missing"
+
+
+# -- what our classes refuse -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Holder:
+    """An option that is one of our classes or nothing."""
+
+    preparation: Preparation | None = None
+    other: Preparation | None = None
+
+
+def built(tmp_path: Path, *texts: str) -> None:
+    """Build a Holder of configuration files a, b, ..."""
+    parser = OneLineErrors()
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(Holder, "data")
+    files = [tmp_path / f"{name}.yaml" for name, _ in zip("abc", texts, strict=False)]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text)
+    parser.instantiate(parser.parse_args([f"--config={file}" for file in files]))
+
+
+SCALED = "data: {preparation: {crop: nonzero, margin: [1, 0]}}"
+MARGIN = r"margin is \(1, 0\); expected voxels >= 0, with crop 'nonzero' or 'scaled' only"
+
+
+def test_what_a_class_of_ours_refuses_is_told_in_its_words_with_the_option(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"^--data.preparation: {MARGIN}$"):
+        built(tmp_path, SCALED.replace("nonzero", "[8, 8, 8]"))
+    with pytest.raises(UsageError, match=rf"^--data.other: {MARGIN}$"):
+        built(tmp_path, SCALED, "data: {other: {margin: [1, 0]}}")
+
+
+def test_files_that_were_mixed_are_named_and_no_others(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=rf"^--data.preparation: {MARGIN} \(set by several --config files, .*: a, c\)$"
+    ):
+        built(tmp_path, SCALED, "data: {other: {crop: null}}", "data: {preparation: {crop: [8, 8, 8]}}")
+
+
+def test_an_error_that_is_not_ours_stays_as_it_is() -> None:
+    parser = OneLineErrors()
+    parser.add_argument("--x", type=Foreign | None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Union") as found:
+        parser.instantiate(parser.parse_args(["--x.size=-1"]))
+    assert not isinstance(found.value, UsageError)

@@ -55,6 +55,25 @@ def test_every_case_becomes_a_file_on_its_own_grid(checkpoint, cohort, tmp_path,
     assert identity["checkpoints"][0]["path"] == str(checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ("file", "is a file; give a folder"),
+        ("file/out", "cannot be made (Not a directory); give another folder"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_first(checkpoint, cohort, tmp_path, capsys, output, why):
+    (tmp_path / "file").write_text("kept")
+    assert run(checkpoint, cohort, tmp_path / output) == 2
+    assert last_line(capsys.readouterr().err) == f"segan_pl: error: --output {tmp_path / output}: {why}"
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_run_s_folder_in_place_of_its_checkpoint_is_refused_with_those_in_it(checkpoint, cohort, tmp_path, capsys):
+    assert run(checkpoint.parent, cohort, tmp_path / "out") == 2
+    assert f"{checkpoint.parent}: is a folder; give a checkpoint: {checkpoint}" in last_line(capsys.readouterr().err)
+
+
 def test_a_second_call_continues_where_the_first_stopped(checkpoint, cohort, tmp_path, capsys):
     run(checkpoint, cohort, tmp_path / "out")
     files = sorted((tmp_path / "out").glob("*.nii.gz"))

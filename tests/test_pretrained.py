@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -225,6 +226,18 @@ def test_a_damaged_file_is_refused_by_name(file: Path, harm: str) -> None:
     file.write_bytes({"cut": content[: len(content) // 2], "flip": content, "noise": b"no weights at all"}[harm])
     with pytest.raises(UsageError, match=r"init_args.pretrained .*resnet34.pth: damaged"):
         read_weights(file)
+
+
+def test_pytorch_s_advice_on_a_foreign_file_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "t.sh").write_bytes(b"#!/bin/sh\n")
+    with pytest.raises(UsageError, match=r"t.sh: damaged checkpoint \(Weights only load failed\); there is no other"):
+        read_weights(tmp_path / "t.sh")
+
+
+def test_weights_in_the_form_before_pytorch_1_6_are_read(tmp_path: Path) -> None:
+    torch.save({"a": torch.arange(3.0)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(tmp_path / "old.pth")
+    assert torch.equal(read_weights(tmp_path / "old.pth")["a"], torch.arange(3.0))
 
 
 class Foreign:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,6 +67,15 @@ def test_without_a_file_it_shows_the_table_and_writes_nothing(split: Run, root: 
     assert "note: stratum LGG TCIA10 has 1 of 2 patients: all in training" in said
     assert said.splitlines()[-2:] == ["nothing is written; -o FILE does", "14 given, 14 used, 0 refused"]
     assert sorted(root.parent.rglob("*")) == before
+
+
+def test_a_folder_that_may_not_be_written_is_named_before_anything_is_read(
+    split: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests run as root, who may write everywhere
+    code, said = split("-o", tmp_path / "s.json")
+    reason = "may not be written to (Permission denied); give another folder"
+    assert (code, said) == (2, f"segan_pl: error: -o {tmp_path / 's.json'}: {reason}\n")
 
 
 def test_the_file_holds_every_case_and_is_not_replaced_without_being_asked(

@@ -249,6 +249,17 @@ def test_a_report_shows_the_table_and_runs_nothing(
     assert {path.name for path in (place / "study").iterdir()} >= {"results.csv", "results.md"}
 
 
+def test_an_output_that_cannot_be_made_is_refused_but_for_a_dry_run(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "file").touch()
+    call = ["sweep", "seeds", "--output", "file/study", "--count", "1"]
+    assert main(call) == 2
+    reason = "cannot be made (Not a directory); give another folder"
+    assert capsys.readouterr().err == f"segan_pl: error: --output file/study: {reason}\n"
+    assert main([*call, "--dry-run"]) == 0
+
+
 def test_a_wrong_name_is_one_line_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "los", "--output", "study"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -25,6 +25,7 @@ from lightning.pytorch.callbacks import Callback
 from segan_pl import __version__
 from segan_pl.callbacks.readings import batches_seen, readings
 from segan_pl.files import write_whole
+from segan_pl.run import has_trained
 
 PACKAGES = ("torch", "lightning", "monai", "numpy", "nibabel")
 FIRST_COLUMNS = ("epoch", "batches_seen", "seconds")
@@ -49,6 +50,9 @@ class RunRecord(Callback):
         if not trainer.is_global_zero:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
+        if not has_trained(self.directory):  # of a run that failed before its first epoch
+            for name in ("command.txt", "environment.json"):
+                (self.directory / name).unlink(missing_ok=True)
         if self.config is not None:
             write_whole(self.directory / "config.yaml", self.config)
         with (self.directory / "command.txt").open("a", encoding="utf-8") as file:
@@ -118,6 +122,7 @@ def environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
         "hostname": socket.gethostname(),
+        "process": os.getpid(),
     }
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 
 from segan_pl.evaluation.cases import write_csv, write_table
 from segan_pl.evaluation.subsets import beside, write_subsets
+from segan_pl.run import has_trained
 
 
 class CaseScores(Callback):
@@ -26,12 +27,12 @@ class CaseScores(Callback):
         self.name = name
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep split.json and cases.csv beside the scores; a continued run's split stays as it is."""
+        """Keep split.json and cases.csv beside the scores; the split of a run that has trained stays as it is."""
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.directory.mkdir(parents=True, exist_ok=True)
-        if not (file := self.directory / "split.json").exists():
+        if not (file := self.directory / "split.json").exists() or not has_trained(self.directory):
             data.split.save(file)
         write_table(self.directory / "cases.csv", data.case_table())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segan_pl.errors import UsageError
+from segan_pl.files import require_writable
 from segan_pl.parsing import OneLineErrors
 
 LEAST_RESAMPLES = 1000  # fewer give p no better than 0.001 and an interval that moves with the seed
@@ -28,6 +29,9 @@ def main(arguments: list[str]) -> int:
         raise UsageError(f"--resamples {settings.resamples}; at least {LEAST_RESAMPLES} are needed")
     if settings.seed < 0:
         raise UsageError(f"--seed {settings.seed}; expected 0 or more")
+    output = None if settings.output is None else Path(settings.output).expanduser()
+    if output is not None:
+        require_writable(output, f"--output {settings.output}")
     # these load SciPy, which --help and a wrong option need not wait for
     from segan_pl.evaluation.comparison_tables import print_study, write_study
     from segan_pl.evaluation.seeds import read_entries
@@ -44,8 +48,8 @@ def main(arguments: list[str]) -> int:
         resamples=settings.resamples,
     )
     print_study(found)
-    if settings.output is not None:
-        for path in write_study(found, Path(settings.output).expanduser()):
+    if output is not None:
+        for path in write_study(found, output):
             print(f"written: {path}")
     print(f"{found.given} given, {found.used} used, {found.refused} refused")
     return 1 if found.refused else 0

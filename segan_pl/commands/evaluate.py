@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from segan_pl.data.progress import shown
 from segan_pl.data.volume import Case
 from segan_pl.errors import UsageError, nearest
 from segan_pl.evaluation.policies import POLICIES
+from segan_pl.files import made_writable
 from segan_pl.parsing import OneLineErrors
 
 DESCRIPTION = "Score segmentation files against reference masks, one row a case and region."
@@ -63,7 +63,8 @@ def main(arguments: list[str]) -> int:
     from segan_pl.evaluation.references import find_references
 
     predictions, reference = _folders(settings)
-    output = _writable(settings.output or settings.pred)
+    text = settings.output or settings.pred
+    output = made_writable(Path(text).expanduser(), f"--output {text}")  # now: not after hours of reading
     source = find_references(reference, options.layout)
     evaluation = _evaluation(source, options, settings)
     strata = _strata(source.cases, settings.strata)
@@ -122,18 +123,6 @@ def _folders(settings: Namespace) -> tuple[Path, Path]:
     if predictions.resolve() == reference.resolve():
         raise UsageError(f"--pred and --ref are both {settings.ref}; a mask would be scored against itself")
     return predictions, reference
-
-
-def _writable(text: str) -> Path:
-    """The output folder, made now: not after hours of reading."""
-    folder = Path(text).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {text}: cannot be made ({error.strerror}); give another folder") from error
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"--output {text}: may not be written to; give another folder")
-    return folder
 
 
 def _evaluation(source: DataSet, options: ReferenceOptions, settings: Namespace) -> Any:

@@ -14,6 +14,7 @@ from segan_pl.data.cohort import Cohort
 from segan_pl.data.strata import COLUMNS, require_columns
 from segan_pl.errors import UsageError, nearest
 from segan_pl.experiments.execution import ExecutionOptions, add_execution_options, execution_options
+from segan_pl.files import require_writable
 from segan_pl.parsing import OneLineErrors
 from segan_pl.shipped import FLAGS, defines_model, find_config, refuse_two_models, require_system_first
 
@@ -82,6 +83,8 @@ def parsed(name: str, says: str, arguments: list[str], add: Callable[[OneLineErr
     execution = execution_options(settings)
     if settings.report and (execution.dry_run or execution.slurm):
         raise UsageError("--report runs nothing; leave out --dry-run and --slurm")
+    if not execution.dry_run:
+        require_writable(execution.directory, f"--output {settings.output}")
     if options.missing == "zero":
         raise UsageError("--data.missing zero: the runs are compared over complete cases; use refuse or drop")
     require_columns((cohort := options.find(mask=True)).cases, options.stratify_by)

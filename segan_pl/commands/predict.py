@@ -14,6 +14,7 @@ from segan_pl.data.cohort import native_convention
 from segan_pl.data.layouts import DataSet, find_data_set
 from segan_pl.data.progress import shown
 from segan_pl.errors import UsageError
+from segan_pl.files import require_writable
 from segan_pl.inference.choosing import chosen_steps
 from segan_pl.inference.input_case import output_name
 from segan_pl.inference.native_labels import convention_for
@@ -183,6 +184,7 @@ def _prepare(options: PredictOptions) -> tuple[Predictor, DataSet]:
         raise UsageError("--ckpt_path: no checkpoint given")
     settings = options.settings()
     _part(options.part)
+    require_writable(Path(options.output).expanduser(), f"--output {options.output}")
     segmentors = [
         load_segmentor(path, device=options.device, precision=options.precision) for path in options.ckpt_path
     ]

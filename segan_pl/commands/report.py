@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segan_pl.errors import UsageError
-from segan_pl.files import write_whole
+from segan_pl.files import require_writable, write_whole
 from segan_pl.parsing import OneLineErrors
 from segan_pl.report.content import Report, whole_page
 from segan_pl.report.markdown import markdown
@@ -45,8 +45,9 @@ def main(arguments: list[str]) -> int:
         )
     files = [read_files(text) for text in runs]
     _require_different_names(files)
-    report = _report(files, pictures=options.pictures)
     page = Path(options.output).expanduser() if options.output else files[0].folder / "report" / "index.html"
+    require_writable(page.parent, f"--output {page}")
+    report = _report(files, pictures=options.pictures)
     write_whole(page, whole_page(report).encode())
     write_whole(page.with_suffix(".md"), markdown(report).encode())
     if options.figures:

@@ -22,6 +22,7 @@ from segan_pl.data.splits import Rounding, stratified_split
 from segan_pl.data.strata import COLUMNS, require_columns
 from segan_pl.data.volume import CaseError
 from segan_pl.errors import UsageError
+from segan_pl.files import require_writable
 from segan_pl.parsing import OneLineErrors
 
 DESCRIPTION = (
@@ -144,7 +145,7 @@ def _new_file(settings: Namespace) -> Path | None:
     """Where to write, once it is known that nothing is lost there.
 
     Raises:
-        UsageError: It is there, or its folder is not.
+        UsageError: It is there, or its folder is not, or may not be written to.
     """
     if settings.output is None:
         return None
@@ -153,6 +154,7 @@ def _new_file(settings: Namespace) -> Path | None:
         raise UsageError(f"-o {path}: {'is a folder' if path.is_dir() else 'no such folder'}; give a file in a folder")
     if path.exists() and not settings.overwrite:
         raise UsageError(f"-o {path}: is there already; choose another name or add --overwrite")
+    require_writable(path.parent, f"-o {path}")
     return path
 
 

@@ -10,6 +10,7 @@ from segan_pl.experiments.sweep_file import SweepFile, read_sweep
 from segan_pl.experiments.sweep_table import cells, table, text, write
 from segan_pl.experiments.sweeping import chosen_trials, plan, run_sweep
 from segan_pl.experiments.trials import Trial
+from segan_pl.files import require_writable
 from segan_pl.parsing import OneLineErrors
 
 
@@ -29,6 +30,8 @@ def main(arguments: list[str]) -> int:
     settings = _parser(arguments[0]).parse_args(own)
     options = execution_options(settings)
     sweep = read_sweep(settings.file)
+    if not options.dry_run:
+        require_writable(options.directory, f"--output {settings.output}")
     if settings.report:
         _show(sweep, chosen_trials(sweep, options.directory), options.directory)
         return 0

@@ -32,11 +32,13 @@ def test_the_case_table_is_written_at_every_start(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "cases.csv").read_text() == "case,part\na,train\nb,val\n"
 
 
-def test_the_split_is_kept_at_the_first_start_and_never_replaced(tmp_path: Path) -> None:
-    first = Split(train=("a", "b"), val=("c",), seed=3)
-    start(tmp_path / "run", first)
-    assert Split.load(tmp_path / "run" / "split.json") == first
-    start(tmp_path / "run", Split(train=("a", "c"), val=("b",)))
+def test_the_split_is_replaced_until_something_was_trained_on_it_and_never_again(tmp_path: Path) -> None:
+    first, second = Split(train=("a", "b"), val=("c",), seed=3), Split(train=("a", "c"), val=("b",))
+    for split in (second, first):
+        start(tmp_path / "run", split)
+        assert Split.load(tmp_path / "run" / "split.json") == split
+    (tmp_path / "run" / "metrics.csv").touch()
+    start(tmp_path / "run", second)
     assert Split.load(tmp_path / "run" / "split.json") == first
 
 

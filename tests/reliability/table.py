@@ -178,6 +178,14 @@ SETS = [
     ),
 ]
 SETTINGS = [
+    Fault(
+        18,
+        "a run's folder that cannot be made",
+        blocked,
+        FIT + " --run.directory={work}/blocked/run",
+        code=2,
+        says="blocked/run: cannot be made (Not a directory); give another folder",
+    ),
     Fault(19, "an unknown key", nothing, FIT + " --data.bach_size=3", code=2, says="Did you mean 'data.batch_size'?"),
     Fault(19, "a wrong type", nothing, FIT + " --data.batch_size=many", code=2, says="batch_size"),
     Fault(
