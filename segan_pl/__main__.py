@@ -6,10 +6,9 @@ import importlib
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from segan_pl import __version__
-from segan_pl.errors import UsageError, nearest
+from segan_pl.errors import UsageError, nearest, raised_here
 
 COMMANDS = {
     "fit": "train from MRI files to the best checkpoint",
@@ -116,15 +115,8 @@ def _reason(error: Exception) -> str:
 def _is_foreseen(error: Exception) -> bool:
     """Whether the message was written for the user: by the operating system, Lightning's checks or this package."""
     kind = type(error)
-    if (
-        isinstance(error, OSError)
-        or kind.__module__.startswith("segan_pl.")
-        or kind.__name__ == "MisconfigurationException"
-    ):
-        return True
-    frames = traceback.extract_tb(error.__traceback__)
-    own = bool(frames) and Path(frames[-1].filename).resolve().is_relative_to(Path(__file__).resolve().parent)
-    return own and isinstance(error, (ValueError, RuntimeError)) and not isinstance(error, NotImplementedError)
+    ours = kind.__module__.startswith("segan_pl.") or raised_here(error)
+    return ours or isinstance(error, OSError) or kind.__name__ == "MisconfigurationException"
 
 
 if __name__ == "__main__":

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from segan_pl.errors import UsageError
+from segan_pl.errors import UsageError, raised_here
+from segan_pl.parsing_errors import Refused, causes, known_keys, told
 from segan_pl.shipped import config_paths
 from segan_pl.wandb_values import normalise, normalise_object
 
@@ -33,29 +32,49 @@ class OneLineErrors(ArgumentParser):
         return super().parse_object(normalise_object(obj, self), *others, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with code 2."""
-        print(f"segan_pl: error: {explain(message, known_keys(self))}", file=sys.stderr)
+        """Exit with code 2; the parser of a class's arguments leaves that to the one that asked it.
+
+        Raises:
+            Refused: This is the parser of a class's arguments.
+        """
+        if getattr(self, "_inner_parser", False):  # set by jsonargparse
+            raise Refused(message, self) from ex
+        print(f"segan_pl: error: {told(message, ex, self)}", file=sys.stderr)
         raise SystemExit(2) from ex
 
+    def instantiate(self, namespace: Namespace, *others: Any, **kwargs: Any) -> Namespace:
+        """Build what the options stand for; what one of our classes refuses is told in its own words.
 
-def known_keys(parser: ArgumentParser) -> list[str]:
-    """Every dotted key that a parser, or one of its sub-commands, takes."""
-    commands = getattr(parser, "_subcommands_action", None)
-    parsers = [parser, *(commands._name_parser_map.values() if commands else [])]
-    return list(dict.fromkeys(action.dest for one in parsers for action in one._actions if action.dest != "help"))
+        Raises:
+            UsageError: A class refused its arguments.
+        """
+        try:
+            return super().instantiate(namespace, *others, **kwargs)
+        except ValueError as error:
+            own = next((cause for cause in causes(error) if raised_here(cause)), None)
+            if own is None or getattr(self, "_inner_parser", False) or (own is error and type(own) is not ValueError):
+                raise
+            if type(own) is not ValueError:
+                raise own from None
+            text = str(error)  # where it is not our own, with the value at its end, without the option
+            key = next((key for key in known_keys(self) if text.endswith(f"Given value: {namespace.get(key)}")), "")
+            raise UsageError(f"{f'--{key}: ' if key else ''}{own}{_mixed(key, namespace.get('config'))}") from error
 
 
-def explain(message: str, known: Sequence[str]) -> str:
-    """One line of a parser's message, with the nearest known key where one was not known."""
-    line = " ".join(message.split())
-    match = re.search(r"(?:[Kk]ey|[Oo]ption) '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", line)
-    if match:
-        key = match[1] or match[2]
-        near = difflib.get_close_matches(key, known, 1, 0.6) or difflib.get_close_matches(
-            key.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], 1, 0.6
-        )
-        line += f" Did you mean '{near[0]}'?" if near else ""
-    return line
+def _mixed(key: str, paths: Sequence[Any] | None) -> str:
+    """A hint where several configuration files set something below a key."""
+    writers = [path for path in paths or [] if key and key in _keys(_content(Path(path)))]
+    if len(writers) < 2:
+        return ""
+    return f" (set by several --config files, each over the one before: {', '.join(Path(p).stem for p in writers)})"
+
+
+def _keys(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every dotted key of nested settings."""
+    for key, value in settings.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
 
 
 def only_keys(arguments: list[str], parser: ArgumentParser, folder: Path) -> list[str]:
@@ -73,7 +92,8 @@ def only_keys(arguments: list[str], parser: ArgumentParser, folder: Path) -> lis
     """
     known = known_keys(parser)
     for number, path in enumerate(config_paths(arguments)):
-        part = folder / f"{number}.yaml"
+        part = folder / str(number) / path.name  # so that errors name the file
+        part.parent.mkdir()
         part.write_text(yaml.safe_dump(_known_part(_content(path), known)), encoding="utf-8")
         arguments = [str(part) if argument == str(path) else argument for argument in arguments]
     return arguments

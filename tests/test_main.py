@@ -211,6 +211,7 @@ SYSTEM = "no system is given: --config segan_cat, for example"
     [
         ("fit -c reciprocal -c brats --data.root {}", f"{MARGIN} {MIXED.format('brats')}"),
         ("fit -c reciprocal -c lgg --data.root {}", f"{MARGIN} {MIXED.format('lgg')}"),
+        ("prepare -c reciprocal -c lgg --data.root {}", MARGIN.removeprefix("--data.preparation: ")),
         ("fit -c reciprocal --data.root {} --data.preparation.crop [8,8,8]", MARGIN),
         (
             "fit -c unet3d --data.root {} --data.patch 64",

@@ -106,6 +106,8 @@ def refused(capsys: pytest.CaptureFixture[str], kind: Any, *arguments: str) -> s
     return text.removeprefix("segan_pl: error: ").strip()
 
 
+PAIR = tuple[int, int] | Literal["all"] | None
+PATCH = tuple[int, int] | tuple[int, int, int]
 LAYER = f"--x={__name__}.Layer"
 OUTER = [f"--x={__name__}.Outer", f"--x.init_args.layer={__name__}.Layer"]
 
@@ -118,17 +120,21 @@ OUTER = [f"--x={__name__}.Outer", f"--x.init_args.layer={__name__}.Layer"]
         (list[str] | None, ["--x=a,b"], "--x a,b: expected a list, e.g. [a,b]"),
         (tuple[int, int], ["--x=7"], "--x 7: expected 2 whole numbers, e.g. [7,7]"),
         (tuple[float, ...], ["--x=7"], "--x 7: expected a list, e.g. [7]"),
-        (tuple[int, int] | tuple[int, int, int], ["--x=7"], "--x 7: expected 2 or 3 whole numbers, e.g. [7,7]"),
-        (tuple[int, int] | tuple[int, int, int], ["--x=1,2,3"], "--x 1,2,3: expected 2 or 3 whole numbers, e.g. [1,2,3]"),
-        (tuple[int, int] | tuple[int, int, int], ["--x=[1]"], "--x [1]: expected 2 or 3 whole numbers"),
-        (tuple[int, int] | Literal["all"] | None, ["--x=al"], "--x al: expected 2 whole numbers, all or null; did you mean all?"),
+        (PATCH, ["--x=7"], "--x 7: expected 2 or 3 whole numbers, e.g. [7,7]"),
+        (PATCH, ["--x=1,2,3"], "--x 1,2,3: expected 2 or 3 whole numbers, e.g. [1,2,3]"),
+        (PATCH, ["--x=[1]"], "--x [1]: expected 2 or 3 whole numbers"),
+        (PAIR, ["--x=al"], "--x al: expected 2 whole numbers, all or null; did you mean all?"),
         (int | None, ["--x=a"], "--x a: expected a whole number or null"),
         (int | float | None, ["--x=a"], "--x a: expected a number or null"),
         (Literal["a", "bcd"], ["--x=bce"], "--x bce: expected a or bcd; did you mean bcd?"),
         (Literal["a", "bcd"], ["--x=foo"], "--x foo: expected a or bcd"),
         (Box | None, ["--x.kind=whle"], "--x.kind whle: expected whole or nonzero; did you mean whole?"),
         (Box | None, ["--x.size=3"], "--x.size 3: expected 2 whole numbers, e.g. [3,3]"),
-        (Layer, [LAYER, "--x.init_args.kind=Unet"], "--x.init_args.kind Unet: expected UNet or SegResNet; did you mean UNet?"),
+        (
+            Layer,
+            [LAYER, "--x.init_args.kind=Unet"],
+            "--x.init_args.kind Unet: expected UNet or SegResNet; did you mean UNet?",
+        ),
         (
             Outer,
             [*OUTER, "--x.init_args.layer.init_args.kind=foo"],
@@ -136,7 +142,7 @@ OUTER = [f"--x={__name__}.Outer", f"--x.init_args.layer={__name__}.Layer"]
         ),
         (Outer, [*OUTER, "--x.init_args.box.kind=foo"], "--x.init_args.box.kind foo: expected whole or nonzero"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_is_told_with_its_whole_option_and_what_was_expected(
     capsys: pytest.CaptureFixture[str], kind: Any, arguments: list[str], line: str
 ) -> None:
@@ -152,6 +158,12 @@ def test_an_item_of_a_list_is_told_by_its_own_type(capsys: pytest.CaptureFixture
 def test_an_unknown_argument_of_a_class_is_told_with_where_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, Layer, LAYER, "--x.init_args.widht=3")
     assert line == "--x.init_args: Option 'widht' is not accepted Did you mean 'width'?"
+
+
+def test_a_class_behind_another_member_of_a_union_tells_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, str | Layer, LAYER, "--x.init_args.width=a")
+    assert line == "--x: Parser key \"width\": Expected a <class 'int'>. Got value: a"
+    assert refused(capsys, str | Layer, LAYER, "--x.init_args.bogus=a") == "--x: Option 'bogus' is not accepted"
 
 
 def test_a_type_that_holds_a_class_is_not_described() -> None:
@@ -223,7 +235,7 @@ def test_files_that_were_mixed_are_named_and_no_others(tmp_path: Path) -> None:
 
 def test_an_error_that_is_not_ours_stays_as_it_is() -> None:
     parser = OneLineErrors()
-    parser.add_argument("--x", type=Foreign | None)  # type: ignore[arg-type]
+    parser.add_argument("--x", type=Foreign | None)
     with pytest.raises(ValueError, match="Union") as found:
         parser.instantiate(parser.parse_args(["--x.size=-1"]))
     assert not isinstance(found.value, UsageError)

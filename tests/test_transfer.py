@@ -252,6 +252,8 @@ def test_a_source_without_a_critic_serves_the_segmentor_only(tmp_path: Path, mak
 def test_a_missing_a_damaged_and_a_foreign_file_are_refused(tmp_path: Path, source: Path) -> None:
     with pytest.raises(UsageError, match=r"--init_from .*none\.ckpt: no such checkpoint"):
         initialise(one(), TransferOptions(init_from=str(tmp_path / "none.ckpt")))
+    with pytest.raises(UsageError, match=rf"--init_from {source.parent}: is a folder; give a checkpoint: {source}"):
+        initialise(one(), TransferOptions(init_from=str(source.parent)))
     content = bytearray(source.read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "damaged.ckpt").write_bytes(content)
@@ -517,7 +519,7 @@ def test_of_a_pretrained_player_only_the_encoder_is_loaded() -> None:
         (["--init_from=nowhere.ckpt"], "--init_from nowhere.ckpt: no such checkpoint"),
         (["--frozen=[critic.enc9]"], "frozen 'critic.enc9' names no part of the networks; did you mean 'critic.enc"),
         (["--thaw_epoch=2"], "--thaw_epoch 2, but nothing rests"),
-        (["--train=critic"], "'segmentor']. Got value: critic"),
+        (["--train=critic"], "--train critic: expected segmentor+critic, segmentor+critic_input or segmentor"),
         (["--train=segmentor", "--thaw_epoch=0"], "--thaw_epoch 0: expected at least 1"),
     ],
 )
