@@ -14,7 +14,6 @@ from segan_pl.__main__ import main
 from segan_pl.data.layouts import find_cases
 from segan_pl.inference.predicting import Predictor
 from segan_pl.inference.trained import load_segmentor
-from segan_pl.inference.volumes import decide
 from segan_pl.nets.resnet import ResNet34
 from segan_pl.shipped import find_config
 from tests.cohort import QUIET
@@ -97,10 +96,8 @@ def test_a_system_of_patches_takes_any_subset(
     assert main(["predict", f"--ckpt_path={last}", f"--input={folder}", f"--output={tmp_path / 'masks'}"]) == 0
     (said,) = rows(tmp_path / "masks" / "predictions.csv")
     assert "zeros for t1ce" in json.dumps(said)
-    probability = Predictor.load(last, device="cpu").predict(find_cases(folder)[0], probability=True)
-    assert probability.probability is not None
-    mask = decide(torch.from_numpy(probability.probability), found.scheme.activation).numpy()
-    for channel, region in enumerate(probability.channels):
+    mask = found.scheme.encode(Predictor.load(last, device="cpu").predict(find_cases(folder)[0]).label)
+    for channel, region in enumerate(found.scheme.channels):
         if region != "background":
             (row,) = (one for one in scored if (one["subset"], one["region"]) == (subset, region))
             assert abs(int(mask[channel].sum()) - int(row["tp"]) - int(row["fp"])) <= 2, region
