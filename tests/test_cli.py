@@ -245,16 +245,21 @@ def test_a_folder_with_anything_that_training_made_is_kept(
     assert (folder / left).read_text() == "kept"
 
 
+@pytest.fixture
+def unprepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where cases would be prepared."""
+    monkeypatch.setattr(MRIDataModule, "prepare_data", lambda _: pytest.fail("cases were prepared"))
+
+
+@pytest.mark.usefixtures("unprepared")
 @pytest.mark.parametrize("name", ["fit", "test"])
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_prepared(
     finished: Path,
     command: Command,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
-    monkeypatch.setattr(MRIDataModule, "prepare_data", lambda _: pytest.fail("cases were prepared"))
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "run"
     more = [f"--ckpt_path={finished / 'checkpoints' / 'last.ckpt'}"] if name == "test" else []
@@ -434,16 +439,15 @@ def test_validate_repeats_the_scores_of_the_run(finished: Path, command: Command
     assert rows(folder / "scores" / "validate_last.csv") == rows(finished / "scores" / "val_epoch_0001.csv")
 
 
+@pytest.mark.usefixtures("unprepared")
 @pytest.mark.parametrize("name", ["fit", "validate", "test"])
 def test_a_folder_in_place_of_a_checkpoint_is_refused_with_those_in_it(
     finished: Path,
     command: Command,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
-    monkeypatch.setattr(MRIDataModule, "prepare_data", lambda _: pytest.fail("cases were prepared"))
     capsys.readouterr()
     assert command(name, f"--ckpt_path={finished}", f"--run.directory={tmp_path / 'run'}") == 2
     error = last_line(capsys.readouterr().err)

@@ -54,9 +54,9 @@ class Windows:
             raise UsageError("windows have a step, and whole says that there are none; give one of them (null unsets)")
 
     def require_sense(self, patch: Sequence[int]) -> None:
-        """Refuse for a new training what does not fit its patch, and what would do nothing.
+        """Refuse, in training and scoring, what does not fit the patch and what would do nothing.
 
-        Not on construction: a saved run may hold an overlap beside a step, and `predict` replaces one by the other.
+        Not on construction: a checkpoint may hold an overlap beside a step, and `predict` replaces one by the other.
 
         Args:
             patch: (H, W) or (D, H, W) of training.
