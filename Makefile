@@ -1,10 +1,11 @@
 # Each target is enough alone on a machine with Python >= 3.11, its venv module, and make.
 PYTHON ?= python3
 BIN := .venv/bin
+RUNS := .venv/.runs
 INSTALLED := .venv/.installed
 
 ifneq ($(wildcard ../shared/data/.),)
-SEGAN_PL_TEST_DATA ?= $(abspath ../shared/data)
+SEGAN_PL_TEST_DATA ?= $(CURDIR)/../shared/data
 endif
 ifdef SEGAN_PL_TEST_DATA
 export SEGAN_PL_TEST_DATA
@@ -14,14 +15,20 @@ endif
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+# The package alone: what `make demo` needs.
+$(RUNS): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("segan_pl needs Python >= 3.11, this is " + \
 	  sys.version.split()[0] + "; name another one: make PYTHON=python3.11")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+# With linters and what the tests need.
+$(INSTALLED): $(RUNS)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(INSTALLED)
+demo: $(RUNS)
 	$(BIN)/segan_pl demo
 
 # Two at a time, each with one thread.

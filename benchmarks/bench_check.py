@@ -16,11 +16,11 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from segan_pl.data.checking import check_all
-from segan_pl.data.labels import label_convention
+from segan_pl.data.case import Case
+from segan_pl.data.check.cases import check_all
+from segan_pl.data.conventions import label_convention
 from segan_pl.data.layouts import find_data_set
-from segan_pl.data.synthetic import make_cohort
-from segan_pl.data.volume import Case
+from segan_pl.data.synthetic.cohort import make_cohort
 
 CASES, SHAPE = 3, (155, 240, 240)  # BraTS's shape
 LIMIT = 2.5

@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from segan_pl.data.case import Case
 from segan_pl.data.io import read_volume, write_volume
 from segan_pl.data.labels import label_scheme
-from segan_pl.data.synthetic import make_case
-from segan_pl.data.volume import Case
-from segan_pl.evaluation.evaluating import Measures
-from segan_pl.evaluation.evaluating_files import PREDICTION, Evaluation, evaluate_files
+from segan_pl.data.synthetic.cohort import make_case
 from segan_pl.evaluation.lesions import RULES
-from segan_pl.evaluation.references import find_references
+from segan_pl.evaluation.metrics.named import evaluation_metrics
+from segan_pl.evaluation.pairs import PREDICTION, Evaluation, evaluate_files, find_references
+from segan_pl.evaluation.policies import POLICIES
 
 CASES, SHAPE = 3, (155, 240, 240)  # BraTS's shape
 LIMIT = 2.0
@@ -63,9 +63,9 @@ def seconds(evaluation: Evaluation, case: Case) -> float:
 
 def measure(root: Path, rounds: int) -> None:
     scheme = label_scheme("regions", "brats2017")
-    everything = Measures(lesions=RULES["gli"], hd95="deepmind")
-    evaluation = Evaluation(scheme, scheme, REGIONS, everything)
-    plain = Evaluation(scheme, scheme, REGIONS, Measures())
+    everything, policy = evaluation_metrics(lesions=RULES["gli"], hd95="deepmind"), POLICIES["segan_cat"]
+    evaluation = Evaluation(scheme, scheme, REGIONS, everything, policy)
+    plain = Evaluation(scheme, scheme, REGIONS, evaluation_metrics(), policy)
     cases = find_references(root).cases
     print(f"{root.name}: {len(cases)} cases, median of {rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:

@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from segan_pl.data.splits import Split
-from segan_pl.data.synthetic import make_cohort
+from segan_pl.data.split.record import Split
+from segan_pl.data.synthetic.cohort import make_cohort
 
 POLL_SECONDS = 0.05
 
@@ -50,7 +50,7 @@ def peak_mb(cohort: Path, cache: Path, split: Path, run: Path, batches: int, wor
         "fit",
         "--config",
         "demo",
-        f"--data.root={cohort}",
+        f"--root={cohort}",
         f"--data.cache_dir={cache}",
         f"--data.split_file={split}",
         f"--data.workers={workers}",
@@ -95,7 +95,7 @@ def main() -> None:
                     "prepare",
                     "--config",
                     "demo",
-                    f"--data.root={cohort}",
+                    f"--root={cohort}",
                     f"--data.cache_dir={cache}",
                 ],
                 check=True,

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
+from segan_pl.data.case import Case
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.layouts import find_cases
-from segan_pl.data.preparation import Preparation
-from segan_pl.data.synthetic import make_cohort
-from segan_pl.data.volume import Case
-from segan_pl.inference.predicting import Predictor
-from segan_pl.inference.slices import pad_to_multiple
+from segan_pl.data.prepare.preparation import Preparation
+from segan_pl.data.synthetic.cohort import make_cohort
+from segan_pl.inference.inferer import pad_to_multiple
+from segan_pl.inference.predictor import Predictor
 from segan_pl.inference.trained import TrainedSegmentor
 from segan_pl.nets.segan import Segmentor
 
@@ -79,8 +79,8 @@ def measure(case: Case, trained: TrainedSegmentor, rounds: int, folder: Path) ->
                 trained.network(part)
 
     def whole() -> None:
-        prediction = predictor.predict(case)
-        predictor.save(prediction, folder / "seg.nii.gz", like=case.images["t1"])
+        prediction = predictor(case)
+        prediction.save(folder / "seg.nii.gz", like=case.images["t1"])
 
     bare()
     whole()
@@ -93,7 +93,7 @@ def measure(case: Case, trained: TrainedSegmentor, rounds: int, folder: Path) ->
     )
     prediction = predictor.segment([prepared])
     reading = seconds(lambda: predictor.read(case))
-    writing = seconds(lambda: predictor.save(prediction, folder / "seg.nii.gz", like=case.images["t1"]))
+    writing = seconds(lambda: prediction.save(folder / "seg.nii.gz", like=case.images["t1"]))
     print(f"  of it reading and preparing {reading:.2f} s, writing {writing:.2f} s")
 
 

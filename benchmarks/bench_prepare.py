@@ -17,11 +17,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from segan_pl.data import cache_entry
-from segan_pl.data.cache import Cache
+from segan_pl.data.case import Case
 from segan_pl.data.layouts import find_cases
-from segan_pl.data.preparation import Preparation
-from segan_pl.data.volume import Case
+from segan_pl.data.prepare import cache_entry
+from segan_pl.data.prepare.cache import Cache
+from segan_pl.data.prepare.preparation import Preparation
 
 
 def load_all(cases: Sequence[Case]) -> float:

@@ -4,6 +4,7 @@ The two take turns in one process, so the ratio holds better on a noisy machine.
 memory, knows no Lightning, and is plain PyTorch: a reference, not the fastest there could be.
 
 python benchmarks/bench_step.py [--update simultaneous] [--precision bf16-mixed] [--device cpu]
+python benchmarks/bench_step.py --update alternating --precision 32-true --against contiguous  # `fit` as shipped, twice
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from segan_pl.data.module import MRIDataModule
-from segan_pl.data.synthetic import make_cohort
+from segan_pl.data.synthetic.cohort import make_cohort
 from segan_pl.nets.segan import Critic, Segmentor
 from segan_pl.objectives.segan import SegAN
-from segan_pl.system import AdversarialSegmentation, rmsprop
+from segan_pl.training.phase_loop import rmsprop
+from segan_pl.training.system import AdversarialSegmentation
 
 WARM_UP = 2
 
@@ -126,14 +128,18 @@ class Clock(L.Callback):
         self.ticks.append(time.perf_counter())
 
 
-def fit(options: argparse.Namespace, cohort: Path, cache: Path, steps: int) -> float:
-    """Median seconds a step inside Trainer.fit, on prepared cases of a generated cohort."""
+def fit(options: argparse.Namespace, cohort: Path, cache: Path, steps: int, *, last: bool = True) -> float:
+    """Median seconds a step inside Trainer.fit, on prepared cases of a generated cohort, channels last or not."""
     data = MRIDataModule(
         str(cohort), cache_dir=str(cache), batch_size=options.batch, val_fraction=0.3, workers=options.workers
     )
     objective = SegAN(update=options.update)
     system = AdversarialSegmentation(
-        Segmentor, objective, Critic, modalities=list(data.modalities), labels="whole_tumour", channels_last=True
+        {"segmentor": Segmentor, "critic": Critic},
+        objective,
+        modalities=list(data.modalities),
+        labels="whole_tumour",
+        channels_last=last,
     )
     clock = Clock()
     trainer = L.Trainer(
@@ -149,7 +155,7 @@ def fit(options: argparse.Namespace, cohort: Path, cache: Path, steps: int) -> f
         enable_model_summary=False,
         use_distributed_sampler=False,
         callbacks=[clock],
-    )  # one player each counts a step, so two a batch
+    )  # one network each counts a step, so two a batch
     trainer.fit(system, datamodule=data)
     gaps = [b - a for a, b in zip(clock.ticks, clock.ticks[1:], strict=False)]
     return statistics.median(gaps[WARM_UP:])
@@ -169,15 +175,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--against", default="bare", choices=["bare", "contiguous"], help="what `fit` is compared with")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
         cohort, cache = Path(folder) / "cohort", Path(folder) / "cache"
         make_cohort(cohort, cases=6, shape=(64, 180, 180))
-        rows = [
-            (bare_loop(options, options.steps), fit(options, cohort, cache, options.steps))
-            for _ in range(options.rounds)
-        ]
+        here = partial(fit, options, cohort, cache, options.steps)
+        other = partial(bare_loop, options, options.steps) if options.against == "bare" else partial(here, last=False)
+        rows = [(other(), here()) for _ in range(options.rounds)]
     cpu = processor()
     print(
         f"{options.device}, {cpu}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, torch {torch.__version__}"
@@ -185,10 +191,10 @@ def main() -> None:
     print(f"4x160x160, width 64, batch {options.batch}, {options.precision}, channels-last, {options.update} updates")
     for number, (bare, inside) in enumerate(rows):
         print(
-            f"round {number}: bare {options.batch / bare:.1f} slices/s, fit {options.batch / inside:.1f} slices/s, "
-            f"ratio {bare / inside:.2f}"
+            f"round {number}: {options.against} {options.batch / bare:.1f} slices/s, "
+            f"fit {options.batch / inside:.1f} slices/s, ratio {bare / inside:.2f}"
         )
-    print(f"median ratio fit / bare: {statistics.median(bare / inside for bare, inside in rows):.2f}")
+    print(f"median ratio fit / {options.against}: {statistics.median(bare / inside for bare, inside in rows):.2f}")
 
 
 if __name__ == "__main__":

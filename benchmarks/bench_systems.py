@@ -1,4 +1,4 @@
-"""Seconds a training step of a shipped 3-D system, and what its terms, its precision and its memory format cost.
+"""Seconds a training step of a shipped system, and what its terms, its precision and its memory format cost.
 
 The rows take turns in one process, so their ratios hold better than their seconds on a noisy machine. Batches are made
 up and lie in memory: the loader is not measured.
@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from segan_pl.batch import Batch
 from segan_pl.data.labels import label_scheme
-from segan_pl.objectives.base import Objective, Play
-from segan_pl.players import MEMORY_FORMATS, negate_gradients, only, to_channels_last
-from segan_pl.shipped import find_config
+from segan_pl.experiments.shipped import find_config
+from segan_pl.nets.blocks import MEMORY_FORMATS, to_channels_last
+from segan_pl.objectives.base import Objective, StepContext
+from segan_pl.training.networks import negate_gradients
 
 TERMS: Mapping[str, Mapping[str, float]] = {
     "Dice alone": {"vat_weight": 0.0, "adversarial_weight": 0.0},
@@ -47,35 +48,45 @@ def named(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def built(settings: Mapping[str, Any], *inputs: Any, **more: Any) -> Any:
-    return named(settings["class_path"])(*inputs, **{**settings.get("init_args", {}), **more})
+def built(settings: Any, *inputs: Any, **more: Any) -> Any:
+    """What a file names, the losses among its arguments too."""
+    path, options = settings if isinstance(settings, str) else settings["class_path"], {}
+    if not isinstance(settings, str):
+        options = {k: built(v) if _is_named(v) else v for k, v in settings.get("init_args", {}).items()}
+    return named(path)(*inputs, **{**options, **more})
+
+
+def _is_named(value: Any) -> bool:
+    return str(value).startswith("segan_pl.") or (isinstance(value, dict) and "class_path" in value)
 
 
 def game(system: str, width: int | None, weights: Mapping[str, float]) -> tuple[Objective, dict[str, nn.Module], Any]:
-    """The objective, its players and their optimisers as the system file has them, and the file."""
+    """The objective, its networks and their optimisers as the system file has them, and the file."""
     file = yaml.safe_load(find_config(system).read_text())
     model, modalities = file["model"], len(file["data"].get("modalities", "1234"))
-    channels = len(label_scheme(file["data"]["labels"]).channels)
+    channels = len(label_scheme(file["data"].get("labels", "whole_tumour")).channels)
     objective = built(model["objective"], **weights)
     torch.manual_seed(0)
     narrow = {} if width is None else {"width": width}
-    untrained = {"pretrained": None} if "pretrained" in model["segmentor"]["init_args"] else {}
-    players = {"segmentor": built(model["segmentor"], modalities, channels, **narrow, **untrained)}
-    if "critic" in model:
-        players["critic"] = built(model["critic"], objective.critic_channels(modalities, channels))
-    return objective, players, file
+    untrained = {"pretrained": None} if "pretrained" in model["networks"]["segmentor"]["init_args"] else {}
+    networks = {}
+    for name in objective.networks:
+        more = {**narrow, **untrained} if name == "segmentor" else {}
+        networks[name] = built(model["networks"][name], **objective.channels(name, modalities, channels), **more)
+    return objective, networks, file
 
 
 def stepper(args: argparse.Namespace, weights: Mapping[str, float], low: torch.dtype, last: bool) -> Callable[[], None]:
     """One training step as the system's loop takes it."""
-    objective, players, file = game(args.system, args.width, weights)
-    scheme, device = label_scheme(file["data"]["labels"]), torch.device(args.device)
-    for player in players.values():
-        player.to(device)
+    objective, networks, file = game(args.system, args.width, weights)
+    scheme, device = label_scheme(file["data"].get("labels", "whole_tumour")), torch.device(args.device)
+    for network in networks.values():
+        network.to(device)
         if last:
-            to_channels_last(player)
+            to_channels_last(network)
+    given = file["model"]["optimizers"]
     optimizers = {
-        name: built(file["model"][f"{name}_optimizer"], player.parameters()) for name, player in players.items()
+        name: built(given.get(name, given.get("default")), network.parameters()) for name, network in networks.items()
     }
     size, modalities = args.batch, len(file["data"].get("modalities", "1234"))
     image = torch.rand(size, modalities, *args.patch, device=device)
@@ -83,20 +94,22 @@ def stepper(args: argparse.Namespace, weights: Mapping[str, float], low: torch.d
     label = torch.randint(len(scheme.channels), (size, *args.patch), device=device)
     target = nn.functional.one_hot(label, len(scheme.channels)).movedim(-1, 1).float()
     there = torch.ones(size, modalities, dtype=torch.bool, device=device)
-    batch = Batch(image, target, there[:, 0], there, label.new_zeros(size), label.new_zeros(size, 3))
+    batch = Batch(
+        image, target, there[:, 0], there, label.new_zeros(size), label.new_zeros(size, 3), label.new_zeros(size)
+    )
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=low == torch.bfloat16):
-            play = Play(players, batch, scheme.activation)
-            for turn in objective.turns():
-                movers = (turn.player, *turn.opponents)
-                with only(movers, players):
-                    total = turn.loss(play).total
+            context = StepContext(networks, batch, scheme.activation)
+            for phase in objective.phases():
+                movers = (phase.network, *phase.ascending)
+                with context.only(movers):
+                    total = phase.loss(context).total
                     if total.requires_grad:
                         total.backward()
                 for name in movers:
-                    if name in turn.opponents:
-                        negate_gradients(players[name])
+                    if name in phase.ascending:
+                        negate_gradients(networks[name])
                     optimizers[name].step()
                     optimizers[name].zero_grad()
         if device.type == "cuda":
@@ -107,8 +120,8 @@ def stepper(args: argparse.Namespace, weights: Mapping[str, float], low: torch.d
 
 def saved_gib(args: argparse.Namespace) -> float:
     """What one forward pass of the segmentor keeps for its gradients in float32, parameters left out."""
-    _, players, file = game(args.system, args.width, {})
-    segmentor = players["segmentor"].to("meta")
+    _, networks, file = game(args.system, args.width, {})
+    segmentor = networks["segmentor"].to("meta")
     own = {id(parameter) for parameter in segmentor.parameters()}
     kept: dict[int, Tensor] = {}
 
@@ -127,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("system")
     parser.add_argument("--rows", choices=["terms", "formats", "memory"], default="formats")
-    parser.add_argument("--patch", type=int, nargs=3, default=[32, 32, 32])
+    parser.add_argument("--patch", type=int, nargs="+", default=[32, 32, 32], help="2 or 3 numbers")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--width", type=int, help="of the segmentor; default the file's")
     parser.add_argument("--device", default="cpu")

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from segan_pl.data.layouts import find_data_set
-from segan_pl.data.synthetic_trees import FORMS, write_cohort
+from tests.generators.trees import FORMS, write_cohort
 
 
 def main() -> None:

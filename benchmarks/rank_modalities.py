@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from segan_pl.data.synthetic import make_cohort_once
+from segan_pl.data.synthetic.cohort import make_cohort_once
 
 TRAININGS = ("flair", "t2", "t1ce", "t1", "t1,t1ce,t2,flair")
 
@@ -29,7 +29,7 @@ def train(cohort: Path, run: Path, modalities: str, seed: int, epochs: int) -> f
             "fit",
             "--config",
             "demo",
-            f"--data.root={cohort}",
+            f"--root={cohort}",
             f"--data.modalities=[{modalities}]",
             f"--data.seed={seed}",
             f"--data.split_seed={seed}",

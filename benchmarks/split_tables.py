@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from segan_pl.data.balance import balance_of, render
-from segan_pl.data.folds import stratified_folds
-from segan_pl.data.split_presets import PRESETS, preset_split
-from segan_pl.data.split_record import Split
-from segan_pl.data.splits import stratified_split
-from segan_pl.data.volume import Case
+from segan_pl.data.case import Case
+from segan_pl.data.split.balance import balance_of, render
+from segan_pl.data.split.drawing import stratified_folds, stratified_split
+from segan_pl.data.split.presets import PRESETS, preset_split
+from segan_pl.data.split.record import Split
 
 # Totals by grade (259, 76) are BraTS 2019's; how many cases a site has is generated, so that SegAN-CAT's two rules give
 # the authors' 294/41 and 227/49/59.

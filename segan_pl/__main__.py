@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
+import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TextIO
 
 from segan_pl import __version__
-from segan_pl.errors import UsageError, nearest, raised_here
+from segan_pl.errors import UsageError, lost_worker, nearest, raised_here
+from segan_pl.training.run.signals import Stopped, watching
 
 COMMANDS = {
     "fit": "train from MRI files to the best checkpoint",
     "validate": "score a checkpoint on the validation cases",
-    "test": "score a checkpoint on the test cases, one row a case",
+    "test": "score a checkpoint on the test cases, one row for each case",
     "check": "read every byte of a data set, table and refuse what is wrong",
     "split": "part a data set into train, validation, test or folds",
     "prepare": "check and preprocess a data set into the cache",
@@ -27,10 +33,9 @@ COMMANDS = {
     "demo": "generate a small cohort, train on it, show the scores",
 }
 
-# Modules of segan_pl.commands.
-WITHOUT_TRAINER = (
-    *("check", "split", "prepare", "predict", "postprocess", "evaluate", "compare", "report", "sweep", "experiment"),
-)
+NO_READER = 141  # 128 + SIGPIPE, with which other tools end
+
+TRAINING = ("fit", "validate", "test", "demo")  # which take signals in from their first moment
 
 HELP = f"""usage: segan_pl [--version] [--help] [--debug] COMMAND [options]
 
@@ -40,14 +45,15 @@ commands:
 {chr(10).join(f"  {name:12}{line}" for name, line in COMMANDS.items())}
 
 options come after the command:
+  --root FOLDER         the data set, in every command that reads one (short for --data.root); --output is the result
   -c, --config NAME     a YAML file, or a shipped one by name (segan_cat); several are read from left to right
-  --KEY.KEY VALUE       overrides one value, e.g. --data.root /data/BraTS2019 --trainer.max_epochs 50
-  --print_config        shows the resulting configuration
-  -h, --help            all options of the command
+  --KEY.KEY VALUE       overrides one value, e.g. --data.batch_size 8 --trainer.max_epochs 50
+  -h, --help            all options of the command; --print_config shows the resulting configuration
   --debug               shows the traceback of an error
 
 exit codes: 0 all went well, 1 something failed, 2 something was typed wrongly, 130 stopped with Ctrl-C,
-143 stopped by SIGTERM (as schedulers do)
+143 stopped by SIGTERM (as schedulers do), 129 by SIGHUP (a closed terminal); fit leaves a checkpoint then, and a
+second signal ends it at once. SIGUSR1: fit writes a checkpoint and goes on. 141: nobody reads the output (| head)
 """
 
 
@@ -55,7 +61,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (by default this process's own).
 
     Returns:
-        The exit code; errors are one line on stderr, with the traceback when `--debug` stands on the line.
+        The exit code; errors are one line on stderr, with the traceback when `--debug` is given. 141 where
+        the reader of the output has left, as `head` does; nothing is said of that.
+    """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            if sys.stdout is not None and not sys.stdout.closed:
+                sys.stdout.flush()  # not at the interpreter's end, where nothing could be caught
+    except BrokenPipeError:
+        for stream in filter(_has_no_reader, (sys.stdout, sys.stderr)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else the interpreter complains at its end
+        return NO_READER
+
+
+def _has_no_reader(stream: TextIO | None) -> bool:
+    """Whether a stream is a pipe that nobody reads any more; other broken pipes, of workers say, are errors."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)  # type: ignore[union-attr]
+    except (AttributeError, OSError, ValueError):  # no file of the system's
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """The command line's exit code.
+
+    Raises:
+        BrokenPipeError: Nobody reads the output any more.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -73,23 +108,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit 1
             return 130
-        if type(end).__name__ == "SIGTERMException":  # Lightning's, which carries no code
-            print("segan_pl: stopped by SIGTERM", file=sys.stderr)
-            return 143
+        if isinstance(end, Stopped):
+            return int(end.code or 0)
+        if isinstance(end.__context__, BrokenPipeError):  # Rich's way out, which has closed the pipe
+            raise BrokenPipeError from end
         raise
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):
+            raise
         return _report(error, debug)
 
 
 def _dispatch(arguments: list[str]) -> int:
-    """Hand the line to its command; those with a trainer import PyTorch and Lightning."""
+    """Hand the line to its command; those that train import PyTorch and Lightning."""
     if arguments[0] not in COMMANDS:
         raise UsageError(f"unknown command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
-    if arguments[0] in WITHOUT_TRAINER:
-        return int(importlib.import_module(f"segan_pl.commands.{arguments[0]}").main(arguments))
-    from segan_pl import cli
-
-    return cli.main(arguments)
+    lightning = arguments[0] in ("fit", "validate", "test")
+    module = "segan_pl.cli.main" if lightning else f"segan_pl.cli.commands.{arguments[0]}"
+    if arguments[0] not in TRAINING:
+        return int(importlib.import_module(module).main(arguments))
+    atexit.register(gc.freeze)  # or Python's last look for garbage takes longer than the rest of a stop
+    with watching(arguments[0]):  # already while PyTorch is imported
+        return int(importlib.import_module(module).main(arguments))
 
 
 def _report(error: Exception, debug: bool) -> int:
@@ -105,6 +145,8 @@ def _report(error: Exception, debug: bool) -> int:
 def _reason(error: Exception) -> str:
     """The error's text; of one that a loader's worker sent with its traceback, the text that was raised there."""
     text = str(error)
+    if (lost := lost_worker(text)) is not None:
+        return lost
     if not (text.startswith("Caught ") and " in DataLoader worker process" in text):
         return text
     kind = type(error)
@@ -115,7 +157,7 @@ def _reason(error: Exception) -> str:
 def _is_foreseen(error: Exception) -> bool:
     """Whether the message was written for the user: by the operating system, Lightning's checks or this package."""
     kind = type(error)
-    ours = kind.__module__.startswith("segan_pl.") or raised_here(error)
+    ours = kind.__module__.startswith("segan_pl.") or raised_here(error) or lost_worker(str(error)) is not None
     return ours or isinstance(error, OSError) or kind.__name__ == "MisconfigurationException"
 
 

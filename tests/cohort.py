@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from segan_pl.callbacks.checkpoint import AtomicCheckpointIO
 from segan_pl.data.module import MRIDataModule
-from segan_pl.data.preparation import Preparation
+from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.nets.segan import Critic, Segmentor
 from segan_pl.objectives.base import Objective
 from segan_pl.objectives.segan import SegAN
 from segan_pl.objectives.supervised import Supervised
-from segan_pl.system import AdversarialSegmentation
+from segan_pl.training.callbacks.checkpoint import AtomicCheckpointIO
+from segan_pl.training.system import AdversarialSegmentation
 
 CASES = 8
 SHAPE = (8, 48, 48)
@@ -31,7 +31,29 @@ QUIET = [
     pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
     pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path"),
     pytest.mark.filterwarnings("ignore:.*barrier.. using the device under current context.*"),
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),  # Lightning's calls
 ]
+
+# What `segan_pl fit --config` is given: data.root, data.cache_dir and run.root are filled in.
+SYSTEM = """
+model:
+  networks:
+    segmentor: {class_path: segan_pl.nets.segan.Segmentor, init_args: {width: 2}}
+    critic: {class_path: segan_pl.nets.segan.Critic, init_args: {width: 2}}
+  objective: {class_path: segan_pl.objectives.segan.SegAN}
+  optimizers: {default: {class_path: torch.optim.Adam, init_args: {lr: 0.001}}}
+data:
+  root: %s
+  cache_dir: %s
+  preparation: {crop: null}
+  patch: [32, 32]
+  batch_size: 12
+  val_fraction: 0.25
+  stratify_by: []
+  prepare_workers: 1
+trainer: {max_epochs: 2, accelerator: cpu, devices: 1}
+run: {experiment: tiny, root: %s}
+"""
 
 
 def build_data(root: Path, cache: Path, **settings: Any) -> MRIDataModule:
@@ -76,9 +98,10 @@ def build_system(
     """The system with the smallest networks: SegAN's of width 2 unless `plain`."""
     objective = objective or SegAN()
     torch.manual_seed(seed)
-    segmentor = PlainSegmentor if plain else partial(Segmentor, width=2)
-    critic = None if isinstance(objective, Supervised) else partial(Critic, width=2)
-    return AdversarialSegmentation(segmentor, objective, critic, modalities=list(modalities), labels=labels, **settings)
+    networks: dict[str, Any] = {"segmentor": PlainSegmentor if plain else partial(Segmentor, width=2)}
+    if not isinstance(objective, Supervised):
+        networks["critic"] = partial(Critic, width=2)
+    return AdversarialSegmentation(networks, objective, modalities=list(modalities), labels=labels, **settings)
 
 
 def build_trainer(folder: Path, *callbacks: L.Callback, epochs: int = 1, **settings: Any) -> L.Trainer:

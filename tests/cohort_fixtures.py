@@ -13,7 +13,7 @@ import pytest
 from jsonargparse import _common
 
 from segan_pl.data.module import MRIDataModule
-from segan_pl.data.synthetic import make_cohort
+from segan_pl.data.synthetic.cohort import make_cohort
 from tests.cohort import CASES, SHAPE, build_data
 
 

@@ -14,6 +14,30 @@ from jsonargparse import _common
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)  # the same examples every time
 settings.load_profile("fixed")
 
+SURROUNDINGS = (
+    *("SLURM_", "WANDB_", "MASTER_", "TORCHELASTIC_", "PL_", "SEGAN_PL_RUN", "SEGAN_PL_CACHE", "SEGAN_PL_ALLOW"),
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "CUDA_VISIBLE_DEVICES"),
+)
+"""Beginnings of the environment variables that no test sees, whatever they are where the tests are called."""
+
+
+def pytest_configure() -> None:
+    """Clear the surroundings, in each process that runs tests.
+
+    Not in a fixture: Lightning reads a process's rank when it is imported, which the test modules do.
+    """
+    for name in [name for name in os.environ if name.startswith(SURROUNDINGS)]:
+        del os.environ[name]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def writable_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home of the tests' own where the user's is missing or may not be written to."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not os.access(os.environ.get("HOME", ""), os.W_OK):
+            patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
 
 @pytest.fixture(autouse=True)
 def own_import_policy() -> Iterator[None]:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from segan_pl.batch import Batch
-from segan_pl.objectives.base import Activation, Objective, Play, Turn
+from segan_pl.objectives.base import Activation, Objective, Phase, StepContext
 
-Players = Mapping[str, nn.Module]
+Networks = Mapping[str, nn.Module]
 Optimisers = Mapping[str, torch.optim.Optimizer]
 
 
@@ -41,8 +41,17 @@ def tiny_batch(
             target[:, channel] *= 1 - target[:, channel + 1 :].sum(1).clamp(max=1)
         target[:, 0] = 1 - target[:, 1:].sum(1)
     labelled = torch.ones(items, dtype=torch.bool)
-    present = torch.ones(items, modalities, dtype=torch.bool)
-    return Batch(image, target, labelled, present, torch.arange(items), torch.zeros(items, 3, dtype=torch.int64))
+    mask = torch.ones(items, modalities, dtype=torch.bool)
+    rows = torch.arange(items)
+    return Batch(image, target, labelled, mask, rows, torch.zeros(items, 3, dtype=torch.int64), rows)
+
+
+def with_unlabelled(batch: Batch, samples: int) -> Batch:
+    """The batch with so many unlabelled samples behind it, of NaN: whatever they reach is NaN too."""
+    more = Batch(*(field.new_zeros(samples, *field.shape[1:]) for field in batch))
+    mask = torch.ones_like(more.modality_mask)
+    more = more._replace(image=more.image + torch.nan, target=more.target + torch.nan, modality_mask=mask)
+    return Batch(*(torch.cat(pair) for pair in zip(batch, more, strict=True)))
 
 
 def parameters_of(network: nn.Module) -> list[Tensor]:
@@ -57,38 +66,28 @@ def differ(before: Sequence[Tensor], after: Sequence[Tensor]) -> bool:
     return any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
-def take_turn(turn: Turn, play: Play, optimisers: Optimisers) -> dict[str, Any]:
-    """One turn as the system plays it: the others stand still, opponents ascend, `after` comes last."""
-    movers = (turn.player, *turn.opponents)
-    bystanders = [
-        parameter
-        for name, network in play.players.items()
-        if name not in movers
-        for parameter in network.parameters()
-        if parameter.requires_grad
-    ]
-    for parameter in bystanders:
-        parameter.requires_grad_(False)
+def take_phase(phase: Phase, context: StepContext, optimisers: Optimisers) -> dict[str, Any]:
+    """One phase as the system runs it: only its networks move, `ascending` ones ascend, `after` comes last."""
+    movers = (phase.network, *phase.ascending)
     for name in movers:
         optimisers[name].zero_grad()
-    terms = turn.loss(play)
-    terms.total.backward()
-    for name in turn.opponents:
-        for parameter in play.players[name].parameters():
+    with context.only(movers):
+        terms = phase.loss(context)
+        terms.total.backward()
+    for name in phase.ascending:
+        for parameter in context.networks[name].parameters():
             if parameter.grad is not None:
                 parameter.grad.neg_()
     for name in movers:
         optimisers[name].step()
-    if turn.after is not None:
-        turn.after(play)
-    for parameter in bystanders:
-        parameter.requires_grad_(True)
+    if phase.after is not None:
+        phase.after(context)
     return {"total": terms.total.detach(), **terms.parts}
 
 
-def descent(players: Players, rate: float = 1e-2) -> dict[str, torch.optim.Optimizer]:
-    """Plain SGD a player."""
-    return {name: torch.optim.SGD(network.parameters(), rate) for name, network in players.items()}
+def descent(networks: Networks, rate: float = 1e-2) -> dict[str, torch.optim.Optimizer]:
+    """Plain SGD for each network."""
+    return {name: torch.optim.SGD(network.parameters(), rate) for name, network in networks.items()}
 
 
 class SegmentorContract:
@@ -171,7 +170,7 @@ class CriticContract:
 class ObjectiveContract:
     """Inherit, define `build` and `networks`; `options` are the constructor arguments under test.
 
-    `networks` holds small players for a 32 x 32 image, or for `size`.
+    `networks` holds small networks for a 32 x 32 image, or for `size`.
     """
 
     size: tuple[int, ...] = (32, 32)
@@ -184,68 +183,83 @@ class ObjectiveContract:
         raise NotImplementedError
 
     def cast(self, modalities: int = 2, channels: int = 1, **options: Any) -> tuple[Objective, dict[str, nn.Module]]:
-        """Objective and players, initialised by a fixed seed."""
+        """Objective and networks, initialised by a fixed seed."""
         torch.manual_seed(0)
         objective = self.build(**options)
         return objective, self.networks(objective, modalities, channels)
 
-    def test_players_are_those_who_move(self) -> None:
+    def test_networks_are_those_that_move(self) -> None:
         for option in self.options:
             objective = self.build(**option)
-            movers = {name for turn in objective.turns() for name in (turn.player, *turn.opponents)}
-            assert movers == set(objective.players)
+            movers = {name for phase in objective.phases() for name in (phase.network, *phase.ascending)}
+            assert movers == set(objective.networks)
 
-    def test_each_player_moves_in_its_own_turn_and_only_then(self) -> None:
+    def test_each_network_moves_in_its_own_phase_and_only_then(self) -> None:
         for option in self.options:
-            objective, players = self.cast(**option)
-            play = Play(players, tiny_batch(size=self.size), "sigmoid")
-            optimisers = descent(players)
-            for turn in objective.turns():
-                before = {name: parameters_of(network) for name, network in players.items()}
-                take_turn(turn, play, optimisers)
-                moved = {name for name, network in players.items() if differ(before[name], parameters_of(network))}
-                assert moved == {turn.player, *turn.opponents}, option
+            objective, networks = self.cast(**option)
+            context = StepContext(networks, tiny_batch(size=self.size), "sigmoid")
+            optimisers = descent(networks)
+            for phase in objective.phases():
+                before = {name: parameters_of(network) for name, network in networks.items()}
+                take_phase(phase, context, optimisers)
+                moved = {name for name, network in networks.items() if differ(before[name], parameters_of(network))}
+                assert moved == {phase.network, *phase.ascending}, option
 
     def test_turns_leave_no_gradient_with_the_bystanders(self) -> None:
         for option in self.options:
-            objective, players = self.cast(**option)
-            play = Play(players, tiny_batch(size=self.size), "sigmoid")
-            for turn in objective.turns():
-                for network in players.values():
+            objective, networks = self.cast(**option)
+            context = StepContext(networks, tiny_batch(size=self.size), "sigmoid")
+            for phase in objective.phases():
+                for network in networks.values():
                     network.zero_grad()
-                take_turn(turn, play, descent(players))
-                movers = {turn.player, *turn.opponents}
-                for name in set(players) - movers:
-                    assert all(parameter.grad is None for parameter in players[name].parameters()), option
+                take_phase(phase, context, descent(networks))
+                movers = {phase.network, *phase.ascending}
+                for name in set(networks) - movers:
+                    assert all(parameter.grad is None for parameter in networks[name].parameters()), option
 
     def test_one_segmentor_forward_serves_a_batch(self) -> None:
         for option in self.options:
-            objective, players = self.cast(**option)
+            objective, networks = self.cast(**option)
             calls: list[int] = []
-            players["segmentor"].register_forward_hook(lambda *_, calls=calls: calls.append(1))
-            play = Play(players, tiny_batch(size=self.size), "sigmoid")
-            for turn in objective.turns():
-                take_turn(turn, play, descent(players))
+            networks["segmentor"].register_forward_hook(lambda *_, calls=calls: calls.append(1))
+            context = StepContext(networks, tiny_batch(size=self.size), "sigmoid")
+            for phase in objective.phases():
+                take_phase(phase, context, descent(networks))
             assert len(calls) == 1, option
 
-    @pytest.mark.parametrize(("channels", "activation"), [(1, "sigmoid"), (3, "sigmoid"), (4, "softmax")])
-    def test_regions_and_labels_are_played(self, channels: int, activation: Activation) -> None:
+    def test_unlabelled_samples_change_nothing(self) -> None:
+        """Neither gradients nor statistics; an objective that learns from them overrides this with what it does."""
         for option in self.options:
-            objective, players = self.cast(4, channels, **option)
-            play = Play(players, tiny_batch(4, channels, size=self.size, activation=activation), activation)
-            for turn in objective.turns():
-                terms = take_turn(turn, play, descent(players))
+            found = []
+            for unlabelled in (0, 2):
+                objective, networks = self.cast(**option)
+                context = StepContext(networks, with_unlabelled(tiny_batch(size=self.size), unlabelled), "sigmoid")
+                torch.manual_seed(5)
+                for phase in objective.phases():
+                    take_phase(phase, context, descent(networks))
+                found.append(
+                    [tensor for one in networks.values() for tensor in (*parameters_of(one), *buffers_of(one))]
+                )
+            assert not differ(*found), option
+
+    @pytest.mark.parametrize(("channels", "activation"), [(1, "sigmoid"), (3, "sigmoid"), (4, "softmax")])
+    def test_regions_and_labels_are_trained(self, channels: int, activation: Activation) -> None:
+        for option in self.options:
+            objective, networks = self.cast(4, channels, **option)
+            context = StepContext(networks, tiny_batch(4, channels, size=self.size, activation=activation), activation)
+            for phase in objective.phases():
+                terms = take_phase(phase, context, descent(networks))
                 assert all(value.ndim == 0 and value.isfinite() and not value.requires_grad for value in terms.values())
 
     def test_tiny_case_is_overfitted(self) -> None:
-        objective, players = self.cast()
-        optimisers = {name: torch.optim.RMSprop(network.parameters(), 1e-3, 0.9) for name, network in players.items()}
+        objective, networks = self.cast()
+        optimisers = {name: torch.optim.RMSprop(network.parameters(), 1e-3, 0.9) for name, network in networks.items()}
         batch = tiny_batch(size=self.size)
         for _ in range(60):
-            play = Play(players, batch, "sigmoid")
-            for turn in objective.turns():
-                take_turn(turn, play, optimisers)
-        found = play.probability > 0.5
+            context = StepContext(networks, batch, "sigmoid")
+            for phase in objective.phases():
+                take_phase(phase, context, optimisers)
+        found = context.probability > 0.5
         overlap = (found & (batch.target > 0)).sum()
         assert 2 * overlap / (found.sum() + batch.target.sum()) > 0.9
 

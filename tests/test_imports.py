@@ -11,21 +11,38 @@ import pytest
 import segan_pl
 
 PACKAGE = Path(segan_pl.__file__).parent
-MODEL = ("segan_pl.nets", "segan_pl.objectives", "segan_pl.system", "segan_pl.players", "segan_pl.callbacks")
-TOP = ("segan_pl.callbacks", "segan_pl.cli")
 FILES = ("nibabel", "SimpleITK", "h5py", "pydicom", "PIL")
+ROOT = ("batch", "errors", "files", "recipe")
+ORDER = (  # each imports from those before it, and from the modules at the package's root
+    ("data", "losses", "nets"),
+    ("objectives",),
+    ("evaluation",),
+    ("inference",),
+    ("training",),
+    ("report",),
+    ("experiments",),
+    ("cli",),
+)
+ROOMS = [room for rooms in ORDER for room in rooms]
+
+
+def later(room: str) -> tuple[str, ...]:
+    """The packages that a room may not import: those beside it in the order, and those after it."""
+    here = next(index for index, rooms in enumerate(ORDER) if room in rooms)
+    return tuple(f"segan_pl.{other}" for rooms in ORDER[here:] for other in rooms if other != room)
+
 
 FORBIDDEN = {
-    "batch.py": ("segan_pl", "lightning"),
-    "data": (*MODEL, "segan_pl.losses", "segan_pl.inference", *TOP),
-    "nets": ("lightning", *FILES, "segan_pl.data", "segan_pl.objectives", "segan_pl.losses", "segan_pl.system", *TOP),
-    "losses": ("lightning", *FILES, "segan_pl.data", "segan_pl.nets", "segan_pl.objectives", "segan_pl.system", *TOP),
-    "objectives": ("lightning", *FILES, "segan_pl.nets", "segan_pl.system", "segan_pl.data", *TOP),
-    "inference": ("lightning", "segan_pl.nets", "segan_pl.objectives", "segan_pl.system", *TOP),
-    "evaluation": ("lightning", *MODEL, "segan_pl.losses", *TOP),
-    "system.py": (*TOP, *FILES, "segan_pl.nets"),
-    "callbacks": ("segan_pl.cli", "segan_pl.nets", *FILES),
+    **{f"{name}.py": ("lightning", "monai", *(f"segan_pl.{room}" for room in ROOMS)) for name in ROOT},
+    **{room: later(room) for room in ROOMS},
 }
+NO_LIGHTNING = ("nets", "losses", "objectives", "evaluation", "inference")
+NO_FILES = ("nets", "losses", "objectives", "training")
+for room in NO_LIGHTNING:
+    FORBIDDEN[room] += ("lightning",)
+for room in NO_FILES:
+    FORBIDDEN[room] += FILES
+FORBIDDEN["objectives"] += ("segan_pl.nets.segan", "segan_pl.nets.reciprocal")  # an objective is given its networks
 """Room to what no file in it imports, by first names."""
 
 
@@ -71,6 +88,43 @@ def test_only_data_io_reads_image_files() -> None:
         if breaches(path.read_text(encoding="utf-8"), module_name(path), ("nibabel", "SimpleITK"))
     }
     assert readers == {"data/io/nifti.py", "data/io/reading.py", "data/io/writing.py"}
+
+
+def imported_modules(path: Path, modules: set[str]) -> set[str]:
+    """The package's modules that a file imports, wherever in it and for whatever reason, but itself."""
+    module = module_name(path).removesuffix(".__init__")
+    found = set()
+    for name in imports(path.read_text(encoding="utf-8"), module_name(path)):
+        # `from a.b import c` imports a.b.c where that is a module, else a.b.
+        found |= {next((one for one in (name, name.rpartition(".")[0]) if one in modules), module)}
+    # The package itself offers names of all its rooms, on first use; from it modules take the version alone.
+    return found - {module, "segan_pl"}
+
+
+def loops(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Groups of modules each of which imports every other one, directly or through others."""
+
+    def reached(start: str) -> set[str]:
+        found: set[str] = set()
+        following = [start]
+        while following:
+            new = graph[following.pop()] - found
+            found |= new
+            following += new
+        return found
+
+    reach = {module: reached(module) for module in graph}
+    return {frozenset(other for other in reach[one] if one in reach[other]) for one in graph if one in reach[one]}
+
+
+def test_no_modules_import_each_other_in_a_loop() -> None:
+    files = {module_name(path).removesuffix(".__init__"): path for path in sorted(PACKAGE.rglob("*.py"))}
+    found = loops({module: imported_modules(path, set(files)) for module, path in files.items()})
+    assert not found, f"import loops: {sorted(map(sorted, found))}"
+
+
+def test_a_loop_is_noticed_through_any_number_of_modules() -> None:
+    assert loops({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == {frozenset("abc")}
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,29 @@
-"""One function over many cases in processes, such that one case that kills its process costs no other."""
+"""One function over many cases in processes, how far it is, and what it notes.
+
+A case that kills its process costs no other.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
+import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
-from segan_pl.data.volume import Case
+from segan_pl.data.case import Case
 
 Result = TypeVar("Result")
-AHEAD = 2  # cases handed out a process: the next one waits while the last one is finished
+# Cases handed out a process: the next one waits while the last one is finished.
+AHEAD = 2
 
 
 def cores() -> int:
@@ -65,19 +72,16 @@ def over_cases(
                         lost.append(case)
         lost += under_way.values()
         if lost and not finished:
-            _require_workers()
+            # Where not even an empty process starts, as in a script without its guard, no case is to blame.
+            with _pool(1) as pool:
+                try:
+                    pool.submit(cores).result()
+                except BrokenProcessPool:
+                    raise RuntimeError(
+                        "worker processes cannot start; guard the script with `if __name__ == '__main__':`, or use 1 "
+                        "worker"
+                    ) from None
         yield from _one_at_a_time(work, lost)
-
-
-def _require_workers() -> None:
-    """Raise RuntimeError where not even an empty process starts, as in a script without its guard."""
-    with _pool(1) as pool:
-        try:
-            pool.submit(cores).result()
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "worker processes cannot start; guard the script with `if __name__ == '__main__':`, or use 1 worker"
-            ) from error
 
 
 def _one_at_a_time(work: Callable[[Case], Result], cases: Sequence[Case]) -> Iterator[tuple[Case, Result | None]]:
@@ -97,6 +101,8 @@ def _one_at_a_time(work: Callable[[Case], Result], cases: Sequence[Case]) -> Ite
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """New interpreters (a fork of a process with threads may hang), which an interruption ends at once."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker imports a script without guard
+        os._exit(1)  # in silence: as many tracebacks as workers would hide what the parent says
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
@@ -111,8 +117,9 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and end with it, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C and what asks for a checkpoint to the parent, and end with it, however it ends."""
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -121,3 +128,83 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
+
+
+# Between two lines where there is no terminal.
+PLAIN_SECONDS = 10.0
+
+
+Advance = Callable[[], None]  # called after each case
+
+
+@contextmanager
+def shown(total: int, label: str = "preparing", done: str = "prepared", *, enabled: bool = True) -> Iterator[Advance]:
+    """A function to call after each of `total` cases.
+
+    Args:
+        total: 0 shows nothing.
+        label: Before the bar.
+        done: In the plain line, "<done> 3 of 10 in 20 s".
+        enabled: False shows nothing.
+    """
+    if not enabled or total == 0:
+        yield lambda: None
+    elif sys.stderr.isatty():
+        # Imported here, since workers and batch jobs never show a bar.
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda: bar.advance(task)
+    else:
+        yield _PlainLines(total, done)
+
+
+class _PlainLines:
+    """A line every so often, and one at the end."""
+
+    def __init__(self, total: int, done: str) -> None:
+        self.total, self.done, self.count, self.start = total, done, 0, time.monotonic()
+        self.last = self.start
+
+    def __call__(self) -> None:
+        self.count += 1
+        now = time.monotonic()
+        if self.count == self.total or now - self.last >= PLAIN_SECONDS:
+            self.last = now
+            print(f"{self.done} {self.count} of {self.total} in {now - self.start:.0f} s", file=sys.stderr, flush=True)
+
+
+# Cases named in a note that holds for more.
+EXAMPLES = 3
+_PART = re.compile(r"([a-z]\w*): (.+)", re.DOTALL)
+
+
+def grouped(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """One line for each thing noted, whatever number of cases and of their files it holds for.
+
+    Args:
+        notes: (case, note); a note may begin with the case's name, then with one of its parts: "a: t1: no contrast".
+
+    Returns:
+        "a: t1, t2: no contrast", or "5 cases: t1, t2: no contrast: a, b, c and 2 more".
+    """
+    cases: dict[str, dict[str, None]] = {}
+    parts: dict[str, dict[str, None]] = {}
+    for name, note in notes:
+        text = note.removeprefix(f"{name}: ")
+        found = _PART.fullmatch(text)
+        part, text = (found[1], found[2]) if found else ("", text)
+        cases.setdefault(text, {})[name] = None
+        parts.setdefault(text, {}).update({part: None} if part else {})
+    return tuple(_line(text, list(names), list(parts[text])) for text, names in cases.items())
+
+
+def _line(text: str, names: list[str], parts: list[str]) -> str:
+    said = f"{', '.join(parts)}: {text}" if parts else text
+    if len(names) == 1:
+        return f"{names[0]}: {said}"
+    rest = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+    return f"{len(names)} cases: {said}: {', '.join(names[:EXAMPLES])}{rest}"

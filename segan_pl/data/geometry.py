@@ -1,7 +1,7 @@
 """Where a prepared volume lies in its native grid, and the way there and back.
 
 Native volume -> oriented (axes permuted and flipped) -> resampled to another spacing -> cropped or padded. What lies
-before the crop is called the frame. Arrays are (..., D, H, W); affines map voxel (x, y, z) to mm.
+before the crop is called the target grid. Arrays are (..., D, H, W); affines map voxel (x, y, z) to mm.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ class Geometry:
 
     Attributes:
         native: Native shape (D, H, W), voxels.
-        start: Index in the frame of the first prepared voxel; negative where the prepared volume begins with padding.
+        start: Index in the target grid of the first prepared voxel; negative where the prepared volume begins with
+            padding.
         shape: Prepared shape (D, H, W), voxels.
         affine: The native affine, 4 rows of 4, voxel (x, y, z) to mm.
-        order: The native axis (0 is z) that each axis of the frame is.
-        flips: Whether each axis of the frame runs against its native axis.
-        grid: Shape of the frame where it was resampled, else None.
-        step: Native voxels from one voxel of the frame to the next, one an axis of the frame. The centre of the
-            frame is the centre of the native volume.
+        order: The native axis (0 is z) that each axis of the target grid is.
+        flips: Whether each axis of the target grid runs against its native axis.
+        grid: Shape of the target grid where it was resampled, else None.
+        step: Native voxels from one voxel of the target grid to the next, one for each of its axes. The centre of the
+            target grid is the centre of the native volume.
     """
 
     native: Shape
@@ -58,13 +59,13 @@ class Geometry:
         return depth, height, width
 
     @property
-    def frame(self) -> Shape:
+    def target_shape(self) -> Shape:
         """Shape of the grid that is cropped; the native shape unless oriented or resampled."""
         return self.grid or self.oriented
 
     @property
     def native_box(self) -> tuple[slice, ...]:
-        """The part of the frame that the prepared volume holds; of the native grid where that is the frame."""
+        """The part of the target grid that the prepared volume holds, as slices of the target grid."""
         return self._overlap()[0]
 
     @property
@@ -85,8 +86,8 @@ class Geometry:
         affine: NDArray[np.float64] = np.array(self.affine, np.float64) @ to_native
         return affine
 
-    def framed(self, native: NDArray, interpolation: Interpolation | None = None) -> NDArray:
-        """Native (..., D, H, W) on the frame; a view where nothing is resampled.
+    def to_target_grid(self, native: NDArray, interpolation: Interpolation | None = None) -> NDArray:
+        """Native (..., D, H, W) on the target grid; a view where nothing is resampled.
 
         Args:
             native: Any array on the native grid.
@@ -103,24 +104,30 @@ class Geometry:
 
     def crop(self, native: NDArray, fill: float = 0, interpolation: Interpolation | None = None) -> NDArray:
         """Native (..., D, H, W) to prepared (..., D, H, W), `fill` where the prepared volume is padding."""
-        framed = self.framed(native, interpolation)
-        if self.start == (0, 0, 0) and self.shape == self.frame:
-            return framed if self._oriented_or_resampled else native
+        target = self.to_target_grid(native, interpolation)
+        if self.start == (0, 0, 0) and self.shape == self.target_shape and not self._oriented_or_resampled:
+            return native
+        return self.boxed(target, fill)
+
+    def boxed(self, target: NDArray, fill: float = 0) -> NDArray:
+        """(..., D, H, W) on the target grid to prepared, `fill` in the padding; the array itself where all is taken."""
+        if self.start == (0, 0, 0) and self.shape == self.target_shape:
+            return target
         source, place = self._overlap()
-        out = np.full((*framed.shape[:-3], *self.shape), fill, framed.dtype)
-        out[_last_axes(place)] = framed[_last_axes(source)]
+        out = np.full((*target.shape[:-3], *self.shape), fill, target.dtype)
+        out[_last_axes(place)] = target[_last_axes(source)]
         return out
 
     def restore(self, prepared: NDArray, fill: float = 0, interpolation: Interpolation | None = None) -> NDArray:
         """Prepared (..., D, H, W) to native (..., D, H, W), `fill` outside the crop.
 
-        Exact where they overlap, unless the frame was resampled: then nearest for integers and bool (labels), linear
-        for floats (probabilities), if `interpolation` does not say.
+        Exact where they overlap, unless the target grid was resampled: then nearest for integers and bool (labels),
+        linear for floats (probabilities), if `interpolation` does not say.
         """
         if prepared.shape[-3:] != self.shape:
             raise ValueError(f"prepared array has shape {prepared.shape[-3:]}, the geometry says {self.shape}")
         place, source = self._overlap()
-        out = np.full((*prepared.shape[:-3], *self.frame), fill, prepared.dtype)
+        out = np.full((*prepared.shape[:-3], *self.target_shape), fill, prepared.dtype)
         out[_last_axes(place)] = prepared[_last_axes(source)]
         if self.grid is not None:
             first = tuple(-self._first(axis) / self.step[axis] for axis in range(3))
@@ -153,13 +160,15 @@ class Geometry:
         return self.resampled or self.order != (0, 1, 2) or any(self.flips)
 
     def _first(self, axis: int) -> float:
-        """Where the frame's first voxel lies, in oriented native voxels."""
-        return (self.oriented[axis] - 1 - (self.frame[axis] - 1) * self.step[axis]) / 2
+        """Where the target grid's first voxel lies, in oriented native voxels."""
+        return (self.oriented[axis] - 1 - (self.target_shape[axis] - 1) * self.step[axis]) / 2
 
     def _overlap(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """The shared box, as slices of the frame and of the prepared grid."""
+        """The shared box, as slices of the target grid and of the prepared grid."""
         first = [max(0, s) for s in self.start]
-        last = [max(f, min(n, s + p)) for f, n, s, p in zip(first, self.frame, self.start, self.shape, strict=True)]
+        last = [
+            max(f, min(n, s + p)) for f, n, s, p in zip(first, self.target_shape, self.start, self.shape, strict=True)
+        ]
         native = tuple(slice(f, e) for f, e in zip(first, last, strict=True))
         prepared = tuple(slice(f - s, e - s) for f, e, s in zip(first, last, self.start, strict=True))
         return native, prepared
@@ -169,21 +178,28 @@ def _last_axes(box: tuple[slice, ...]) -> tuple[Any, ...]:
     return (..., *box)
 
 
-def frame_geometry(
+def target_geometry(
     native: Shape, affine: NDArray[np.float64], orientation: str | None, spacing: tuple[float, float, float] | None
 ) -> Geometry:
-    """The geometry of a whole frame, not cropped.
+    """The geometry of a whole target grid, not cropped.
 
     Args:
         native: (D, H, W).
         affine: (4, 4), voxel (x, y, z) to mm.
-        orientation: Where x, y and z of the frame lead, e.g. "LPS"; None keeps the file's axes.
-        spacing: (x, y, z) of the frame in mm; None keeps the file's.
+        orientation: Where x, y and z of the target grid lead, e.g. "LPS"; None keeps the file's axes.
+        spacing: (x, y, z) of the target grid in mm; None keeps the file's.
     """
     order: Shape = (0, 1, 2)
     flips = (False, False, False)
     if orientation is not None:
-        order, flips = _axes(np.asarray(affine, np.float64), orientation)
+        # The native axis next to each axis (D, H, W) of the target grid, and whether it is flipped.
+        rotation = nearest_rotation(np.asarray(affine, np.float64))
+        axis = _voxel_axes(rotation)
+        wanted = [("RAS".find(letter), 1) if letter in "RAS" else ("LPI".find(letter), -1) for letter in orientation]
+        z, y, x = (
+            (2 - axis[side], bool(np.sign(rotation[side, axis[side]]) != sign)) for side, sign in reversed(wanted)
+        )
+        order, flips = (z[0], y[0], x[0]), (z[1], y[1], x[1])
     rows = tuple(tuple(float(value) for value in row) for row in affine)
     shape: Shape = tuple(native[axis] for axis in order)  # type: ignore[assignment]
     if spacing is None:
@@ -196,14 +212,24 @@ def frame_geometry(
     return Geometry(native, (0, 0, 0), grid, rows, order, flips, grid, step)  # type: ignore[arg-type]
 
 
-def _axes(affine: NDArray[np.float64], orientation: str) -> tuple[Shape, tuple[bool, bool, bool]]:
-    """The native axis of each axis (D, H, W) of the frame, and whether it is flipped; the nearest for oblique ones."""
+def leading(affine: NDArray[np.float64]) -> str:
+    """Where a file's x, y and z lead, the nearest of right or left, front or back, up or down, e.g. "LPS"."""
+    rotation = nearest_rotation(affine)
+    axes = _voxel_axes(rotation)
+    letters = {voxel: "RAS"[world] if rotation[world, voxel] > 0 else "LPI"[world] for world, voxel in enumerate(axes)}
+    return "".join(letters[voxel] for voxel in range(3))
+
+
+def _voxel_axes(rotation: NDArray[np.float64]) -> Shape:
+    """The voxel axis (x is 0) next to each of the world's, each once."""
+    return max(permutations(range(3)), key=lambda voxel: sum(rotation[world, voxel[world]] ** 2 for world in range(3)))  # type: ignore[return-value]
+
+
+def nearest_rotation(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 3) rotation, or mirrored rotation, next to an affine's axes: world x, y, z by voxel x, y, z."""
     u, _, v = np.linalg.svd(affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(0)))
-    turn = u @ v  # the nearest rotation: world x, y, z by voxel x, y, z
-    axis = max(permutations(range(3)), key=lambda voxel: sum(turn[world, voxel[world]] ** 2 for world in range(3)))
-    wanted = [("RAS".find(letter), 1) if letter in "RAS" else ("LPI".find(letter), -1) for letter in orientation]
-    z, y, x = ((2 - axis[side], bool(np.sign(turn[side, axis[side]]) != sign)) for side, sign in reversed(wanted))
-    return (z[0], y[0], x[0]), (z[1], y[1], x[1])
+    rotation: NDArray[np.float64] = u @ v
+    return rotation
 
 
 def _resampled(

@@ -1,76 +1,24 @@
-"""What a data set's native labels mean, and the schemes that turn them into channels and back."""
+"""The schemes that turn native labels into channels and back, and what a prediction's labels tell apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segan_pl.data.volume import CaseError
-from segan_pl.errors import nearest
+from segan_pl.data.case import CaseError
+from segan_pl.data.conventions import Convention, label_convention
+from segan_pl.errors import UsageError, nearest
 
-HEALTHY = ("csf", "gm", "wm")
-NOT_TUMOUR = ("cavity", *HEALTHY)
-
-
-@dataclass(frozen=True)
-class Convention:
-    """Which tissue each native label of a data set stands for.
-
-    Attributes:
-        name: E.g. "brats2017".
-        tissues: One (tissue, native label) each: "necrosis" (with non-enhancing tumour where a data set joins them),
-            "non_enhancing", "oedema", "enhancing", "cavity" (resected: no tumour), "tumour" where no more is told; or
-            those of a healthy brain, "csf" (cerebrospinal fluid), "gm" and "wm" (grey and white matter).
-    """
-
-    name: str
-    tissues: tuple[tuple[str, int], ...]
-
-    @property
-    def known(self) -> tuple[int, ...]:
-        """Every native label that may occur, background included."""
-        return (0, *(label for _, label in self.tissues))
-
-    @property
-    def tumour(self) -> tuple[int, ...]:
-        """Native labels of tumour; none where the data set labels a healthy brain."""
-        return tuple(label for tissue, label in self.tissues if tissue not in NOT_TUMOUR)
-
-    def require_known(self, labels: Iterable[int], case: str) -> None:
-        """Refuse a mask with a label that the convention does not know.
-
-        Raises:
-            CaseError: It names the conventions that would fit.
-        """
-        found = set(labels)
-        if strange := sorted(found - set(self.known)):
-            fitting = fitting_conventions(found)
-            raise CaseError(
-                f"{case}: the mask holds label {strange}, '{self.name}' knows {list(self.known)}; choose "
-                f"--data.native_labels ({', '.join(fitting) or 'none'} would fit) or mend the mask"
-            )
-
-
-CONVENTIONS: dict[str, Convention] = {
-    convention.name: convention
-    for convention in (
-        Convention("brats2015", (("necrosis", 1), ("oedema", 2), ("non_enhancing", 3), ("enhancing", 4))),
-        Convention("brats2017", (("necrosis", 1), ("oedema", 2), ("enhancing", 4))),  # 2017 to 2021
-        Convention("brats2023", (("necrosis", 1), ("oedema", 2), ("enhancing", 3))),
-        Convention("brats2024", (("necrosis", 1), ("oedema", 2), ("enhancing", 3), ("cavity", 4))),
-        Convention("msd", (("oedema", 1), ("necrosis", 2), ("enhancing", 3))),  # Task01_BrainTumour
-        Convention("binary", (("tumour", 1),)),
-        Convention("iseg", (("csf", 10), ("gm", 150), ("wm", 250))),  # 2017 and 2019
-        Convention("mrbrains13", (("csf", 1), ("gm", 2), ("wm", 3))),  # LabelsForTesting
-    )
-}
 DEFAULT = "brats2017"
+DEFAULT_TARGET, TISSUES = "whole_tumour", "labels"
 TARGETS = ("whole_tumour", "regions", "labels", "binary")
+ONLY = "only:"
+"""Before the name of a region or tissue: the target that is that one alone, e.g. "only:et" or "only:csf"."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +26,7 @@ class LabelScheme:
     """Which native labels make which channel.
 
     Attributes:
-        target: One of TARGETS, e.g. "regions"; what a checkpoint is compared by.
+        target: One of TARGETS, e.g. "regions", or ONLY and a name; what a checkpoint is compared by.
         convention: What the native labels mean.
         channels: One name a channel, e.g. ("wt", "tc", "et"); they name the metrics.
         members: One tuple of native labels a channel.
@@ -99,19 +47,30 @@ class LabelScheme:
         return f"{self.target}/{self.convention.name}"
 
     @property
+    def ignore(self) -> tuple[int, ...]:
+        """Native labels of voxels that are not judged."""
+        return self.convention.ignore
+
+    @property
     def known(self) -> tuple[int, ...]:
         """Every native label that may occur, background included."""
         return self.convention.known
 
+    def ignored(self, label: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Where native labels (*spatial) are not judged."""
+        table = np.zeros(256, bool)
+        table[list(self.ignore)] = True
+        return table[label]
+
     def table(self) -> NDArray[np.uint8]:
-        """(C, 256) uint8 look-up table: `table()[:, label]` is what `encode` makes of a mask."""
+        """(C, 256) uint8 look-up table: `table()[:, label]` is what `encode` makes of a mask without ignored voxels."""
         table = np.zeros((len(self.channels), 256), np.uint8)
         for channel, members in enumerate(self.members):
             table[channel, list(members)] = 1
         return table
 
-    def encode(self, label: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Native labels (*spatial) to channels (C, *spatial) in {0, 1}.
+    def encode(self, label: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.int8]:
+        """Native labels (*spatial) to channels (C, *spatial) in {0, 1}; int8 with -1 in ignored voxels if `ignore`.
 
         Values and memory layout are those of `table()[:, label]`, in a third of its time: NumPy's fancy indexing takes
         longer for three regions than reading a patch.
@@ -123,9 +82,11 @@ class LabelScheme:
             raise ValueError(f"labels are {label.dtype}, expected uint8")
         labels = label.tobytes()
         out = np.empty((*label.shape, len(self.channels)), np.uint8)
-        for channel, row in enumerate(self.table()):
+        table = self.table()
+        table[:, list(self.ignore)] = 255  # -1 as int8
+        for channel, row in enumerate(table):
             out[..., channel] = np.frombuffer(labels.translate(row.tobytes()), np.uint8).reshape(label.shape)
-        return np.moveaxis(out, -1, 0)
+        return np.moveaxis(out.view(np.int8) if self.ignore else out, -1, 0)
 
     def decode(self, mask: NDArray) -> NDArray[np.uint8]:
         """Thresholded channels (C, *spatial) to native labels (*spatial).
@@ -161,63 +122,158 @@ def label_scheme(target: str, convention: str | None = None) -> LabelScheme:
 
     Args:
         target: "whole_tumour"; "regions" (WT, TC, ET, overlapping; and RC, the resection cavity, where labelled);
-            "labels" (background and each tissue; the only one without tumour); "binary" (whole tumour of 0/1
-            masks); or a scheme's whole name.
-        convention: A key of CONVENTIONS; "brats2017" where neither it nor `target` says.
+            "labels" (background and each tissue; it needs no tumour); "only:et" (one region or tissue alone); "binary"
+            (whole tumour of 0/1 masks); or a scheme's whole name.
+        convention: As `label_convention`; "brats2017" where neither it nor `target` says.
 
     Raises:
-        CaseError: No such target or convention, or the labels do not tell the regions apart.
+        UsageError: No such target or convention, or the labels do not tell the regions apart.
     """
     target, _, named = target.partition("/")
-    if target not in TARGETS:
-        raise CaseError(f"--data.labels {target}: no such label scheme; {nearest(target, TARGETS)}")
+    if target not in TARGETS and not target.startswith(ONLY):
+        raise UsageError(
+            f"--data.labels {target}: no such label scheme; {nearest(target, TARGETS)}, or {ONLY}NAME for one "
+            f"region or tissue"
+        )
     if target == "binary":
         target, named = "whole_tumour", "binary"
     meaning = label_convention(convention or named or DEFAULT)
+    if target.startswith(ONLY):
+        return _only(target.removeprefix(ONLY), meaning)
     if target != "labels" and not meaning.tumour:
-        raise CaseError(
-            f"--data.labels {target}: the native labels '{meaning.name}' are tissues of a healthy brain; choose "
-            f"--data.labels labels"
+        raise UsageError(
+            f"--data.labels {target}: the native labels '{meaning.name}' name no tumour; choose --data.labels labels"
         )
     if target == "whole_tumour":
         return LabelScheme(target, meaning, ("wt",), (meaning.tumour,), meaning.tumour[:1], "sigmoid")
     if target == "labels":
-        names, labels = zip(("background", 0), *meaning.tissues, strict=True)
-        return LabelScheme(target, meaning, names, tuple((label,) for label in labels), labels, "softmax")
+        names, members = zip(("background", (0,)), *meaning.numbers.items(), strict=True)
+        return LabelScheme(target, meaning, names, members, tuple(labels[0] for labels in members), "softmax")
     return _regions(meaning)
+
+
+def _only(name: str, meaning: Convention) -> LabelScheme:
+    """One region or tissue alone, in a channel of its own."""
+    channels = {tissue: (labels, labels[0]) for tissue, labels in meaning.numbers.items()}
+    if meaning.tells_regions:
+        whole = _regions(meaning)
+        channels |= {one: (m, e) for one, m, e in zip(whole.channels, whole.members, whole.export, strict=True)}
+    if meaning.tumour:
+        channels["wt"] = (meaning.tumour, meaning.tumour[0])
+    if name not in channels:
+        raise UsageError(
+            f"--data.labels {ONLY}{name}: not among the native labels '{meaning.name}'; {nearest(name, channels)}"
+        )
+    members, export = channels[name]
+    return LabelScheme(f"{ONLY}{name}", meaning, (name,), (members,), (export,), "sigmoid")
 
 
 def _regions(meaning: Convention) -> LabelScheme:
     """Whole tumour, tumour core, enhancing tumour, and the cavity where it is labelled (BraTS 2024)."""
-    tissues = dict(meaning.tissues)
-    if not {"necrosis", "oedema", "enhancing"} <= set(tissues):
-        raise CaseError(
+    if not meaning.tells_regions:
+        raise UsageError(
             f"--data.labels regions: the native labels '{meaning.name}' do not tell tumour core and enhancing tumour "
             f"apart; choose --data.labels whole_tumour"
         )
-    core = tuple(label for label in meaning.tumour if label != tissues["oedema"])
+    numbers = meaning.numbers
+    oedema, enhancing = numbers["oedema"], numbers["enhancing"]
+    core = tuple(label for label in meaning.tumour if label not in oedema)
     regions = [
-        ("wt", meaning.tumour, tissues["oedema"]),
-        ("tc", core, tissues["necrosis"]),
-        ("et", (tissues["enhancing"],), tissues["enhancing"]),
-        *(("rc", (label,), label) for tissue, label in meaning.tissues if tissue == "cavity"),
+        ("wt", meaning.tumour, oedema[0]),
+        ("tc", core, next(label for label in core if label not in enhancing)),
+        ("et", enhancing, enhancing[0]),
+        *(("rc", labels, labels[0]) for tissue, labels in numbers.items() if tissue == "cavity"),
     ]
     names, members, export = zip(*regions, strict=True)
     return LabelScheme("regions", meaning, names, members, export, "sigmoid")
 
 
-def fitting_conventions(labels: Iterable[int]) -> list[str]:
-    """Names of the conventions that know all the labels; those of a healthy brain only where no other does."""
-    fitting = [convention for convention in CONVENTIONS.values() if set(labels) <= set(convention.known)]
-    return [convention.name for convention in fitting if convention.tumour] or [one.name for one in fitting]
-
-
-def label_convention(name: str) -> Convention:
-    """The convention of that name.
+def require_target(target: str, convention: str | None) -> None:
+    """Refuse a wrong target before any case is looked for, as far as it can be told without the data set's convention.
 
     Raises:
-        CaseError: No such convention.
+        UsageError: As `label_scheme`.
     """
-    if name not in CONVENTIONS:
-        raise CaseError(f"--data.native_labels {name}: unknown; {nearest(name, CONVENTIONS)}")
-    return CONVENTIONS[name]
+    if convention is not None or not target.startswith(ONLY):
+        label_scheme(target, convention)
+
+
+def possible_target(target: str, convention: str | None) -> str:
+    """What masks become where a command needs no target: where the labels name no tumour, the tissues.
+
+    Args:
+        target: As asked for; only the default gives way, since nobody may have asked for it.
+        convention: As `label_convention`, or None where nothing says it.
+
+    Raises:
+        UsageError: As `label_convention`.
+    """
+    healthy = convention is not None and not label_convention(convention).tumour
+    return TISSUES if healthy and target == DEFAULT_TARGET else target
+
+
+def label_meanings(made: LabelScheme) -> dict[int, tuple[str, ...]]:
+    """The value of each label that a scheme writes, to the tissues that it means; several are not told apart.
+
+    E.g. {1: ("necrosis", "oedema", "enhancing")} of the whole tumour, {2: ("oedema",), 1: ("necrosis",), ...} of
+    regions.
+    """
+    kinds = _kinds(made)
+    tissues = made.convention.tissues
+    return {
+        value: tuple(dict.fromkeys(tissue for tissue, label in tissues if kinds[label] == kinds[value]))
+        for value in made.export
+        if value
+    }
+
+
+def meaning_line(made: LabelScheme) -> str:
+    """The same in words: "1 is necrosis, oedema or enhancing, which are not told apart"."""
+    parts = []
+    for value, tissues in sorted(label_meanings(made).items()):
+        words = " or ".join([", ".join(tissues[:-1]), tissues[-1]] if tissues[1:] else tissues)
+        parts.append(f"{value} is {words}{', which are not told apart' if tissues[1:] else ''}")
+    return "; ".join(parts)
+
+
+def told_apart(made: LabelScheme, wanted: LabelScheme) -> tuple[str, ...]:
+    """The scored channels of a scheme that another scheme's labels tell from everything else, in order.
+
+    Args:
+        made: Whose channels were predicted, perhaps some of a scheme's only.
+        wanted: Of the same convention.
+    """
+    kinds = _kinds(made)
+    found = []
+    for channel, members in zip(wanted.channels, wanted.members, strict=True):
+        inside = {kinds[label] for label in members}
+        outside = {kinds[label] for label in wanted.known if label not in (*members, *wanted.ignore)}
+        if channel in wanted.foreground and not inside & outside:
+            found.append(channel)
+    return tuple(found)
+
+
+def scheme_with(target: str, convention: str, channels: tuple[str, ...] | None = None) -> LabelScheme:
+    """A scheme with those of its channels that were predicted.
+
+    Args:
+        target: As `label_scheme`.
+        convention: In whose labels they were written.
+        channels: Names; None for all.
+
+    Raises:
+        CaseError: There is no such scheme or channel.
+    """
+    whole = label_scheme(target, convention)
+    if channels is None or channels == whole.channels:
+        return whole
+    if strange := [name for name in channels if name not in whole.channels]:
+        raise CaseError(f"'{whole.name}' has no channel {', '.join(strange)}; it has {', '.join(whole.channels)}")
+    rows = [whole.channels.index(name) for name in channels]
+    members, export = tuple(whole.members[row] for row in rows), tuple(whole.export[row] for row in rows)
+    return replace(whole, channels=channels, members=members, export=export)
+
+
+def _kinds(made: LabelScheme) -> dict[int, tuple[bool, ...]]:
+    """Native label to the channels that it is in: labels of one kind are written as one."""
+    return {label: tuple(label in members for members in made.members) for label in made.known}

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segan_pl.evaluation.policies import UNMATCHED_MM
-from segan_pl.evaluation.surface import Surface, box_of, elements, weighted_hd95_mm
-from segan_pl.evaluation.surface_area import CORNERS
+from segan_pl.evaluation.surface import CORNERS, Surface, box_of, elements, weighted_hd95_mm
 
-TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
-VOLUME_SLACK = 1e-5  # files hold affines in single precision: 2 voxels of 1 mm3 may read 2.0000002 mm3
+TOUCHING = np.ones((3, 3, 3), bool)
+"""26 neighbours."""
+# Files hold affines in single precision: 2 voxels of 1 mm3 may read 2.0000002 mm3.
+VOLUME_SLACK = 1e-5
 Labelled = NDArray[np.int32]
 
 
@@ -78,7 +79,8 @@ def lesion_scores(
         spacing: (z, y, x), mm.
         rules: Of the challenge.
     """
-    prediction, reference = (np.pad(mask, rules.dilations) for mask in (prediction, reference))  # room to grow
+    # room to grow
+    prediction, reference = (np.pad(mask, rules.dilations) for mask in (prediction, reference))
     lesions, (components, predicted) = lesions_of(reference, rules.dilations), ndimage.label(prediction, TOUCHING)
     met = _met(lesions, components, rules.dilations)
     sizes = np.bincount(lesions.ravel())
@@ -88,9 +90,20 @@ def lesion_scores(
     total = len(counted) + (false := predicted - len(taken))
     if not total:
         return LesionScores(1.0, 0.0, 0, 0, 0)
-    lesions, components = _cropped(lesions, components, taken)
+    # false components may lie far off: the rest goes on in the box of the lesions and what meets one
+    keep = np.zeros(predicted + 1, bool)
+    keep[list(taken)] = True
+    components = np.where(keep[components], components, 0)
+    box = box_of((lesions > 0) | (components > 0))
+    lesions, components = lesions[box], components[box]
     dice = sum(_dices(lesions, components, counted)) / total
-    hd95 = (sum(_distances(lesions, components, counted, spacing)) + false * UNMATCHED_MM) / total
+    # no cube of eight voxels holds two components (all its voxels touch), so each surface is taken once and parted
+    references, predictions = _Parted(lesions, spacing), _Parted(components, spacing)
+    hd95_mm = [
+        weighted_hd95_mm(references.of([number]), predictions.of(own), spacing) if own else UNMATCHED_MM
+        for number, own in counted.items()
+    ]
+    hd95 = (sum(hd95_mm) + false * UNMATCHED_MM) / total
     found = sum(map(bool, counted.values()))
     return LesionScores(dice, hd95, found, len(counted) - found, false)
 
@@ -140,15 +153,6 @@ def _met(lesions: Labelled, components: Labelled, dilations: int) -> dict[int, l
     return met
 
 
-def _cropped(lesions: Labelled, components: Labelled, taken: set[int]) -> tuple[Labelled, Labelled]:
-    """Lesions and the components that meet one, in the box that holds them: false ones may lie far off."""
-    keep = np.zeros(int(components.max()) + 1, bool)
-    keep[list(taken)] = True
-    near = np.where(keep[components], components, 0)
-    box = box_of((lesions > 0) | (near > 0))
-    return lesions[box], near[box]
-
-
 def _dices(lesions: Labelled, components: Labelled, met: Mapping[int, list[int]]) -> list[float]:
     """Dice of each lesion and the union of its components; 0 without any."""
     sizes, predicted = np.bincount(lesions.ravel()), np.bincount(components.ravel())
@@ -157,20 +161,6 @@ def _dices(lesions: Labelled, components: Labelled, met: Mapping[int, list[int]]
     shared = {divmod(key, base): count for key, count in zip(keys.tolist(), counts.tolist(), strict=True)}
     return [
         2 * sum(shared.get((number, c), 0) for c in own) / (int(sizes[number]) + sum(int(predicted[c]) for c in own))
-        for number, own in met.items()
-    ]
-
-
-def _distances(
-    lesions: Labelled, components: Labelled, met: Mapping[int, list[int]], spacing: tuple[float, float, float]
-) -> list[float]:
-    """HD95 in mm of each lesion and the union of its components; 374 without any.
-
-    No cube of eight voxels holds two components (all its voxels touch), so each surface is taken once and parted.
-    """
-    references, predictions = _Parted(lesions, spacing), _Parted(components, spacing)
-    return [
-        weighted_hd95_mm(references.of([number]), predictions.of(own), spacing) if own else UNMATCHED_MM
         for number, own in met.items()
     ]
 

@@ -1,4 +1,4 @@
-"""The counts of one case, the overlap scores made of them (Taha & Hanbury 2015), and what empty masks score."""
+"""The voxel counts of one case and region, and what empty masks score."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-METRICS = ("dice", "precision", "sensitivity", "specificity")
 Situation = Literal["neither", "both", "reference", "prediction"]
 """Which mask of a case and region is empty."""
 
@@ -52,6 +51,14 @@ class EmptyPolicy:
     prediction: tuple[float, float, float]
     distances: tuple[float, float, float] = (NA, NA, NA)
 
+    def overlap(self, empty: Situation) -> tuple[float, float, float]:
+        """(Dice, precision, sensitivity) where a mask is empty.
+
+        Raises:
+            ValueError: Neither is; then they follow from the counts.
+        """
+        return (self.both, self.reference, self.prediction)[("both", "reference", "prediction").index(empty)]
+
     def distance_mm(self, empty: Situation) -> float:
         """HD95 where a mask is empty.
 
@@ -92,17 +99,6 @@ POLICIES: Mapping[str, EmptyPolicy] = {
         EmptyPolicy("reciprocal", (1.0, NA, NA), (0.0, 0.0, NA), (0.0, NA, 0.0)),
     )
 }
-
-
-def scores(counts: Counts, policy: EmptyPolicy) -> dict[str, float]:
-    """Dice, precision, sensitivity and specificity of one case and region; NaN where the policy says "n/a"."""
-    tp, fp, fn, tn = counts
-    specificity = tn / (tn + fp) if tn + fp else NA
-    if counts.empty != "neither":
-        dice, precision, sensitivity = getattr(policy, counts.empty)
-    else:
-        dice, precision, sensitivity = 2 * tp / (2 * tp + fp + fn), tp / (tp + fp), tp / (tp + fn)
-    return dict(zip(METRICS, (dice, precision, sensitivity, specificity), strict=True))
 
 
 def mean_available(values: Sequence[float]) -> tuple[float, int]:

@@ -1,4 +1,7 @@
-"""Small files that runs and evaluations leave; errors name the file, one that is not there is empty."""
+"""Small files that runs and evaluations leave; errors name the file, one that is not there is empty.
+
+Every reader of config.yaml, environment.json, split.json, metrics.csv and of tables of cases goes through here.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,16 @@ from typing import Any
 
 import yaml
 
-from segan_pl.data.volume import CaseError
+from segan_pl.data.case import CaseError
+from segan_pl.files import csv_records
+
+METRICS = "metrics.json"
+"""With the score tables of a run: name to what `Metric.described` says, as in an evaluation's summary.json.
+
+A table whose metrics are others of the same names has a JSON file of its own name.
+"""
+SUBSETS = "_subsets"
+"""At the end of the stem of a table's name: the same cases predicted from subsets of the modalities."""
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:
@@ -22,9 +34,34 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
         return []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file, restkey="", restval=""))
+            return csv_records(file)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CaseError(f"{path}: cannot be read as a CSV file ({_line(error)}); restore or remove it") from error
+
+
+def metrics_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a metrics.csv, oldest first, every cell a number or empty.
+
+    Raises:
+        CaseError: One is not, as in a file that was cut off, or there is no column of epochs.
+    """
+    rows = csv_rows(path)
+    if rows and "epoch" not in rows[0]:
+        raise CaseError(f"{path}: no column epoch ({', '.join(rows[0])}); restore or remove it")
+    for number, row in enumerate(rows, 2):
+        for name, cell in row.items():
+            if (cell or name == "epoch") and not is_number(cell):
+                raise CaseError(f"{path}, line {number}, {name}: {cell!r}; expected a number; restore or remove it")
+    return rows
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number, NaN and infinity among them."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def json_file(path: Path) -> dict[str, Any]:
@@ -37,24 +74,36 @@ def json_file(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CaseError(f"{path}: not readable as JSON ({_line(error)}); restore or remove it") from error
     return found if isinstance(found, dict) else {}
 
 
 def yaml_file(path: Path) -> dict[str, Any]:
-    """A YAML mapping; empty where the file holds something else.
+    """A YAML mapping.
 
     Raises:
-        CaseError: It cannot be read.
+        CaseError: It cannot be read, or holds something else, as a file that was emptied.
     """
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return settings_of(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise CaseError(f"{path}: not readable as YAML ({_line(error)}); restore or remove it") from error
-    return found if isinstance(found, dict) else {}
+
+
+def settings_of(text: str) -> dict[str, Any]:
+    """The settings that a YAML text holds; tags that name classes are refused, nothing of them is run.
+
+    Raises:
+        ValueError: It holds none: it is empty or a list, say.
+        yaml.YAMLError: It is no YAML of plain values.
+    """
+    found = yaml.safe_load(text)
+    if not isinstance(found, dict):
+        raise ValueError("empty" if found is None else f"expected settings, found a {type(found).__name__}")
+    return found
 
 
 def mapping(found: Any) -> dict[str, Any]:

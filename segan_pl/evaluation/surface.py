@@ -8,21 +8,25 @@ Three definitions of HD95 are in use and differ by up to millimetres, so every r
 - "deepmind": cubes between voxel centres that the surface passes, each weighted by its area in mm2; the larger of the
   two directions' percentiles, not interpolated. DeepMind's surface-distance, the script of BraTS 2023.
 
-The mean distance (both directions' distances together) and the surface Dice are over boundary voxels, as in MONAI.
+The mean distance (both directions' distances together) and the surface Dice are over boundary voxels, as in MONAI; the
+surface Dice by area, on request, is over those cubes, as in DeepMind's code (Nikolov et al. 2018).
 What lies beyond the volume counts as background, but for the two sides of a single slice.
+
+MONAI has the first definition too, and the tests compare with it. It is not used here: it loads PyTorch, which
+`evaluate` does without, it measures by the distance transform of a whole box, and it has neither of the other two HD95.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from itertools import permutations, product
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
-
-from segan_pl.evaluation.surface_area import areas_mm2
 
 Definition = Literal["monai", "medpy", "deepmind"]
 DEFINITIONS: Mapping[str, str] = {
@@ -31,11 +35,15 @@ DEFINITIONS: Mapping[str, str] = {
     "deepmind": "surface elements weighted by area; the larger of the two directed 95th percentiles (BraTS 2023)",
 }
 PERCENT = 95
-TOUCH_MM = 1e-4  # files hold affines in single precision: 1 mm may read 1.00000012
-LEAF = 32  # points in a leaf of a tree: each tree serves one query or two
-NEAR = 8  # voxels that a tree looks at first
-DENSE = 6  # voxels of the box for each place, below which the transform is quicker than a tree
-SPARSE = 200  # the same for each place that is farther than NEAR
+# Files hold affines in single precision: 1 mm may read 1.00000012.
+TOUCH_MM = 1e-4
+# Points in a leaf of a tree: each tree serves one query or two, so it is built quickly rather than well.
+LEAF = 32
+# A tree looks so many voxels far at first. Where the box has fewer voxels than DENSE for each place, or than SPARSE for
+# each place that is farther than NEAR, the transform is quicker than a tree.
+NEAR = 8
+DENSE = 6
+SPARSE = 200
 
 Places = NDArray[np.intp]
 
@@ -50,20 +58,6 @@ class Surface(NamedTuple):
 
     places: Places
     weight: NDArray[np.float64]
-
-
-class SurfaceScores(NamedTuple):
-    """How far two surfaces lie apart.
-
-    Attributes:
-        hd95_mm: By the definition asked for.
-        mean_mm: Average symmetric surface distance.
-        dice: Share of both surfaces within the tolerance of the other.
-    """
-
-    hd95_mm: float
-    mean_mm: float
-    dice: float
 
 
 def box_of(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
@@ -102,38 +96,17 @@ def elements(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> Su
     return Surface(index, areas_mm2(spacing)[code[tuple(index.T)]])
 
 
-def surface_scores(
-    prediction: NDArray[np.bool_],
-    reference: NDArray[np.bool_],
-    spacing: tuple[float, float, float],
-    *,
-    tolerance_mm: float = 1.0,
-    definition: Definition = "monai",
-    flat: Collection[int] = (),
-) -> SurfaceScores:
-    """Surface distances of two masks of which neither is empty.
+def percentile_mm(there: NDArray[np.float64], back: NDArray[np.float64], *, together: bool = False) -> float:
+    """HD95 over places that count alike.
 
     Args:
-        prediction: (D, H, W).
-        reference: The same shape.
-        spacing: (z, y, x), mm.
-        tolerance_mm: Of the surface Dice; a distance equal to it is within.
-        definition: Of HD95.
-        flat: Axes along which the whole volume is one voxel: a slice has a contour, not a front and a back. Elements
-            ("deepmind") take it for a slab.
-
-    Raises:
-        ValueError: A mask is empty; what it scores is the policy's to say.
+        there: (n,), of `directed_mm`.
+        back: (m,), the same.
+        together: Whether both directions are put together ("medpy"); else the larger of their percentiles ("monai").
     """
-    there, back = directed_mm(boundary(prediction, flat), boundary(reference, flat), spacing)
-    both = np.concatenate([there, back])
-    if definition == "deepmind":
-        hd95 = weighted_hd95_mm(elements(prediction, spacing), elements(reference, spacing), spacing)
-    elif definition == "medpy":
-        hd95 = float(np.percentile(both, PERCENT))
-    else:
-        hd95 = float(max(np.percentile(there, PERCENT), np.percentile(back, PERCENT)))
-    return SurfaceScores(hd95, float(both.mean()), float(np.mean(both <= tolerance_mm + TOUCH_MM)))
+    if together:
+        return float(np.percentile(np.concatenate([there, back]), PERCENT))
+    return float(max(np.percentile(there, PERCENT), np.percentile(back, PERCENT)))
 
 
 def directed_mm(
@@ -151,8 +124,30 @@ def directed_mm(
 
 def weighted_hd95_mm(a: Surface, b: Surface, spacing: tuple[float, float, float]) -> float:
     """The larger of the two directed percentiles by area, as "deepmind" defines them."""
+    return weighted_percentile_mm((a, b), directed_mm(a, b, spacing))
+
+
+def weighted_dice(surfaces: Sequence[Surface], apart: Sequence[NDArray[np.float64]], within_mm: float) -> float:
+    """The share of the surfaces' area, both together, that lies within a distance of the other surface.
+
+    Args:
+        surfaces: Two, weighted by mm2.
+        apart: Of `directed_mm`.
+        within_mm: Tolerance; a distance equal to it is within.
+    """
+    near = sum(float(s.weight[distance <= within_mm].sum()) for s, distance in zip(surfaces, apart, strict=True))
+    return near / sum(float(surface.weight.sum()) for surface in surfaces)
+
+
+def weighted_percentile_mm(surfaces: Sequence[Surface], apart: Sequence[NDArray[np.float64]]) -> float:
+    """HD95 as "deepmind" defines it: the larger of the two directed percentiles by area.
+
+    Args:
+        surfaces: Two, weighted by mm2.
+        apart: Of `directed_mm`.
+    """
     found = []
-    for distance, surface in zip(directed_mm(a, b, spacing), (a, b), strict=True):
+    for distance, surface in zip(apart, surfaces, strict=True):
         order = np.lexsort((surface.weight, distance))
         share = np.cumsum(surface.weight[order]) / surface.weight.sum()
         place = min(int(np.searchsorted(share, PERCENT / 100)), len(order) - 1)
@@ -198,3 +193,52 @@ def by_transform(
     away[tuple(others.T)] = False
     distance: NDArray[np.float64] = ndimage.distance_transform_edt(away, sampling=spacing)[tuple(places.T)]
     return distance
+
+
+CORNERS = np.array(list(product((0, 1), repeat=3)))  # (8, 3); corner 4z + 2y + x is bit 4z + 2y + x of a code
+FLAT = ((1, 1, 1),)  # the triangle that cuts off one corner, in eighths of a face
+STEEP = ((0, 2, 2), (0, 2, 2))  # the rectangle that cuts off an edge along z
+_SHAPES: tuple[tuple[str, tuple[tuple[int, int, int], ...]], ...] = (  # corners inside (zyx), facets in eighths
+    ("000", FLAT),
+    ("000 100", STEEP),
+    ("000 011", FLAT * 2),
+    ("000 111", FLAT * 2),
+    ("000 001 010", (*FLAT, (2, 2, 2), (4, 0, 0))),
+    ("000 100 011", (*STEEP, *FLAT)),
+    ("001 010 100", FLAT * 3),
+    ("000 001 010 011", ((4, 0, 0), (4, 0, 0))),
+    ("000 001 010 100", (*FLAT * 2, (2, 2, 2), (2, 2, 2))),
+    ("000 001 010 111", (*FLAT * 2, (2, 2, 2), (4, 0, 0))),
+    ("000 100 110 111", ((0, 2, 2), (1, 1, 1), (2, 2, 0), (3, 3, 3))),
+    ("000 100 011 111", STEEP * 2),
+    ("000 011 101 110", FLAT * 4),
+)
+
+
+@cache
+def facets() -> NDArray[np.float64]:
+    """(256, 4, 3): the facets' parts along z, y, x for each code, in shares of a face; rows of 0 where there are fewer.
+
+    A shape turned, mirrored or with inside and outside exchanged has the same facets, turned with it.
+    """
+    table = np.zeros((256, 4, 3))
+    for corners, parts in _SHAPES:
+        inside = np.array([[int(digit) for digit in corner] for corner in corners.split()])
+        for axes, flip in product(permutations(range(3)), product((0, 1), repeat=3)):
+            code = int(sum(1 << int(bit) for bit in (inside[:, axes] ^ np.array(flip)) @ (4, 2, 1)))
+            turned = np.array(parts)[:, axes] / 8
+            table[code] = table[255 - code] = 0
+            table[code, : len(parts)] = table[255 - code, : len(parts)] = turned
+    return table
+
+
+def areas_mm2(spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+    """(256,) mm2 for each code.
+
+    Args:
+        spacing: (z, y, x), mm.
+    """
+    z, y, x = spacing
+    parts = facets() * (y * x, z * x, z * y)
+    areas: NDArray[np.float64] = np.linalg.norm(parts, axis=-1).sum(-1)
+    return areas

@@ -1,15 +1,18 @@
-"""Whole volumes of logits to masks, and counts of all ranks to one list."""
+"""Whole volumes while they are scored: masks out of logits, voxel counts, the slice to look at, the best threshold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from functools import reduce
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from segan_pl.data.labels import LabelScheme
+from segan_pl.evaluation.policies import mean_available
 
 
 def threshold(logits: Tensor, activation: str) -> Tensor:
@@ -27,11 +30,10 @@ def as_written(mask: Tensor, scheme: LabelScheme) -> Tensor:
     """
     if scheme.activation == "softmax" or len(scheme.channels) == 1:
         return mask
-    inside = [[label in members for members in scheme.members] for label in (0, *scheme.export)]
     order = torch.arange(1, len(mask) + 1, dtype=torch.uint8, device=mask.device)
     last = (mask * order.view(-1, *[1] * (mask.ndim - 1))).amax(0)  # 0 where no channel is on
-    table = torch.tensor(inside, device=mask.device)
-    return torch.stack([row[last.int()] for row in table.T])
+    written = [[n for n, label in enumerate(scheme.export, 1) if label in members] for members in scheme.members]
+    return torch.stack([reduce(torch.logical_or, (last == n for n in wanted)) for wanted in written])
 
 
 def centre(volume: Tensor, size: Sequence[int]) -> Tensor:
@@ -43,13 +45,80 @@ def centre(volume: Tensor, size: Sequence[int]) -> Tensor:
     return volume
 
 
-Key = TypeVar("Key")
+def confusion(mask: Tensor, target: Tensor, ignored: Tensor | None = None) -> Tensor:
+    """Counts of each channel: TP, FP, FN, TN.
+
+    Args:
+        mask: (C, *spatial) bool, thresholded prediction.
+        target: (C, *spatial) in {0, 1}.
+        ignored: (*spatial) bool, voxels that are in no count; default none.
+
+    Returns:
+        (C, 4) int64.
+    """
+    voxels: int | Tensor = target[0].numel()
+    if ignored is not None:
+        mask, target, voxels = mask & ~ignored, target.masked_fill(ignored, 0), voxels - ignored.sum()
+    mask, target = mask.flatten(1), target.flatten(1).bool()
+    tp, predicted, reference = (_filled(one) for one in (mask & target, mask, target))
+    fp, fn = predicted - tp, reference - tp
+    return torch.stack([tp, fp, fn, voxels - tp - fp - fn], 1)
 
 
-def gather(counts: dict[Key, list[list[int]]]) -> list[tuple[Key, list[list[int]]]]:
-    """Counts of all ranks, as (row, counts) or whatever they are kept under; every rank gets the same list."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return list(counts.items())
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, list(counts.items()))
-    return [item for rank in everyone for item in rank]
+def _filled(mask: Tensor) -> Tensor:
+    """(C,) int64, the voxels of a (C, n) bool mask; NumPy counts bytes 20 times as fast as torch adds them on a CPU."""
+    if mask.device.type != "cpu":
+        return mask.sum(1)
+    return torch.tensor([np.count_nonzero(channel) for channel in mask.numpy()])
+
+
+LEVELS = 501
+
+
+def best_threshold(images: Sequence[NDArray[Any]], masks: Sequence[NDArray[np.bool_]]) -> tuple[float, list[float]]:
+    """The single threshold whose mean Dice over these very volumes is highest, and each volume's Dice at it.
+
+    It is chosen on the volumes that it is scored on, so it flatters the threshold.
+
+    Args:
+        images: (D, H, W) each, intensities that compare between volumes.
+        masks: (D, H, W) each, bool.
+
+    Returns:
+        Threshold and one Dice for each volume (NaN where reference and prediction are empty).
+    """
+    edges = np.linspace(min(float(i.min()) for i in images), max(float(i.max()) for i in images), LEVELS)
+    table = np.array([_dice_at(image, mask, edges) for image, mask in zip(images, masks, strict=True)])
+    means = [mean_available(column.tolist())[0] for column in table.T]
+    best = int(np.nanargmax(means))
+    return float(edges[best]), table[:, best].tolist()
+
+
+def _dice_at(image: NDArray[Any], mask: NDArray[np.bool_], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Dice of image >= edge for every edge, from two histograms."""
+    bins = np.append(edges, np.inf)
+    inside = np.histogram(image[mask].astype(np.float64), bins)[0][::-1].cumsum()[::-1]
+    anywhere = np.histogram(image.astype(np.float64), bins)[0][::-1].cumsum()[::-1]
+    with np.errstate(invalid="ignore"):
+        dice: NDArray[np.float64] = 2 * inside / (anywhere + int(mask.sum()))
+    return dice
+
+
+class PreviewSlice(NamedTuple):
+    """One axial slice of one case, all arrays on the same (H, W) grid.
+
+    Attributes:
+        case: The case's name.
+        z: Slice index in the volume that the arrays were cut from.
+        image: (H, W) float32, one modality, prepared intensities.
+        reference: (H, W) uint8 in {0, 1}.
+        probability: (H, W) float32 in [0, 1].
+        ignored: (H, W) bool, where nothing is judged; None for nowhere.
+    """
+
+    case: str
+    z: int
+    image: NDArray[np.float32]
+    reference: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    ignored: NDArray[np.bool_] | None = None

@@ -1,4 +1,4 @@
-"""`python -m segan_pl.experiments STUDY TRIAL`: one trial of a study, as a job of a cluster runs it."""
+"""`python -m segan_pl.experiments STUDY RUN`: carries out one run of a study, as a job of a cluster."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 from segan_pl.errors import UsageError
-from segan_pl.experiments.running import run_one
+from segan_pl.experiments.local import run_one
 
 
 def main(arguments: list[str]) -> int:
-    """Run it; returns its exit code."""
+    """Carry it out; returns its exit code."""
     if len(arguments) != 2:
-        print("usage: python -m segan_pl.experiments STUDY TRIAL", file=sys.stderr)
+        print("usage: python -m segan_pl.experiments STUDY RUN", file=sys.stderr)
         return 2
     try:
         return run_one(Path(arguments[0]), arguments[1])

@@ -1,14 +1,23 @@
-"""Which native labels a segmentation is written in: the data set's own, where they say what the checkpoint predicts."""
+"""From probabilities to native labels on the grid of the case's files, and which convention they are written in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from segan_pl.data.labels import Convention, LabelScheme, label_convention, label_scheme
-from segan_pl.data.volume import CaseError
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segan_pl.data.case import CaseError
+from segan_pl.data.conventions import label_convention
+from segan_pl.data.geometry import Geometry
+from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.errors import UsageError
+from segan_pl.evaluation.volumes import threshold
 from segan_pl.inference.trained import TrainedSegmentor
+from segan_pl.losses.activation import activate
 
 
 def in_convention(scheme: LabelScheme, convention: str) -> LabelScheme:
@@ -66,7 +75,7 @@ def convention_for(scheme: LabelScheme, theirs: str) -> str:
     try:
         return in_convention(scheme, theirs).convention.name
     except (UsageError, CaseError):
-        own, other = _meanings(scheme.convention), _meanings(label_convention(theirs))
+        own, other = scheme.convention.meanings, label_convention(theirs).meanings
     for value in scheme.export:
         if value in other and other[value] != own.get(value):
             raise UsageError(
@@ -77,5 +86,65 @@ def convention_for(scheme: LabelScheme, theirs: str) -> str:
     return scheme.convention.name
 
 
-def _meanings(convention: Convention) -> dict[int, str]:
-    return {0: "background", **{label: tissue for tissue, label in convention.tissues}}
+# -- probabilities to labels -----------------------------------------------------------------------------------------
+
+
+def decide(probability: Tensor, activation: str) -> Tensor:
+    """(C, *spatial) probabilities to a bool mask: above 0.5, or the largest label (the first of equals)."""
+    if activation == "softmax":
+        return torch.nn.functional.one_hot(probability.argmax(0), len(probability)).movedim(-1, 0).bool()
+    return probability > 0.5
+
+
+def on_native_grid(probability: Tensor, geometry: Geometry, scheme: LabelScheme) -> NDArray[np.float32]:
+    """(C, D, H, W) prepared probabilities on the grid of the case's files; background is certain beyond the crop."""
+    return certain_background(geometry.restore(probability.float().cpu().numpy()), scheme)
+
+
+def native_labels(logits: Tensor, geometry: Geometry, scheme: LabelScheme) -> NDArray[np.uint8]:
+    """(C, D, H, W) logits of a prepared volume to (D, H, W) native labels on the grid of the case's files."""
+    if geometry.resampled:  # probabilities are interpolated, then decided
+        probability = on_native_grid(activate(logits[None].float(), scheme.activation)[0], geometry, scheme)
+        return scheme.decode(decide(torch.from_numpy(probability), scheme.activation).numpy())
+    return geometry.restore(scheme.decode(threshold(logits, scheme.activation).cpu().numpy()))
+
+
+def certain_background(native: NDArray[np.float32], scheme: LabelScheme) -> NDArray[np.float32]:
+    """What lacks to 1 is background, where that is a channel; in place."""
+    if "background" in scheme.channels:
+        native[scheme.channels.index("background")] += 1 - native.sum(0)
+    return native
+
+
+def vote(proposals: Sequence[Tensor], weights: Sequence[float], activation: str) -> Tensor:
+    """Weighted majority of several segmentors' decisions (the SegAN-CAT authors' code; specs: "majority voting").
+
+    Each gives its decision as many votes as its weight says; most votes win. A tie goes to the larger weighted mean
+    probability, and if that is equal too, to background or the first label: ours, since theirs draws lots.
+
+    Args:
+        proposals: One (C, *spatial) probability each.
+        weights: One each, above 0; only their ratios matter.
+        activation: Of the label scheme.
+
+    Returns:
+        (C, *spatial) bool.
+    """
+    shares = [weight / sum(weights) for weight in weights]
+    votes = _weighted([decide(p, activation).float() for p in proposals], shares)
+    mean = _weighted(proposals, shares)
+    if activation == "softmax":
+        tied = votes >= votes.amax(0) - TIE
+        return decide(mean.masked_fill(~tied, -1), activation)
+    return (votes > 0.5 + TIE) | (((votes - 0.5).abs() <= TIE) & (mean > 0.5))
+
+
+TIE = 1e-4
+"""Votes closer than this are equal: sums of shares in float32 differ by less, and real votes by more."""
+
+
+def _weighted(parts: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    total = torch.zeros_like(parts[0], dtype=torch.float32)
+    for part, share in zip(parts, shares, strict=True):
+        total.add_(part, alpha=share)
+    return total

@@ -1,17 +1,26 @@
-"""Named steps that mend a segmentation on its native grid; none runs unless asked for."""
+"""Named steps that correct a segmentation on its native grid, and which of them help; none runs unless asked for."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from segan_pl.data.labels import Convention
+from segan_pl.data.case import CaseError
+from segan_pl.data.conventions import Convention
+from segan_pl.data.labels import LabelScheme
+from segan_pl.data.outputs import Kind, Output
 from segan_pl.errors import UsageError, nearest
+from segan_pl.evaluation.surface import box_of
 
 ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
@@ -72,18 +81,14 @@ def postprocess(
         step.require_tissues(convention)
     if not steps or not label.any():
         return label
-    box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in _occupied(label))
-    mended = label[box]  # no step leaves the box of what is labelled
+    # no step leaves the box of what is labelled
+    box = box_of(label > 0)
+    corrected = label[box]
     for step in steps:
-        mended = STEPS[step.name](mended, step.volume_ml, convention, voxel_ml)
+        corrected = STEPS[step.name](corrected, step.volume_ml, convention, voxel_ml)
     out = np.zeros_like(label)
-    out[box] = mended
+    out[box] = corrected
     return out
-
-
-def _occupied(label: NDArray[np.uint8]) -> list[NDArray[np.intp]]:
-    """Indices with a label, one array an axis."""
-    return [np.flatnonzero(label.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
 
 
 def small_components(label: NDArray[np.uint8], volume_ml: float, _: Convention, voxel_ml: float) -> NDArray[np.uint8]:
@@ -121,4 +126,171 @@ STEPS: dict[str, Callable[[NDArray[np.uint8], float, Convention, float], NDArray
     "small_enhancing": small_enhancing,
     "fill_holes": fill_holes,
 }
-COMPARING = ("small_components", "small_enhancing")  # the steps with a volume
+COMPARING = ("small_components", "small_enhancing")
+"""The steps with a volume."""
+
+
+# A step must raise the mean Dice by more than this to be kept.
+GAIN = 1e-4
+SUFFIX = ".postprocess.json"
+
+
+Steps = tuple[Step, ...]
+Score = Callable[[Sequence[Steps]], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One validation case.
+
+    Attributes:
+        prediction: (D, H, W) uint8 native labels.
+        reference: The same.
+        voxel_ml: Volume of a voxel.
+    """
+
+    prediction: NDArray[np.uint8]
+    reference: NDArray[np.uint8]
+    voxel_ml: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and what was tried.
+
+    Attributes:
+        steps: Kept, in order; may be none.
+        before: Mean Dice over cases and regions without any.
+        after: With those kept.
+        tried: (steps, mean Dice) of everything that was scored, in order.
+    """
+
+    steps: tuple[Step, ...]
+    before: float
+    after: float
+    tried: tuple[tuple[tuple[str, ...], float], ...]
+
+
+def choose(score: Score, candidates: Sequence[Step]) -> Choice:
+    """Add the candidate that raises the mean Dice most, again and again, until none does by more than GAIN.
+
+    Of steps with one name at most one is kept.
+
+    Args:
+        score: Lists of steps to the mean Dice over cases and regions of each.
+        candidates: Tried on top of what is kept, in this order.
+    """
+    kept: Steps = ()
+    before = best = score([kept])[0]
+    tried: list[tuple[tuple[str, ...], float]] = [((), before)]
+    while left := [step for step in candidates if step.name not in {one.name for one in kept}]:
+        longer = [(*kept, step) for step in left]
+        scored = list(zip(score(longer), longer, strict=True))
+        tried += [(tuple(map(str, steps)), dice) for dice, steps in scored]
+        dice, steps = max(scored, key=lambda pair: pair[0])  # the first of equals
+        if dice <= best + GAIN:
+            break
+        best, kept = dice, steps
+    return Choice(kept, before, best, tuple(tried))
+
+
+def mean_dice(dices: Iterable[Sequence[Sequence[float]]]) -> list[float]:
+    """What `dices_of` gave for each case, in any order, to means over cases and regions: one for each list of steps.
+
+    Raises:
+        CaseError: There is no case.
+    """
+    cases = list(dices)
+    if not cases:
+        raise CaseError("no validation case with a prediction; predict the validation cases first")
+    return [math.fsum(chain(*one)) / sum(map(len, one)) for one in zip(*cases, strict=True)]
+
+
+def dices_of(pair: Pair, lists: Sequence[Steps], scheme: LabelScheme) -> list[list[float]]:
+    """Dice of each scored region after each list of steps; what several lists begin with is done once.
+
+    Both masks empty score 1, since a step may be there to empty one.
+    """
+    done: dict[Steps, NDArray[np.uint8]] = {(): pair.prediction}
+    for steps in lists:
+        for end in range(1, len(steps) + 1):
+            if steps[:end] not in done:
+                last, before = steps[end - 1 : end], done[steps[: end - 1]]
+                done[steps[:end]] = postprocess(before, last, convention=scheme.convention, voxel_ml=pair.voxel_ml)
+    return [_dices(done[steps], pair.reference, scheme) for steps in lists]
+
+
+def _dices(prediction: NDArray[np.uint8], reference: NDArray[np.uint8], scheme: LabelScheme) -> list[float]:
+    """One for each scored region, from the counts of each pair of labels."""
+    inside = ((prediction > 0) | (reference > 0)) & ~scheme.ignored(reference)
+    joint = np.bincount(prediction[inside].astype(np.uint16) << 8 | reference[inside], minlength=1 << 16)
+    joint = joint.reshape(256, 256)
+    table = scheme.table().astype(bool)
+    dices = []
+    for row in (table[scheme.channels.index(region)] for region in scheme.foreground):
+        total = int(joint[row].sum()) + int(joint[:, row].sum())
+        dices.append(2 * int(joint[row][:, row].sum()) / total if total else 1.0)
+    return dices
+
+
+def companion(checkpoint: Path) -> Path:
+    """Where a checkpoint's choice is kept."""
+    return checkpoint.with_name(checkpoint.name + SUFFIX)
+
+
+def write_companion(checkpoint: Path, choice: Choice, cases: Sequence[str]) -> Path:
+    """Keep a choice next to its checkpoint, with the cases that it was made on; atomic."""
+    content: dict[str, Any] = {
+        "checkpoint": digest(checkpoint),
+        "steps": [str(step) for step in choice.steps],
+        "part": "val",
+        "cases": sorted(cases),
+        "dice_before": round(choice.before, 6),
+        "dice_after": round(choice.after, 6),
+        "tried": [{"steps": list(steps), "dice": round(dice, 6)} for steps, dice in choice.tried],
+    }
+    return companion_output(checkpoint).write(json.dumps(content, indent=1) + "\n")
+
+
+def companion_output(checkpoint: Path) -> Output:
+    """Where `write_companion` writes."""
+    path = companion(checkpoint)
+    kind = Kind("segan_pl postprocess", r'\{\s*"checkpoint": "[0-9a-f]{32}",\s*"steps": \[')
+    return Output(path, kind, str(path), inputs=(checkpoint,), instead="")  # `predict` looks for this name
+
+
+def read_companion(checkpoint: Path) -> tuple[Step, ...] | None:
+    """The steps that were chosen for a checkpoint; None where nothing was chosen.
+
+    Raises:
+        CaseError: The companion is damaged, or was made for another checkpoint.
+    """
+    path = companion(checkpoint)
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        steps, made_for = tuple(Step.parse(text) for text in found["steps"]), found["checkpoint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CaseError(f"{path}: not readable ({error}); choose again with `segan_pl postprocess`") from error
+    if made_for != digest(checkpoint):
+        raise CaseError(f"{path}: was made for another checkpoint; remove it, or choose again")
+    return steps
+
+
+def chosen_steps(checkpoints: Sequence[Path | str]) -> tuple[Step, ...]:
+    """The steps that were chosen for all of the checkpoints alike; none where nothing was chosen.
+
+    Raises:
+        UsageError: The choices differ.
+        CaseError: As `read_companion`.
+    """
+    chosen = {read_companion(Path(path)) or () for path in checkpoints}
+    if len(chosen) > 1:
+        raise UsageError("the checkpoints' chosen post-processing differs; say which: --postprocess STEP ... or []")
+    return next(iter(chosen), ())
+
+
+def digest(checkpoint: Path) -> str:
+    """Of the file's bytes."""
+    return hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest()

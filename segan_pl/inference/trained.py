@@ -1,31 +1,37 @@
-"""A trained segmentor out of its checkpoint alone: network, weights, modalities, labels, preparation."""
+"""A trained segmentor out of its checkpoint alone, and what it makes of a prepared volume: probabilities."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import Tensor, nn
 
-from segan_pl.checkpoint_file import CheckpointError, read_checkpoint
-from segan_pl.checkpoint_format import FORMAT, KEY
 from segan_pl.data.labels import LabelScheme, label_scheme
-from segan_pl.data.preparation import Preparation
-from segan_pl.errors import UsageError
-from segan_pl.inference.windows import Windows
-from segan_pl.players import to_channels_last
-from segan_pl.presence import Presence, require_presence, segmentor_channels
+from segan_pl.data.prepare.preparation import Preparation
+from segan_pl.errors import UsageError, not_allowed
+from segan_pl.inference.checkpoint_file import (
+    CheckpointError,
+    described_data,
+    own_part,
+    read_checkpoint,
+    stored_settings,
+    weights_of,
+)
+from segan_pl.inference.inferer import Windows, predict_slices, takes_any_depth, window_probabilities
+from segan_pl.losses.activation import activate
+from segan_pl.nets.blocks import to_channels_last
+from segan_pl.nets.modality_mask import ModalityMask, Network, require_modality_mask, with_modality_mask_on_volumes
+from segan_pl.recipe import NAMELESS, may_import
 
-NETWORKS = ("segan_pl.nets.", "monai.networks.nets.")
+NETWORKS = ("segan_pl.nets", "monai.networks.nets")
 """Where a checkpoint's network may come from; a user's own packages are added by SEGAN_PL_ALLOW_IMPORTS."""
-PLAYER, AVERAGED = "players.segmentor.", "averaged.module."
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -39,14 +45,15 @@ class TrainedSegmentor:
         scheme: Native labels to channels, as trained.
         preparation: What is done to a case first.
         patch: (H, W) or (D, H, W) that it was trained on.
-        slices: Slices a forward pass.
+        slices: Slices in one forward pass.
         channels_last: Memory format of the weights.
         precision: Of the forward pass.
         source: The checkpoint.
         digest: Of the checkpoint's bytes.
-        presence: What the network is told of modalities that are not there.
+        modality_mask: What the network is told of modalities that are not there.
         windows: How a 3-D network walked over a volume in validation.
         copes: Whether it was trained with modalities missing, so that cases may lack some.
+        seen: What its training cases were like, see `data.scan.seen`; None of a checkpoint that does not say.
     """
 
     network: nn.Module
@@ -59,9 +66,10 @@ class TrainedSegmentor:
     precision: torch.dtype
     source: Path
     digest: str
-    presence: Presence = "zeros"
+    modality_mask: ModalityMask = "zeros"
     windows: Windows = field(default_factory=Windows)
     copes: bool = False
+    seen: Mapping[str, Any] | None = None
 
     @property
     def divisor(self) -> int:
@@ -91,45 +99,122 @@ def load_segmentor(
     """
     source = Path(path)
     checkpoint = read_checkpoint(source)
-    ours = checkpoint.get(KEY)
-    if ours is None or ours.get("format") != FORMAT or not ours.get("config"):
-        raise CheckpointError(f"{source}: no checkpoint of segan_pl that this version reads; give one of a run")
-    settings, data = yaml.safe_load(ours["config"]), ours["data"]
-    model = settings["model"]
+    ours = own_part(checkpoint, source)
+    settings, data = stored_settings(ours, source), described_data(ours, source)
+    model = settings.get("model") or {}
+    if "segmentor" not in (model.get("networks") or {}):
+        raise CheckpointError(f"{source}: its configuration names no segmentor in model.networks; give one of a run")
     scheme = label_scheme(data["labels"], data.get("native_labels"))
-    presence = _presence(model, source)
-    channels = segmentor_channels(len(data["modalities"]), presence)
-    network = _build(model["segmentor"], channels, len(scheme.channels), source)
-    _load_weights(network, checkpoint["state_dict"], source)
+    modality_mask = _modality_mask(model, source)
+    network = _build(model["networks"]["segmentor"], ours["channels"]["segmentor"], source)
+    try:
+        network.load_state_dict(weights_of("segmentor", checkpoint["state_dict"]))
+    except RuntimeError as error:
+        raise CheckpointError(f"{source}: {' '.join(str(error).split())[:300]}; was the network changed?") from error
+    fields = data["preparation"]
+    try:
+        preparation = Preparation.from_dict(fields)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: its preparation {dict(fields)} is not known here: {error}") from error
     place = _device(device)
     channels_last = bool(model.get("channels_last", False))
     if channels_last:
         to_channels_last(network)
+    # a checkpoint that does not say what its cases were like is judged by its run's settings
+    asked, seen = settings.get("data") or {}, data.get("seen")
+    copes = asked.get("missing") == "zero" if seen is None else bool(seen["absent"])
+    copes = copes or float((asked.get("augmentation") or {}).get("modality_dropout") or 0) > 0
     return TrainedSegmentor(
         network=network.to(place).eval().requires_grad_(False),
         modalities=tuple(data["modalities"]),
         scheme=scheme,
-        preparation=_preparation(data["preparation"]),
+        preparation=preparation,
         patch=tuple(data["patch"]),
         slices=int(model.get("slices", 32)),
         channels_last=channels_last,
         precision=_precision(precision, str((settings.get("trainer") or {}).get("precision", "32"))),
         source=source,
         digest=hashlib.blake2b(source.read_bytes(), digest_size=16).hexdigest(),
-        presence=presence,
+        modality_mask=modality_mask,
         windows=_windows(model.get("windows"), source),
-        copes=_copes(settings.get("data") or {}),
+        copes=copes,
+        seen=seen,
     )
 
 
-def _presence(model: Mapping[str, Any], source: Path) -> Presence:
-    """The run's, "zeros" of runs from before there was a choice."""
-    presence = model.get("presence", "zeros")
+def probabilities(
+    segmentor: TrainedSegmentor,
+    image: Tensor,
+    *,
+    modality_mask: Sequence[bool] | None = None,
+    mirror: Sequence[int] = (),
+    windows: Windows | None = None,
+) -> Tensor:
+    """(M, D, H, W) prepared volume to (C, D, H, W) float32 probabilities on the segmentor's device.
+
+    Args:
+        segmentor: Slices go through a 2-D one, sliding windows through a 3-D one (told by its patch).
+        image: float16 or float32; what it holds of modalities that are not there does not matter.
+        modality_mask: Which of the M are there; default all.
+        mirror: Axes of (D, H, W), 0 to 2, along which the image is mirrored too; the mean over all combinations.
+        windows: Of a 3-D segmentor; default those that it was validated with.
+
+    Raises:
+        UsageError: The windows' step does not fit the segmentor's patch.
+    """
+    image = image.to(segmentor.device)
+    there = (
+        torch.tensor(modality_mask, dtype=torch.bool)
+        if modality_mask is not None
+        else torch.ones(len(image), dtype=torch.bool)
+    )
+    network = with_modality_mask_on_volumes(segmentor.network, there, segmentor.modality_mask)
+    total = None
+    axes = [subset for size in range(len(mirror) + 1) for subset in combinations(mirror, size)]
+    for subset in axes:
+        flips = [axis + 1 for axis in subset]
+        part = _probability(segmentor, network, image.flip(flips) if flips else image, windows or segmentor.windows)
+        part = part.flip(flips) if flips else part
+        # not in place: a window's is an inference tensor
+        total = part if total is None else total + part
+    assert total is not None, "the empty subset of the axes is always there"
+    return total / len(axes) if len(axes) > 1 else total
+
+
+def _probability(segmentor: TrainedSegmentor, network: Network, image: Tensor, windows: Windows) -> Tensor:
+    """(C, D, H, W) float32, of the image as it lies; the network runs in its own precision."""
+    low = segmentor.precision != torch.float32
+    with torch.inference_mode(), torch.autocast(segmentor.device.type, segmentor.precision, enabled=low):
+        if len(segmentor.patch) == 3:
+            return window_probabilities(
+                network,
+                image.float(),
+                patch=segmentor.patch,
+                windows=windows,
+                activation=segmentor.scheme.activation,
+                background=segmentor.preparation.background,
+                any_depth=takes_any_depth(segmentor.network),
+            )
+        logits = predict_slices(
+            network,
+            image,
+            divisor=segmentor.divisor,
+            batch=segmentor.slices,
+            channels_last=segmentor.channels_last,
+            dtype=torch.float32 if not low else segmentor.precision,
+            background=segmentor.preparation.background,
+        )
+    return activate(logits[None].float(), segmentor.scheme.activation)[0]
+
+
+def _modality_mask(model: Mapping[str, Any], source: Path) -> ModalityMask:
+    """What the run's segmentor was told of missing modalities."""
+    modality_mask = model.get("modality_mask", "zeros")
     try:
-        require_presence(presence)
+        require_modality_mask(modality_mask)
     except ValueError as error:
         raise CheckpointError(f"{source}: {error}; was it written by a later version?") from error
-    return presence
+    return modality_mask
 
 
 def _windows(fields: Mapping[str, Any] | None, source: Path) -> Windows:
@@ -140,49 +225,22 @@ def _windows(fields: Mapping[str, Any] | None, source: Path) -> Windows:
         raise CheckpointError(f"{source}: its windows {dict(fields or {})} are not known here: {error}") from error
 
 
-def _copes(data: Mapping[str, Any]) -> bool:
-    """Whether the run's settings of the data let it see samples with modalities missing."""
-    augmentation = data.get("augmentation") or {}
-    return float(augmentation.get("modality_dropout") or 0) > 0 or data.get("missing") == "zero"
-
-
-def _build(spec: Any, in_channels: int, out_channels: int, source: Path) -> nn.Module:
+def _build(spec: Any, channels: Mapping[str, int], source: Path) -> nn.Module:
     """The network that a checkpoint names, if it comes from where networks may come from."""
     name = spec["class_path"] if isinstance(spec, Mapping) else str(spec)
-    own = [part.strip() for part in os.environ.get("SEGAN_PL_ALLOW_IMPORTS", "").split(",") if part.strip()]
-    if not name.startswith((*NETWORKS, *(f"{package}." for package in own))):
-        raise CheckpointError(
-            f"{source}: names the network {name}, which is not imported from a checkpoint; if you trust it, set "
-            f"SEGAN_PL_ALLOW_IMPORTS={name.split('.')[0]}"
-        )
+    if name.endswith(NAMELESS):
+        raise CheckpointError(f"{source}: its segmentor is {name}; train one that is a class, or a partial of one")
+    if not may_import(name, (nn.Module,), NETWORKS):
+        raise CheckpointError(f"{source}: the network {not_allowed(name)}")
     module, _, kind = name.rpartition(".")
     arguments = (spec.get("init_args") or {}) if isinstance(spec, Mapping) else {}
     try:
-        return getattr(importlib.import_module(module), kind)(in_channels, out_channels, **arguments)
+        return getattr(importlib.import_module(module), kind)(**channels, **arguments)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{source}: its network {name} cannot be made with {arguments} ({' '.join(str(error).split())[:200]}); was "
             f"it written by another version?"
         ) from error
-
-
-def _load_weights(network: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Averaged weights where there are any, else the segmentor's; every key must fit."""
-    prefix = AVERAGED if any(key.startswith(AVERAGED) for key in state) else PLAYER
-    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    weights = {key.replace("_orig_mod.", ""): value for key, value in weights.items()}  # a compiled run's
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{source}: {' '.join(str(error).split())[:300]}; was the network changed?") from error
-
-
-def _preparation(fields: Mapping[str, Any]) -> Preparation:
-    """The preparation that a checkpoint describes, lists as tuples again."""
-    try:
-        return Preparation(**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"the checkpoint's preparation {dict(fields)} is not known here: {error}") from error
 
 
 def _device(asked: str | torch.device) -> torch.device:

@@ -1,14 +1,17 @@
-"""From logits to probabilities."""
+"""From logits to probabilities, and the precision in which losses are reduced."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor
-
-from segan_pl.losses.precision import at_least_float32
+from torch import Tensor, float64
 
 Activation = Literal["sigmoid", "softmax"]
+
+
+def at_least_float32(value: Tensor) -> Tensor:
+    """The value in float32, whatever the autocast; float64 stays, so that gradients can be checked exactly."""
+    return value if value.dtype == float64 else value.float()
 
 
 def activate(logits: Tensor, activation: Activation) -> Tensor:

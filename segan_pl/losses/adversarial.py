@@ -1,22 +1,22 @@
-"""Losses of a critic that says real or not, and of the segmentor that plays against it (Reciprocal, eq. 1 and 5)."""
+"""Losses of a critic that says real or not, and of the segmentor that deceives it (Reciprocal, eq. 1 and 5)."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from segan_pl.losses.precision import at_least_float32
+from segan_pl.errors import require_choice
+from segan_pl.losses.activation import at_least_float32
 
-AdversarialForm = Literal["paper", "code", "sound"]
+AdversarialForm = Literal["paper", "code", "ours"]
 
 
 def check_adversarial_options(form: str, smoothing: float) -> None:
     """Raise ValueError for options that these losses do not know."""
-    if form not in get_args(AdversarialForm):
-        raise ValueError(f"adversarial is {form!r}, expected one of {get_args(AdversarialForm)}")
+    require_choice("adversarial", form, AdversarialForm)
     if not 0 <= smoothing < 0.5:
         raise ValueError(f"smoothing is {smoothing}, expected a number from 0 to below 0.5")
 
@@ -35,7 +35,8 @@ def judged(logits: Tensor, truth: float) -> Tensor:
         return at_least_float32(logits).sum()
     with torch.autocast(logits.device.type, enabled=False):
         z = at_least_float32(logits)
-        return (softplus(z) - truth * z).mean()  # -truth log s(z) - (1 - truth) log(1 - s(z))
+        # This is -truth log s(z) - (1 - truth) log(1 - s(z)).
+        return (softplus(z) - truth * z).mean()
 
 
 def critic_loss(fake: Tensor, real: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -52,10 +53,10 @@ def critic_loss(fake: Tensor, real: Tensor, *, smoothing: float = 0.0) -> Tensor
     return (judged(fake, 0.0) + judged(real, 1 - smoothing)) / 2
 
 
-def deceiving_loss(fake: Tensor, real: Tensor | None = None, *, form: AdversarialForm = "sound") -> Tensor:
+def deceiving_loss(fake: Tensor, real: Tensor | None = None, *, form: AdversarialForm = "ours") -> Tensor:
     """What the segmentor minimises against the critic.
 
-    sound: cross-entropy of its prediction against "real" (non-saturating, ours); at least 0.
+    ours: cross-entropy of its prediction against "real" (non-saturating); at least 0.
     paper: minus the critic's own term, log(1 - s(fake)): the game of eq. 1 in which the segmentor "tries to deceive the
     critic"; at most 0. Its gradient vanishes where the critic is sure. Eq. 1 and 5 as printed are the same game with
     the names of real and fake exchanged, in which the critic's maximum is infinite.
@@ -70,7 +71,7 @@ def deceiving_loss(fake: Tensor, real: Tensor | None = None, *, form: Adversaria
         ValueError: The form is unknown, or "code" is not given `real`.
     """
     check_adversarial_options(form, 0.0)
-    if form == "sound":
+    if form == "ours":
         return judged(fake, 1.0)
     if form == "paper":
         return -judged(fake, 0.0)

@@ -1,15 +1,19 @@
-"""Voxel-wise losses between a prediction and its reference: soft Dice and cross-entropy."""
+"""Voxel-wise losses between a prediction and its reference: soft Dice, as an object too, and cross-entropy."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.functional import cross_entropy as categorical_cross_entropy
 
-from segan_pl.losses.precision import at_least_float32
+from segan_pl.errors import require_choice
+from segan_pl.losses.activation import at_least_float32
+from segan_pl.losses.voxels import cleared, masked_mean
+from segan_pl.recipe import Recorded
 
 DiceReduction = Literal["slice", "batch"]
 DiceForm = Literal["differentiable", "smooth", "linear", "printed"]
@@ -17,10 +21,8 @@ DiceForm = Literal["differentiable", "smooth", "linear", "printed"]
 
 def check_dice_options(reduction: str, epsilon: float, form: str) -> None:
     """Raise ValueError for options that `soft_dice_loss` does not know."""
-    if reduction not in get_args(DiceReduction):
-        raise ValueError(f"dice reduction is {reduction!r}, expected one of {get_args(DiceReduction)}")
-    if form not in get_args(DiceForm):
-        raise ValueError(f"dice form is {form!r}, expected one of {get_args(DiceForm)}")
+    require_choice("dice reduction", reduction, DiceReduction)
+    require_choice("dice form", form, DiceForm)
     if not epsilon >= 0:
         raise ValueError(f"dice epsilon is {epsilon}, expected a number of at least 0")
 
@@ -32,6 +34,7 @@ def soft_dice_loss(
     reduction: DiceReduction = "slice",
     epsilon: float = 1e-6,
     form: DiceForm = "differentiable",
+    mask: Tensor | None = None,
 ) -> Tensor:
     """One minus the soft Dice (SegAN-CAT, eq. 2, with squared denominator; AlbuNet, section III, with a plain one).
 
@@ -53,6 +56,7 @@ def soft_dice_loss(
             averages over C.
         epsilon: In voxels; 1e-6 in SegAN-CAT's code, 1e-15 in AlbuNet's.
         form: Above.
+        mask: (B, 1, *spatial) bool, the voxels that count; None for all. The others are in no sum.
 
     Returns:
         Scalar in [0, 1], float32 under any precision (float64 for float64); 0 for an empty batch.
@@ -65,8 +69,8 @@ def soft_dice_loss(
     if not probability.shape[0]:
         return at_least_float32(probability).sum()
     with torch.autocast(probability.device.type, enabled=False):
-        p = at_least_float32(probability)
-        g = target.to(p.dtype)
+        p = cleared(at_least_float32(probability), mask)
+        g = cleared(target.to(p.dtype), mask)
         axes = tuple(range(2, p.ndim)) if reduction == "slice" else (0, *range(2, p.ndim))
         if form == "printed":
             return (1 - ((p * g).sum(axes) + epsilon) / (p.sum(axes) + g.sum(axes) + epsilon)).mean()
@@ -78,16 +82,42 @@ def soft_dice_loss(
         return (1 - (overlap + e) / (total + e)).mean()
 
 
-def cross_entropy(logits: Tensor, target: Tensor, activation: Literal["sigmoid", "softmax"]) -> Tensor:
+class SoftDice(Recorded):
+    """`soft_dice_loss` with its options, as a configuration gives it to an objective.
+
+    Args:
+        reduction: See `soft_dice_loss`.
+        epsilon: See `soft_dice_loss`.
+        form: See `soft_dice_loss`.
+
+    Raises:
+        ValueError: An option is unknown.
+    """
+
+    def __init__(
+        self, *, reduction: DiceReduction = "slice", epsilon: float = 1e-6, form: DiceForm = "differentiable"
+    ) -> None:
+        check_dice_options(reduction, epsilon, form)
+        self.loss = partial(soft_dice_loss, reduction=reduction, epsilon=epsilon, form=form)
+
+    def __call__(self, probability: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Scalar, of (B, C, *spatial) each, over the voxels that count."""
+        return self.loss(probability, target, mask=mask)
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, activation: Literal["sigmoid", "softmax"], *, mask: Tensor | None = None
+) -> Tensor:
     """Mean voxel-wise cross-entropy, in nats: binary for each region (sigmoid), or over the labels (softmax).
 
     Args:
         logits: (B, C, *spatial).
         target: (B, C, *spatial) in {0, 1}; one-hot for softmax.
         activation: Of the label scheme.
+        mask: (B, 1, *spatial) bool, the voxels that count, over which the mean is; None for all.
 
     Returns:
-        Scalar of at least 0, float32 under any precision (float64 for float64); 0 for an empty batch.
+        Scalar of at least 0, float32 under any precision (float64 for float64); 0 where no voxel counts.
 
     Raises:
         ValueError: The shapes differ.
@@ -98,6 +128,13 @@ def cross_entropy(logits: Tensor, target: Tensor, activation: Literal["sigmoid",
     with torch.autocast(logits.device.type, enabled=False):
         logits = at_least_float32(logits)
         target = target.to(logits.dtype)
+        if mask is not None:
+            logits, target = cleared(logits, mask), cleared(target, mask)
+            if activation == "softmax":
+                terms = categorical_cross_entropy(logits, target, reduction="none").unsqueeze(1)
+            else:
+                terms = binary_cross_entropy_with_logits(logits, target, reduction="none")
+            return masked_mean(terms, mask)
         if activation == "softmax":
             return categorical_cross_entropy(logits, target)
         return binary_cross_entropy_with_logits(logits, target)

@@ -20,7 +20,7 @@ class AlbuNet(nn.Module):
     data, which is how the authors ran AlbuNet2D; the paper's has no depth layers.
 
     With 3 modalities and 4 labels 26,673,172 parameters, without depth layers 25,822,372: the encoder has no bias, as
-    ResNet has none; the authors' conversion to 3-D added 8,512, random beside pretrained kernels. PyTorch's default
+    ResNet has none; the authors' conversion to 3-D added 8,512, random next to pretrained kernels. PyTorch's default
     initialisation (the authors' code).
 
     Args:
@@ -28,7 +28,8 @@ class AlbuNet(nn.Module):
         out_channels: Label channels C; 4 in the paper.
         depth_layers: Mix neighbouring slices at four levels; without, every slice is on its own.
         pretrained: What a new run loads into the encoder: "imagenet", a file, or null for nothing. The network only
-            notes it: `segan_pl.pretrained` loads when a fit begins, so a checkpoint is read without that file.
+            notes it: `segan_pl.training.finetuning.pretrained` loads when a fit begins, so a checkpoint is read without
+            that file.
         width: Channels of the encoder's first stage; 64 in the paper, and for ImageNet's weights.
         filters: Channels of the output level, and unit of the decoder's; 16 in the authors' code.
     """
@@ -79,8 +80,8 @@ class AlbuNet(nn.Module):
         x = self.dec3(torch.cat([x, two], 1))
         x = self._mix("dec2", self.dec2(torch.cat([x, one], 1)), depth)  # (B * D, 64, H / 2, W / 2)
         x = self._mix("dec0", self.dec0(self.dec1(x)), depth)  # (B * D, 16, H, W)
-        logits = self.output(x)
-        return logits.unflatten(0, (-1, depth)).movedim(1, 2) if image.ndim == 5 else logits
+        logits: Tensor = self.output(x)
+        return logits.view(-1, depth, *logits.shape[1:]).movedim(1, 2) if image.ndim == 5 else logits
 
     def _mix(self, level: str, x: Tensor, depth: int) -> Tensor:
         return self.depth[level](x, depth) if level in self.depth else x
@@ -102,7 +103,7 @@ class DepthLayer(nn.Module):
         """(B * D, C, H, W) to the same shape, zeros beyond the first and the last of a volume's D slices."""
         _, channels, height, width = x.shape
         columns = x.movedim(1, -1).reshape(-1, depth, height * width, channels).movedim(-1, 1)  # (B, C, D, H * W)
-        mixed = self.activation(self.norm(self.conv(columns)))
+        mixed: Tensor = self.activation(self.norm(self.conv(columns)))
         return mixed.movedim(1, -1).reshape(-1, height, width, channels).movedim(-1, 1)
 
 

@@ -1,26 +1,41 @@
-"""What the adversarial networks share: initialisation, size check, and the strided and the upsampling block."""
+"""What networks share: initialisation, memory format, size check, and the strided and the upsampling block."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from math import prod, sqrt
 
+import torch
 from torch import Tensor, nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 """Every layer with a convolution kernel."""
+MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""That with the channels last, by a tensor's number of axes."""
 
 
-def initialise(network: nn.Module) -> None:
+def initialise(network: nn.Module, *, norm_std: float = 0.0) -> None:
     """He initialisation by fan-out, in place: kernels from N(0, sqrt(2 / (k * k * out_channels))), biases 0.
 
-    The SegAN code and the SegAN-CAT code agree on it. Batch norm keeps PyTorch's weight 1 and bias 0.
+    The SegAN code and the SegAN-CAT code agree on it. Batch norm keeps PyTorch's weight 1 and bias 0, unless its
+    weights are drawn from N(1, norm_std), after all kernels.
     """
     for module in network.modules():
         if isinstance(module, CONVOLUTIONS):
             nn.init.normal_(module.weight, 0.0, sqrt(2.0 / (prod(module.kernel_size) * module.out_channels)))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    # A loop of its own: another order of the draws would be another network for the same seed.
+    for module in network.modules():
+        if norm_std and isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, norm_std)
+
+
+def to_channels_last(network: nn.Module) -> None:
+    """Weights of 2-D and 3-D convolutions in the memory format whose channels come last, in place."""
+    for parameter in network.parameters():
+        if parameter.ndim in MEMORY_FORMATS:
+            parameter.data = parameter.data.to(memory_format=MEMORY_FORMATS[parameter.ndim])
 
 
 def require_widths(**widths: int) -> None:

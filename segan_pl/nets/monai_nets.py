@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from segan_pl.errors import require_choice
 from segan_pl.nets.blocks import require_divisible, require_widths
 from segan_pl.nets.neighbours import NeighbouringSlices
 
@@ -50,8 +51,7 @@ class MonaiSegmentor(nn.Module):
     ) -> None:
         super().__init__()
         require_widths(width=width, most=most)
-        _require(kind, spatial_dims, levels, residual_units, norm)
-        _require_neighbours(neighbours, spatial_dims)
+        _require(kind, spatial_dims, levels, residual_units, norm, neighbours)
         if kind == "SegResNet" and width * 2 ** (levels - 1) > most:
             raise ValueError(f"SegResNet of width {width} has {width * 2 ** (levels - 1)} channels, most is {most}")
         if kind == "SegResNet" and width % 8:
@@ -79,7 +79,8 @@ class MonaiSegmentor(nn.Module):
             raise ValueError(f"{self.kind}: image of {image.ndim - 2} axes, expected {self.axes}")
         halved = image[:, :, 0] if isinstance(self.network, NeighbouringSlices) else image
         require_divisible(halved, self.divisor, self.kind)
-        return self.network(image)
+        logits: Tensor = self.network(image)
+        return logits
 
 
 def _network(kind: Kind, common: dict[str, Any], channels: list[int], residual_units: int, norm: str) -> nn.Module:
@@ -102,9 +103,8 @@ def _network(kind: Kind, common: dict[str, Any], channels: list[int], residual_u
     )
 
 
-def _require(kind: str, spatial_dims: int, levels: int, residual_units: int, norm: str) -> None:
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind is {kind!r}, expected one of {get_args(Kind)}")
+def _require(kind: str, spatial_dims: int, levels: int, residual_units: int, norm: str, neighbours: int | None) -> None:
+    require_choice("kind", kind, Kind)
     if spatial_dims not in (2, 3) or not 2 <= levels <= 8:
         raise ValueError(f"spatial_dims {spatial_dims}, levels {levels}: expected 2 or 3, and 2 to 8 levels")
     if kind == "DynUNet" and levels < 3:
@@ -114,9 +114,6 @@ def _require(kind: str, spatial_dims: int, levels: int, residual_units: int, nor
     if (kind == "SegResNet") != (norm == "group"):
         allowed = "group" if kind == "SegResNet" else "batch or instance"
         raise ValueError(f"norm is {norm!r}, expected {allowed} for {kind}")
-
-
-def _require_neighbours(neighbours: int | None, spatial_dims: int) -> None:
     if neighbours is None:
         return
     if spatial_dims != 2:

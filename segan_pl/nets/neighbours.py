@@ -1,4 +1,4 @@
-"""2.5-D: a 2-D network over every slice of a 3-D patch, which sees the slices beside it as further channels."""
+"""2.5-D: a 2-D network over every slice of a 3-D patch, which sees the neighbouring slices as further channels."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class NeighbouringSlices(nn.Module):
         Raises:
             ValueError: The image has other axes, or D is not above 2 * context.
         """
-        logits = self.network(with_neighbours(image, self.context))  # (B * D, C, H, W)
-        return logits.unflatten(0, (-1, image.shape[2])).movedim(1, 2)
+        logits: Tensor = self.network(with_neighbours(image, self.context))  # (B * D, C, H, W)
+        return logits.view(-1, image.shape[2], *logits.shape[1:]).movedim(1, 2)
 
 
 def with_neighbours(image: Tensor, context: int) -> Tensor:
@@ -62,4 +62,4 @@ def with_neighbours(image: Tensor, context: int) -> Tensor:
     offsets = torch.arange(-context, context + 1, device=image.device)
     seen = (torch.arange(depth, device=image.device)[:, None] + offsets).clamp(0, depth - 1)  # (D, offset)
     gathered = image.movedim(2, 1).index_select(1, seen.flatten())  # (B, D * offset, M, H, W)
-    return gathered.unflatten(1, (depth, -1)).flatten(2, 3).flatten(0, 1)
+    return gathered.view(len(image), depth, -1, *image.shape[3:]).flatten(0, 1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool3d
 
+from segan_pl.errors import require_choice
 from segan_pl.nets.blocks import require_divisible
 
 Norm = Literal["group", "instance"]
@@ -40,8 +41,7 @@ class Segmentor(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, width: int = 48, norm: Norm = "group") -> None:
         super().__init__()
-        if norm not in get_args(Norm):
-            raise ValueError(f"norm is {norm!r}, expected one of {get_args(Norm)}")
+        require_choice("norm", norm, Norm)
         if width < 2 or width % 2:
             raise ValueError(f"width is {width}, expected an even number of at least 2: the first convolution has half")
         w = width
@@ -65,8 +65,7 @@ class Segmentor(nn.Module):
         Raises:
             ValueError: The image is not 3-D, or a side is not divisible by 8.
         """
-        require_volume(image, "reciprocal.Segmentor")
-        require_divisible(image, self.divisor, "reciprocal.Segmentor")
+        require_divisible(image, self.divisor, "reciprocal.Segmentor", axes=3)
         down1 = self.encoder1(image)  # (B, w, D, H, W)
         down2 = self.encoder2(max_pool3d(down1, 2))
         down3 = self.encoder3(max_pool3d(down2, 2))
@@ -75,7 +74,8 @@ class Segmentor(nn.Module):
         x = self.decoder3(torch.cat([down3, upsample(x)], 1))
         x = self.decoder2(torch.cat([down2, upsample(x)], 1))
         x = self.decoder1(torch.cat([down1, upsample(x)], 1))
-        return self.output(x)
+        logits: Tensor = self.output(x)
+        return logits
 
 
 class Critic(nn.Module):
@@ -92,7 +92,7 @@ class Critic(nn.Module):
     with one do not load into the other.
 
     Args:
-        in_channels: What the objective shows the critic: its `critic_channels`.
+        in_channels: What the objective shows the critic: its `channels`.
         maps: Of logits; None for as many as the input has channels (the authors' code).
         width: Channels of the first block; 16 in the authors' code, and doubled twice.
         kernel: 3 or 1.
@@ -120,13 +120,12 @@ class Critic(nn.Module):
             raise ValueError(
                 f"kernel {kernel} and stride {stride}: expected kernel 1 or 3, and stride 2 with kernel 3 only"
             )
-        if last not in get_args(LastLayer):
-            raise ValueError(f"last is {last!r}, expected one of {get_args(LastLayer)}")
+        require_choice("last", last, LastLayer)
 
         def layer(channels: int, out: int, step: int = stride) -> nn.Sequential:
             convolve = nn.Conv3d(channels, out, kernel, stride=step, padding=kernel // 2, bias=False)
-            rest = {"norm": nn.BatchNorm3d(out), "activation": nn.LeakyReLU(leaky_slope, inplace=True)}
-            return nn.Sequential(OrderedDict({f"stride{step}_conv": convolve, **rest}))
+            after = {"norm": nn.BatchNorm3d(out), "activation": nn.LeakyReLU(leaky_slope, inplace=True)}
+            return nn.Sequential(OrderedDict({f"stride{step}_conv": convolve, **after}))
 
         maps = in_channels if maps is None else maps
         self.divisor = stride**3
@@ -142,8 +141,7 @@ class Critic(nn.Module):
         Raises:
             ValueError: x is not 3-D, or with stride 2 a side is not divisible by 8.
         """
-        require_volume(x, "reciprocal.Critic")
-        require_divisible(x, self.divisor, "reciprocal.Critic")
+        require_divisible(x, self.divisor, "reciprocal.Critic", axes=3)
         first = self.layer1(x)
         second = self.layer2(first)
         third = self.layer3(second)
@@ -151,10 +149,17 @@ class Critic(nn.Module):
 
 
 def convolution(in_channels: int, out_channels: int, norm: Norm, *, dilation: int = 1) -> nn.Sequential:
-    """3x3x3 convolution without bias that keeps the size, norm (under its kind's name) and ReLU."""
-    convolve = nn.Conv3d(in_channels, out_channels, 3, padding=dilation, dilation=dilation, bias=False)
-    layers = OrderedDict([("conv", convolve), (f"{norm}_norm", normalisation(out_channels, norm))])
-    return nn.Sequential(OrderedDict([*layers.items(), ("activation", nn.ReLU(inplace=True))]))
+    """3x3x3 convolution without bias that keeps the size, norm (under its kind's name) and ReLU.
+
+    Instance norm has a weight and a bias; group norm has the authors' groups.
+    """
+    instance, group = nn.InstanceNorm3d(out_channels, affine=True), nn.GroupNorm(groups(out_channels), out_channels)
+    layers: dict[str, nn.Module] = {
+        "conv": nn.Conv3d(in_channels, out_channels, 3, padding=dilation, dilation=dilation, bias=False),
+        f"{norm}_norm": instance if norm == "instance" else group,
+        "activation": nn.ReLU(inplace=True),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 def double_convolution(
@@ -167,11 +172,6 @@ def double_convolution(
             second=convolution(inner, out_channels, norm, dilation=dilation),
         )
     )
-
-
-def normalisation(channels: int, norm: Norm) -> nn.Module:
-    """Instance norm with weight and bias, or group norm in the authors' groups."""
-    return nn.InstanceNorm3d(channels, affine=True) if norm == "instance" else nn.GroupNorm(groups(channels), channels)
 
 
 def groups(channels: int) -> int:
@@ -187,13 +187,5 @@ def groups(channels: int) -> int:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Twice the size, trilinear with aligned corners."""
+    """(B, C, D, H, W) to (B, C, 2D, 2H, 2W), trilinear with aligned corners (the authors' code)."""
     return interpolate(x, scale_factor=2, mode="trilinear", align_corners=True)
-
-
-def require_volume(image: Tensor, owner: str) -> None:
-    """Raise ValueError unless the image is (B, M, D, H, W)."""
-    if image.ndim != 5:
-        raise ValueError(
-            f"{owner}: the image has shape {tuple(image.shape)}, expected (B, M, D, H, W); give a 3-D patch"
-        )

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions without bias, each normalised, beside a short cut; ReLU after the sum (He et al., fig. 5).
+    """Two 3x3 convolutions without bias, each normalised, and a short cut; ReLU after their sum (He et al., figure 5).
 
     The short cut is a strided 1x1 convolution and batch norm where the shape changes, else the input itself.
     """
@@ -26,7 +26,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) to (B, out, H / stride, W / stride), rounded up."""
         branch = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        return self.relu(branch + self.downsample(x))
+        out: Tensor = self.relu(branch + self.downsample(x))
+        return out
 
 
 class ResNet34(nn.Module):

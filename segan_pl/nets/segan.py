@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -38,19 +39,15 @@ class Segmentor(nn.Module):
         bn_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-
-        def down(channels: int, out: int, normalise: bool = True) -> nn.Sequential:
-            return halve(
-                channels, out, normalise=normalise, leaky_slope=leaky_slope, bn_momentum=bn_momentum, bn_eps=bn_eps
-            )
-
+        down = partial(halve, normalise=True, leaky_slope=leaky_slope, bn_momentum=bn_momentum, bn_eps=bn_eps)
         self.input = down(in_channels, width, normalise=False)
         self.enc2 = down(width, 2 * width)
         self.enc3 = down(2 * width, 4 * width)
         self.enc4 = down(4 * width, 8 * width)
-        self.dec3 = double(8 * width, 4 * width, bn_momentum=bn_momentum, bn_eps=bn_eps)
-        self.dec2 = double(4 * width, 2 * width, bn_momentum=bn_momentum, bn_eps=bn_eps)
-        self.dec1 = double(2 * width, width, bn_momentum=bn_momentum, bn_eps=bn_eps)
+        up = partial(double, bn_momentum=bn_momentum, bn_eps=bn_eps)
+        self.dec3 = up(8 * width, 4 * width)
+        self.dec2 = up(4 * width, 2 * width)
+        self.dec1 = up(2 * width, width)
         self.output = nn.Sequential(
             OrderedDict(
                 upsample=nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
@@ -73,16 +70,17 @@ class Segmentor(nn.Module):
         x = self.dec3(x) + enc3
         x = self.dec2(x) + enc2
         x = self.dec1(x) + enc1
-        return self.output(x)
+        logits: Tensor = self.output(x)
+        return logits
 
 
 class Critic(nn.Module):
     """Three strided blocks, all of whose features are compared (SegAN-CAT, section III, as its authors coded it).
 
-    661,312 parameters for 4 modalities beside 1 channel at width 64.
+    661,312 parameters for 4 modalities and 1 label channel at width 64.
 
     Args:
-        in_channels: What the objective shows the critic: its `critic_channels`.
+        in_channels: What the objective shows the critic: its `channels`.
         width: Channels of the first block; 64 in the paper.
         leaky_slope: 0.3 in the paper.
         bn_momentum: As for the segmentor.
@@ -101,12 +99,7 @@ class Critic(nn.Module):
         bn_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-
-        def down(channels: int, out: int, normalise: bool = True) -> nn.Sequential:
-            return halve(
-                channels, out, normalise=normalise, leaky_slope=leaky_slope, bn_momentum=bn_momentum, bn_eps=bn_eps
-            )
-
+        down = partial(halve, normalise=True, leaky_slope=leaky_slope, bn_momentum=bn_momentum, bn_eps=bn_eps)
         self.input = down(in_channels, width, normalise=False)
         self.enc2 = down(width, 2 * width)
         self.enc3 = down(2 * width, 4 * width)

@@ -22,7 +22,8 @@ class GlobalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) to (B, out, H, W)."""
-        return self.left(x) + self.right(x)
+        field: Tensor = self.left(x) + self.right(x)
+        return field
 
 
 def same(in_channels: int, out_channels: int, kernel: tuple[int, int]) -> nn.Conv2d:
@@ -39,7 +40,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W)."""
-        return x + self.branch(x)
+        out: Tensor = x + self.branch(x)
+        return out
 
 
 def bottleneck(channels: int, slope: float) -> Residual:
@@ -85,14 +87,6 @@ def widen(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Sequential
     return normalised(nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False), out_channels, 0.0)
 
 
-def initialise_isic(network: nn.Module) -> None:
-    """Kernels as `initialise`; batch norm weights from N(1, 0.02)."""
-    initialise(network)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1.0, 0.02)
-
-
 class Segmentor(nn.Module):
     """Eight stages down, eight up, skips concatenated before the upsampling (SegAN code, NetS).
 
@@ -100,7 +94,7 @@ class Segmentor(nn.Module):
     blocks hold unused batch norms. Bilinear upsampling to the next finer encoder output, without aligned corners (the
     public code was written when aligned corners were the default). The output convolution has no bias.
 
-    A decoder block bears the number of the encoder stage whose resolution it returns to; `dec0` is the image's.
+    A decoder block has the number of the encoder stage whose resolution it returns to; `dec0` returns to the image's.
 
     Args:
         in_channels: Modalities M; 3 in the public code.
@@ -132,7 +126,7 @@ class Segmentor(nn.Module):
         self.dec1 = nn.Sequential(widen(4 * w, w, 9), bottleneck(w, 0.0))
         self.dec0 = nn.Sequential(widen(2 * w, w, 11), bottleneck(w, 0.0))
         self.output = nn.Conv2d(w, out_channels, 5, padding=2, bias=False)
-        initialise_isic(self)
+        initialise(self, norm_std=0.02)  # the public code
 
     def forward(self, image: Tensor) -> Tensor:
         """Image (B, M, H, W) to logits (B, C, H, W).
@@ -149,7 +143,8 @@ class Segmentor(nn.Module):
         for decoder in (self.dec6, self.dec5, self.dec4, self.dec3, self.dec2, self.dec1, self.dec0):
             x = torch.cat([features.pop(), x], 1)
             x = decoder(interpolate(x, size=features[-1].shape[2:], mode="bilinear", align_corners=False))
-        return self.output(x)
+        logits: Tensor = self.output(x)
+        return logits
 
 
 class Critic(nn.Module):
@@ -159,7 +154,7 @@ class Critic(nn.Module):
     vector 1, 1, 2, 2, 2, 2, 4: give these to the loss as `layer_weights`.
 
     Args:
-        in_channels: What the objective shows the critic: its `critic_channels`.
+        in_channels: What the objective shows the critic: its `channels`.
         width: Channels of the first block; 64 in the public code.
     """
 
@@ -174,7 +169,7 @@ class Critic(nn.Module):
         self.enc4 = shrink(4 * width, 8 * width, 4)
         self.enc5 = shrink(8 * width, 8 * width, 4)
         self.enc6 = shrink(8 * width, 8 * width, 3)
-        initialise_isic(self)
+        initialise(self, norm_std=0.02)  # the public code
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, in_channels, H, W) to its pyramid of seven: x itself, then strides 2, 4, 8, 16, 32, 64 (rounded up).

@@ -1,1 +1,1 @@
-"""Objectives: who plays, in what order and for what."""
+"""Objectives: which networks move in a step, in what order and for what."""

@@ -1,19 +1,24 @@
-"""The contract of a game: turns as data, and what one batch's play has computed so far."""
+"""The contract of a training step: its phases as data, and what the step has computed so far."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, wraps
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from segan_pl.batch import Batch
 from segan_pl.losses.activation import Activation, activate
-from segan_pl.presence import Presence, informed
+from segan_pl.losses.voxels import cleared
+from segan_pl.nets.modality_mask import ModalityMask, with_modality_mask
+from segan_pl.recipe import Recorded
 
 
 class LossTerms(NamedTuple):
-    """A player's loss and what it is made of.
+    """A network's loss and what it is made of.
 
     Attributes:
         total: Scalar with gradient.
@@ -24,71 +29,227 @@ class LossTerms(NamedTuple):
     parts: dict[str, Tensor]
 
 
-class Play:
-    """One batch's networks and forward results; the segmentor runs once, whoever asks.
+class StepContext:
+    """One step's networks, its batch, and forward results, each computed on first use and kept for the step.
 
-    Attributes:
-        players: Name to network ("segmentor", "critic", ...).
+    What no phase asks for does not run.
+
+    Args:
+        networks: Name to network ("segmentor", "critic", ...).
         batch: The batch, `image` and `target` floating point, in the networks' memory format.
         activation: Of the label scheme.
-        segment: The segmentor as a function of any image (B, M, *spatial) of these samples: it is told what is there.
-        logits: (B, C, *spatial), the segmentor's output, with its graph.
-        probability: (B, C, *spatial) float32, after the activation, with its graph.
+        modality_mask: How the segmentor learns which modalities are missing.
+        ignores: Whether the label scheme has voxels that are not judged, of target -1.
+
+    Attributes:
+        segment: The segmentor as a function of any image (B, M, *spatial) of these samples, to logits (B, C, *spatial);
+            mask channels are added where it takes them.
     """
 
     def __init__(
         self,
-        players: Mapping[str, nn.Module],
+        networks: Mapping[str, nn.Module],
         batch: Batch,
         activation: Activation,
-        presence: Presence = "zeros",
+        modality_mask: ModalityMask = "zeros",
+        *,
+        ignores: bool = False,
     ) -> None:
-        self.players = players
+        self.networks = networks
         self.batch = batch
         self.activation = activation
-        self.segment = informed(players["segmentor"], batch.present, presence)
-        self.logits: Tensor = self.segment(batch.image)
-        self.probability = activate(self.logits, activation)
+        self.ignores = ignores
+        self.modality_mask: ModalityMask = modality_mask
+        self.segment = with_modality_mask(networks["segmentor"], batch.modality_mask, modality_mask)
+        self._kept: dict[str, Tensor] = {}
+        # What moves at all: frozen parameters require no gradient when the step begins.
+        self._moving = {name: [p for p in one.parameters() if p.requires_grad] for name, one in networks.items()}
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, C, *spatial), the segmentor's output, with its graph."""
+        return self.kept("logits", "segmentor", lambda: self.segment(self.batch.image))
+
+    @property
+    def probability(self) -> Tensor:
+        """(B, C, *spatial) float32, after the activation, with its graph."""
+        return self.kept("probability", "segmentor", lambda: activate(self.logits, self.activation))
+
+    @cached_property
+    def voxels(self) -> Tensor | None:
+        """(B, 1, *spatial) bool, True where a voxel is judged; None where the scheme ignores nothing.
+
+        A critic sees masks as `judged` makes them, and every other loss takes `**context.masked`: then nothing flows
+        back from the other voxels.
+        """
+        return self.batch.target[:, :1] >= 0 if self.ignores else None
+
+    @cached_property
+    def target(self) -> Tensor:
+        """(B, C, *spatial) in {0, 1}: that of the batch, 0 where nothing is judged."""
+        return self.judged(self.batch.target)
+
+    @property
+    def reference(self) -> Tensor:
+        """(B, C, *spatial), `target` in the dtype of `probability`: a critic sees first the one, then the other."""
+        return self.target.to(self.probability.dtype)
+
+    @property
+    def masked(self) -> dict[str, Any]:
+        """The keyword argument of a loss that says which voxels count: none where all do."""
+        return {} if self.voxels is None else {"mask": self.voxels}
+
+    def judged(self, mask: Tensor) -> Tensor:
+        """A mask or logits (B, C, *spatial), 0 where nothing is judged; itself where everything is."""
+        return cleared(mask, self.voxels)
+
+    def kept(self, name: str, network: str, compute: Callable[[], Tensor]) -> Tensor:
+        """A forward pass that the phases of a step share: computed by the first that asks, whichever network it moves.
+
+        It stays as it was computed when the network moves, and its graph serves one backward pass: a second phase of
+        the same network runs the network again (the segmentor by `segment`).
+
+        Args:
+            name: Of the result, e.g. "generated".
+            network: Whose parameters get a gradient through it, in the phases in which that network moves.
+            compute: The forward pass.
+        """
+        if name not in self._kept:
+            with torch.enable_grad(), _requiring_grad(self._moving[network], True):
+                self._kept[name] = compute()
+        return self._kept[name]
+
+    @property
+    def asked_in_vain(self) -> bool:
+        """Whether a loss has asked for the labelled samples of a batch that has none."""
+        # Asked in this way, the batch is not looked at where no loss has asked.
+        return self.__dict__.get("labelled", self) is None
+
+    @cached_property
+    def labelled(self) -> StepContext | None:
+        """The same context for the labelled samples alone; itself where all are, and None where none is.
+
+        A forward pass that has run by then is shared. Another one is of the labelled samples alone: what needs no
+        unlabelled sample costs nothing for them, and a batch norm does not see them.
+        """
+        labelled = self.batch.labelled
+        # A device waits for this answer, so it is asked once a step.
+        if bool(labelled.all()):
+            return self
+        count = int(labelled.sum())
+        if not count:
+            return None
+        # A slice keeps the memory format.
+        rows = slice(count) if bool(labelled[:count].all()) else labelled
+        batch = Batch(*(field[rows] for field in self.batch))
+        part = StepContext(self.networks, batch, self.activation, self.modality_mask, ignores=self.ignores)
+        # During a phase the parameters of other networks require no gradient, and would be taken for frozen ones.
+        part._moving = self._moving
+        with torch.enable_grad():
+            part._kept = {name: result[rows] for name, result in self._kept.items()}
+        return part
+
+    @contextmanager
+    def only(self, names: Sequence[str]) -> Iterator[None]:
+        """Inside, only these networks' parameters receive gradients; frozen ones stay frozen."""
+        others = [parameter for name, moving in self._moving.items() if name not in names for parameter in moving]
+        with _requiring_grad(others, False):
+            yield
 
 
-class Turn(NamedTuple):
-    """One player's move.
+@contextmanager
+def _requiring_grad(parameters: Iterable[nn.Parameter], required: bool) -> Iterator[None]:
+    """Inside, the parameters require a gradient, or none; those that differed before differ again afterwards."""
+    changed = [parameter for parameter in parameters if parameter.requires_grad != required]
+    for parameter in changed:
+        parameter.requires_grad_(required)
+    try:
+        yield
+    finally:
+        for parameter in changed:
+            parameter.requires_grad_(not required)
+
+
+def of_labelled(loss: Callable[[Any, StepContext], LossTerms]) -> Callable[[Any, StepContext], LossTerms]:
+    """Make an objective's loss that of the labelled samples; without any it has no term, so that no step is taken."""
+
+    @wraps(loss)
+    def of_part(objective: Any, context: StepContext) -> LossTerms:
+        part = context.labelled
+        return LossTerms(torch.zeros(()), {}) if part is None else loss(objective, part)
+
+    of_part.of_labelled = True  # type: ignore[attr-defined]
+    return of_part
+
+
+class Phase(NamedTuple):
+    """One optimiser step of a training step.
 
     Attributes:
-        player: Who moves; only its parameters get a gradient from `loss`.
+        network: Which moves; only its parameters get a gradient from `loss`.
         loss: What it minimises.
         after: Called after the optimiser's step (SegAN clips the critic here); None for nothing.
         every: In batches; with accumulation, in groups of them.
-        opponents: Players that move on the same backward pass in the opposite direction (simultaneous updates: one
-            backward, several steps); their gradients are negated. Empty when players alternate.
+        ascending: Networks that move on the same backward pass in the opposite direction (simultaneous updates: one
+            backward, several steps); their gradients are negated. Empty when networks alternate.
     """
 
-    player: str
-    loss: Callable[[Play], LossTerms]
-    after: Callable[[Play], None] | None = None
+    network: str
+    loss: Callable[[StepContext], LossTerms]
+    after: Callable[[StepContext], None] | None = None
     every: int = 1
-    opponents: tuple[str, ...] = ()
+    ascending: tuple[str, ...] = ()
 
 
-class Objective(nn.Module):
-    """A paper's game: who plays, in what order and for what. Receives networks, never builds them."""
+class Objective(Recorded, nn.Module):
+    """What a paper optimises: its networks, and the phases of a step. It receives networks and never builds them."""
 
-    players: tuple[str, ...] = ("segmentor",)
+    networks: tuple[str, ...] = ("segmentor",)
 
-    def turns(self) -> Sequence[Turn]:
-        """The moves of one batch, in order."""
-        raise TypeError(f"{type(self).__name__} must define turns()")
+    def phases(self) -> Sequence[Phase]:
+        """The phases of one step, in order."""
+        raise TypeError(f"{type(self).__name__} must define phases()")
 
-    def critic_channels(self, modalities: int, channels: int) -> int:
-        """Input channels of the critic for M modalities and C label channels."""
-        raise ValueError(f"objective {type(self).__name__} plays without a critic; leave model.critic out")
+    def reads_unlabelled(self) -> bool:
+        """Whether a phase's loss may read samples without a label: one that is not marked by `of_labelled`."""
+        return not all(getattr(phase.loss, "of_labelled", False) for phase in self.phases())
 
-    def critic_inputs(self, modalities: int, channels: int) -> list[tuple[int | None, int | None]]:
-        """What each of the `critic_channels` shows, for adapting the critic to another number of modalities.
+    def validation_parts(self) -> tuple[str, ...]:
+        """The names of `validation_loss`'s parts, known before training; none where the objective has no such loss."""
+        return ()
+
+    def validation_loss(self, context: StepContext) -> LossTerms:
+        """What the segmentor minimises for its labels alone: no other network, and no random number, has a share in it.
+
+        Validation logs it as val/loss, the mean over whole cases, which can choose a checkpoint.
+
+        Args:
+            context: Of one whole case: its slices are the batch of a 2-D network, its volume is that of a 3-D one. Its
+                logits are there already; no network runs.
+        """
+        raise TypeError(f"{type(self).__name__} has no validation_loss()")
+
+    def channels(self, network: str, modalities: int, classes: int) -> dict[str, int]:
+        """The arguments that a network's factory is called with, in addition to those of its configuration.
+
+        Args:
+            network: One of `networks`.
+            modalities: Channels of the image that it sees; of the segmentor, mask channels included.
+            classes: Channels of the label scheme.
 
         Returns:
-            (modality's number or None, label channel's number or None) a channel; both for a product.
+            By the parameter's name: `in_channels`, and `out_channels` where the network has such.
+        """
+        if network == "segmentor":
+            return {"in_channels": modalities, "out_channels": classes}
+        raise ValueError(f"objective {type(self).__name__} does not say the channels of its {network}: channels()")
+
+    def inputs(self, network: str, modalities: int, classes: int) -> list[tuple[int | None, int | None]]:
+        """What each input channel of a network other than the segmentor shows, to adapt it to other modalities.
+
+        Returns:
+            For each channel (modality's number or None, label channel's number or None); both for a product.
         """
         raise ValueError(
-            f"objective {type(self).__name__} does not say what its critic's channels show; give it critic_inputs()"
+            f"objective {type(self).__name__} does not say what the channels of its {network} show: inputs()"
         )

@@ -10,18 +10,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segan_pl import __version__
-from segan_pl.data.case_table import CaseRow
-from segan_pl.data.checking import CheckReport
-from segan_pl.data.checks import MASK, labels_of
-from segan_pl.data.io import Volume, read_volume, same_grid
-from segan_pl.data.progress import shown
-from segan_pl.data.volume import CaseError
-from segan_pl.report import figures, html
-from segan_pl.report.overlays import volume_of
+from segan_pl.data.case import CaseError, pictured
+from segan_pl.data.case_files import MASK, labels_of
+from segan_pl.data.case_pool import shown
+from segan_pl.data.check.case_table import CaseRow
+from segan_pl.data.check.cases import CheckReport
+from segan_pl.data.io import Volume, read_volume
+from segan_pl.report import figures
+from segan_pl.report.case_pictures import lies_over, volume_of
+from segan_pl.report.figures import Drawn
+from segan_pl.report.page import page
 
 BINS = np.linspace(0, 1, 41)
-PREFERRED = ("flair", "t2", "t1ce", "t1")
 UNKNOWN = "unknown"
 
 
@@ -30,7 +30,7 @@ class Look(NamedTuple):
 
     Attributes:
         row: As the check found it.
-        png: Three planes with the mask's outline, or None where a file cannot be read.
+        png: Three slices with the mask's outline, or None where a file cannot be read.
         caption: In words.
         histograms: Modality to the share of its non-zero voxels in each of BINS, between 0 and its 99.9th percentile.
     """
@@ -42,7 +42,7 @@ class Look(NamedTuple):
 
 
 def cohort_page(report: CheckReport, root: Path, *, progress: bool = True) -> str:
-    """The document; reads every readable case's images once more.
+    """The page; reads every readable case's images once more.
 
     Args:
         report: Of `segan_pl check`.
@@ -54,25 +54,30 @@ def cohort_page(report: CheckReport, root: Path, *, progress: bool = True) -> st
         for row in report.rows:
             looks.append(look(row))
             advance()
-    title = f"segan_pl check: {root.resolve().name}"
-    pictures = "".join(html.picture(one.png, one.caption) for one in looks if one.png)
-    parts = [
-        ("What was found", "found", _found(report)),
-        ("Tumour volumes", "volumes", _volumes(report.rows)),
-        ("Intensities", "intensities", _intensities(looks)),
-        ("Every case", "cases", f'<div class="row">{pictures}</div>\n' if pictures else ""),
-    ]
-    links = "".join(f'<a href="#{anchor}">{html.text(name)}</a>' for name, anchor, inside in parts if inside)
-    head = f'<h1>{html.text(title)}</h1>\n<nav aria-label="Parts of this page">{links}</nav>\n'
-    foot = f'<p class="quiet">Made by segan_pl {__version__}.</p>\n'
-    return html.page(title, head + "".join(html.section(name, anchor, inside) for name, anchor, inside in parts) + foot)
+    counts = {
+        "cases": len(report.rows),
+        "patients": len({row.patient for row in report.rows}),
+        "used": len(report.used),
+        "refused": len(report.refused),
+        "left out": len(report.left_out),
+    }
+    return page(
+        "cohort.html",
+        title=f"segan_pl check: {root.resolve().name}",
+        counts=counts.items(),
+        refused=[[name, "; ".join(reasons)] for name, reasons in report.refused],
+        notes=report.notes,
+        volumes=_volumes(report.rows),
+        intensities=_intensities(looks),
+        pictures=[(one.png, one.caption) for one in looks if one.png],
+    )
 
 
 def look(row: CaseRow) -> Look:
     """Read a case's images and draw one of them; what cannot be read is left out, since the check has said so."""
     histograms: dict[str, NDArray[np.float64]] = {}
     drawn: Volume | None = None
-    first = next((modality for modality in PREFERRED if modality in row.files), None)
+    first = pictured(part for part in row.files if part != MASK)
     for modality in (name for name in row.files if name != MASK):
         try:
             volume = volume_of(Path(row.files[modality]), row.channels.get(modality))
@@ -85,7 +90,7 @@ def look(row: CaseRow) -> Look:
     mask = _mask(row, drawn)
     places = _places(row, drawn, mask)
     spacing = drawn.spacing_mm[::-1]
-    png = figures.as_png(figures.planes(drawn.array, mask, places, spacing))
+    png = figures.as_png(figures.three_slices(drawn.array, mask, places, spacing))
     outlined = "the mask's outline in yellow" if mask is not None else "no mask"
     caption = f"{row.name}: {first}, axial, coronal and sagittal slices {', '.join(map(str, places))}, {outlined}"
     return Look(row, png, f"{caption}; refused" if row.faults else caption, histograms)
@@ -107,7 +112,7 @@ def _mask(row: CaseRow, image: Volume) -> NDArray[np.bool_] | None:
         return None
     try:
         mask = read_volume(row.files[MASK])
-        return labels_of(mask, row.name) > 0 if same_grid(mask, image) else None
+        return labels_of(mask, row.name) > 0 if lies_over(mask, image) else None
     except CaseError:
         return None
 
@@ -121,24 +126,9 @@ def _places(row: CaseRow, image: Volume, mask: NDArray[np.bool_] | None) -> tupl
     return z, y, x
 
 
-def _found(report: CheckReport) -> str:
-    patients = len({row.patient for row in report.rows})
-    rows = [
-        ["cases", len(report.rows)],
-        ["patients", patients],
-        ["used", len(report.used)],
-        ["refused", len(report.refused)],
-        ["left out", len(report.left_out)],
-    ]
-    faults = [[name, "; ".join(reasons)] for name, reasons in report.refused]
-    notes = "".join(f'<p class="quiet">{html.text(note)}</p>\n' for note in report.notes)
-    refused = html.table(["case", "why"], faults, caption="Refused cases") if faults else ""
-    return html.table(["what", "number"], rows, caption="The data set", numbers=(1,)) + refused + notes
-
-
-def _volumes(rows: Sequence[CaseRow]) -> str:
+def _volumes(rows: Sequence[CaseRow]) -> list[Drawn]:
     """Box plots of tumour volume by grade, and by institution."""
-    parts = []
+    drawn = []
     for column in ("grade", "institution"):
         groups: dict[str, list[float]] = defaultdict(list)
         for row in rows:
@@ -147,13 +137,13 @@ def _volumes(rows: Sequence[CaseRow]) -> str:
         if groups and set(groups) != {UNKNOWN}:
             figure = figures.boxes({name: {"cases": groups[name]} for name in sorted(groups)}, ylabel="tumour, ml")
             caption = f"Tumour volume of every case by {column}; the box is quartiles and median"
-            parts.append(html.drawing(figures.as_svg(figure), caption))
-    return "".join(parts)
+            drawn.append(Drawn(f"volumes_{column}", figure, caption))
+    return drawn
 
 
-def _intensities(looks: Sequence[Look]) -> str:
-    """One figure a modality: the mean histogram of each institution's cases."""
-    parts = []
+def _intensities(looks: Sequence[Look]) -> list[Drawn]:
+    """One figure for each modality: the mean histogram of each institution's cases."""
+    drawn = []
     for modality in dict.fromkeys(name for one in looks for name in one.histograms):
         groups: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
         for one in looks:
@@ -166,5 +156,5 @@ def _intensities(looks: Sequence[Look]) -> str:
         }
         figure = figures.curves(series, xlabel="intensity / 99.9th percentile", ylabel="share of non-zero voxels")
         caption = f"{modality}: mean intensity histogram of the cases of each institution (number of cases)"
-        parts.append(html.drawing(figures.as_svg(figure), caption))
-    return "".join(parts)
+        drawn.append(Drawn(f"intensities_{modality}", figure, caption))
+    return drawn

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import matplotlib as mpl
@@ -21,8 +23,22 @@ MARKERS = "osD^vP"
 OUTLINES = {"reference": "#ffd400", "prediction": "#00d5ff"}
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A figure, the stem of its file, and what it shows in words."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+    @cached_property
+    def svg(self) -> str:
+        """As text, drawn once: matplotlib's layout moves by a fraction of a point when a figure is drawn again."""
+        return as_svg(self.figure)
+
+
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, ylabel: str) -> Figure:
-    """One line a name over (x, y) points; a single point is a dot."""
+    """One line for each name over (x, y) points; a single point is a dot."""
     figure, axes = _figure(6.4, 3.4)
     for number, (name, points) in enumerate(series.items()):
         x, y = zip(*points, strict=True)
@@ -52,19 +68,19 @@ def boxes(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) -
     """
     runs = list(dict.fromkeys(run for values in groups.values() for run in values))
     figure, axes = _figure(max(4.0, 1.1 + 0.75 * len(runs) * len(groups)), 3.6)
-    rng = np.random.default_rng(0)  # where the dots stand beside each other
+    rng = np.random.default_rng(0)  # how far the dots are spread next to each other
     step = len(runs) + 0.8
-    for place, (region, values) in enumerate(groups.items()):
+    for place, values in enumerate(groups.values()):
         for number, run in enumerate(runs):
             there = [value for value in values.get(run, ()) if not math.isnan(value)]
             if there:
                 _box(axes, there, place * step + number, COLOURS[number % len(COLOURS)], rng, MARKERS[number % 6])
         if not any(values.values()):
             axes.text(place * step, 0.5, "n/a", ha="center")
-        del region
     axes.set_xticks(
         [place * step + (len(runs) - 1) / 2 for place in range(len(groups))], [_plain(r.upper()) for r in groups]
     )
+    axes.set_xlim(-0.8, (len(groups) - 1) * step + len(runs) - 0.2)  # the same place for a run without values
     axes.set_ylabel(_plain(ylabel))
     axes.grid(axis="y", alpha=0.3)
     for number, run in enumerate(runs):
@@ -87,7 +103,12 @@ def _box(axes: Axes, values: Sequence[float], x: float, colour: str, rng: np.ran
 
 
 def overlay(
-    image: NDArray, reference: NDArray[np.bool_], prediction: NDArray[np.bool_], *, aspect: float = 1.0
+    image: NDArray,
+    reference: NDArray[np.bool_],
+    prediction: NDArray[np.bool_],
+    *,
+    ignored: NDArray[np.bool_] | None = None,
+    aspect: float = 1.0,
 ) -> Figure:
     """One slice (H, W) with the outlines of reference and prediction.
 
@@ -95,6 +116,7 @@ def overlay(
         image: Any intensities; shown between their 1st and 99th percentile.
         reference: What should have been found.
         prediction: What was found.
+        ignored: Where nothing is judged; tinted.
         aspect: Height of a pixel over its width.
     """
     height, width = image.shape
@@ -104,6 +126,10 @@ def overlay(
     axes.set_axis_off()
     low, high = np.percentile(image.astype(np.float64), (1, 99.5))
     axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect, interpolation="nearest")
+    if ignored is not None and ignored.any():
+        tint = np.zeros((*image.shape, 4), np.float32)
+        tint[ignored] = (0.5, 0.7, 1.0, 0.35)
+        axes.imshow(tint, aspect=aspect, interpolation="nearest")
     for mask, colour, style in (
         (reference, OUTLINES["reference"], "solid"),
         (prediction, OUTLINES["prediction"], "dashed"),
@@ -113,10 +139,10 @@ def overlay(
     return figure
 
 
-def planes(
+def three_slices(
     image: NDArray, mask: NDArray[np.bool_] | None, places: tuple[int, int, int], spacing: tuple[float, float, float]
 ) -> Figure:
-    """Axial, coronal and sagittal slice beside each other, with the mask's outline.
+    """Axial, coronal and sagittal slice next to each other, with the mask's outline.
 
     Args:
         image: (D, H, W), any intensities; shown between the 1st and 99.5th percentile of the three slices.
@@ -144,19 +170,19 @@ def as_svg(figure: Figure) -> str:
     """The figure as an <svg> element: the same figure, the same text; no font and no style from elsewhere."""
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "segan_pl", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": "segan_pl"}, bbox_inches="tight")
     return text.getvalue()
 
 
 def as_png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None}, dpi=110)
+    figure.savefig(content, format="png", metadata={"Software": "segan_pl"}, dpi=110)
     return content.getvalue()
 
 
 def _plain(name: str) -> str:
-    """A name as matplotlib draws it letter by letter, whatever stands between two dollar signs."""
+    """A name as matplotlib draws it letter by letter, also between two dollar signs."""
     return name.replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""The numbers that the papers report, to stand beside ours (published.csv: facts only, one number a row)."""
+"""The numbers that the papers report, to be set next to ours (published.csv: facts only, one number in a row)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import csv
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from segan_pl.evaluation.saved_files import mapping
 
 FILE = Path(__file__).with_name("published.csv")
+COLUMNS = (
+    *("system", "table", "dataset", "model", "trained_on", "tested_on", "fine_tuning", "region", "statistic"),
+    *("metric", "value", "note"),
+)
 KNOWN = {
     "segan": "segan",
     "segan_small": "segan",
@@ -22,6 +26,24 @@ KNOWN = {
 """Experiment (config `run.experiment`) to the published model; segan_isic and the like have no published number."""
 PAPER = "segan_cat"
 TABLES = ("I", "II")
+HEALTHY = {"iseg": "iSEG2017", "mrbrains13": "MRBrainS13"}
+"""What the labels mean to the data set; GT-GAN's tables are of these, and no system here is one of its models."""
+
+
+class Key(NamedTuple):
+    """Which of a row's numbers.
+
+    Attributes:
+        dataset: E.g. "BraTS2019".
+        region: In lower case.
+        metric: A column of the score tables.
+        statistic: The first word of what published.csv says: "mean", "median", "one" (patient), "not" (stated).
+    """
+
+    dataset: str
+    region: str
+    metric: str
+    statistic: str
 
 
 @cache
@@ -31,16 +53,36 @@ def published() -> tuple[Mapping[str, str], ...]:
         return tuple(csv.DictReader(file))
 
 
-def published_for(config: Mapping[str, Any], regions: Sequence[str]) -> list[Mapping[str, str]]:
-    """The rows of SegAN-CAT's tables I and II for the same model, the same modalities and a region that was scored.
+def selected(selection: Mapping[str, Sequence[str]]) -> tuple[Mapping[str, str], ...]:
+    """The rows whose columns have one of the values that a selection gives for them."""
+    return tuple(row for row in published() if all(row[column] in values for column, values in selection.items()))
 
-    A model at another size is set beside them too: the page says so. Data sets are not matched: the page names each.
+
+def numbers_of(rows: Sequence[Mapping[str, str]]) -> dict[Key, float]:
+    """What some rows report; of several with the same key the last."""
+    return {
+        Key(row["dataset"], row["region"].lower(), row["metric"], row["statistic"].split()[0].strip(",")): float(
+            row["value"]
+        )
+        for row in rows
+    }
+
+
+def published_for(config: Mapping[str, Any], regions: Sequence[str]) -> list[Mapping[str, str]]:
+    """The rows that a report sets next to a run, of a region that was scored.
+
+    For the systems of SegAN-CAT's tables I and II those of the same model and modalities, also at another size: the
+    page says so. For tissues of a healthy brain those of GT-GAN's tables of the same data set. Other data sets are not
+    matched: the page names each.
     """
-    experiment = str(mapping(config.get("run")).get("experiment") or "")
-    if (model := KNOWN.get(experiment)) is None:
-        return []
-    modalities = frozenset(mapping(config.get("data")).get("modalities") or ("t1", "t1ce", "t2", "flair"))
+    data = mapping(config.get("data"))
     scored = {region.lower() for region in regions}
+    convention = data.get("native_labels")
+    if isinstance(convention, str) and convention in HEALTHY:  # it may be a mapping of the user's own
+        return [row for row in published() if row["dataset"] == HEALTHY[convention] and row["region"].lower() in scored]
+    if (model := KNOWN.get(str(mapping(config.get("run")).get("experiment") or ""))) is None:
+        return []
+    modalities = frozenset(data.get("modalities") or ("t1", "t1ce", "t2", "flair"))
     return [
         row
         for row in published()

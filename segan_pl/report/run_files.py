@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segan_pl.data.volume import CaseError
 from segan_pl.errors import UsageError
-from segan_pl.evaluation.run_tables import holds_scores, home_of
-from segan_pl.evaluation.saved_files import csv_rows, json_file, mapping, yaml_file
-from segan_pl.evaluation.scored_runs import ScoredRun, read_run
-from segan_pl.evaluation.seeds import parse_run
+from segan_pl.evaluation.saved_files import csv_rows, json_file, mapping, metrics_rows, yaml_file
+from segan_pl.evaluation.statistics.run_tables import holds_scores, home_of
+from segan_pl.evaluation.statistics.scored_runs import ScoredRun, read_run
+from segan_pl.evaluation.statistics.seeds import parse_run
 
-PREDICTIONS = re.compile(r"predictions(_\d+of\d+)?\.csv")  # as `segan_pl predict` calls its table
+# As `segan_pl predict` calls its table, or a part of it.
+PREDICTIONS = re.compile(r"predictions(_\d+of\d+)?\.csv")
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,22 @@ class RunFiles:
 
     Attributes:
         name: As the page calls it.
-        folder: As given; for an evaluation inside a run's folder the run's files are read, too.
+        folder: As given.
+        home: Of the run's files, which lies around the folder of an evaluation in it; else the folder.
         config: config.yaml, or empty.
         environment: environment.json, or empty.
         commands: Lines of command.txt.
         split: split.json, or empty.
         cases: Rows of cases.csv.
-        epochs: Rows of metrics.csv, oldest first.
+        epochs: Rows of metrics.csv, oldest first: each epoch's, and before it those of validations within it.
         scored: Per-case scores; None where the folder holds none.
-        scored_cells: The same table's rows as they stand, in order.
         summary: summary.json of an evaluation, or empty.
         predictions: Rows of what `segan_pl predict` wrote (case, seconds, refused, notes) in the folder or one inside.
     """
 
     name: str
     folder: Path
+    home: Path
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     commands: tuple[str, ...]
@@ -47,7 +48,6 @@ class RunFiles:
     cases: tuple[Mapping[str, str], ...]
     epochs: tuple[Mapping[str, str], ...]
     scored: ScoredRun | None
-    scored_cells: tuple[Mapping[str, str], ...]
     summary: Mapping[str, Any]
     predictions: tuple[Mapping[str, str], ...]
 
@@ -67,7 +67,7 @@ def read_files(text: str) -> RunFiles:
         raise UsageError(f"no run {folder}; give a run's folder, or one that `segan_pl evaluate` wrote")
     scored = read_run(folder) if holds_scores(folder) else None
     home = home_of(scored.table.path) if scored else folder
-    epochs = _epochs(home / "metrics.csv")
+    epochs = tuple(metrics_rows(home / "metrics.csv"))
     if scored is None and not epochs:
         raise UsageError(f"{folder}: neither metrics.csv nor scores of cases; give a run's folder or an evaluation's")
     config = yaml_file(home / "config.yaml")
@@ -75,6 +75,7 @@ def read_files(text: str) -> RunFiles:
     return RunFiles(
         name=name or _name(folder, config),
         folder=folder,
+        home=home,
         config=config,
         environment=json_file(home / "environment.json"),
         commands=tuple(command.read_text("utf-8", "replace").splitlines()) if command.is_file() else (),
@@ -82,7 +83,6 @@ def read_files(text: str) -> RunFiles:
         cases=tuple(csv_rows(home / "cases.csv")),
         epochs=epochs,
         scored=scored,
-        scored_cells=tuple(csv_rows(scored.table.path)) if scored else (),
         summary=json_file(scored.table.path.with_name("summary.json")) if scored else {},
         predictions=_predictions(home),
     )
@@ -96,28 +96,17 @@ def _name(folder: Path, config: Mapping[str, Any]) -> str:
     return f"{experiment} {name}" if experiment else name
 
 
-def _epochs(path: Path) -> tuple[Mapping[str, str], ...]:
-    """Rows of metrics.csv, every cell a number or empty.
+def when(row: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> float:
+    """Where a row of metrics.csv is on an axis of epochs: a validation in the middle of epoch 3 at 2.5.
 
-    Raises:
-        CaseError: One is not, or there is no column of epochs.
+    An epoch that has not ended is as long as it has come so far.
     """
-    rows = csv_rows(path)
-    if rows and "epoch" not in rows[0]:
-        raise CaseError(f"{path}: no column epoch ({', '.join(rows[0])}); restore or remove it")
-    for number, row in enumerate(rows, 2):
-        for name, cell in row.items():
-            if (cell or name == "epoch") and not _is_number(cell):
-                raise CaseError(f"{path}, line {number}, {name}: {cell!r}; expected a number; restore or remove it")
-    return tuple(rows)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    epoch = float(row["epoch"])
+    if not (batch := row.get("batch")):
+        return epoch
+    seen = float(row["batches_seen"]) - float(batch)  # before this epoch
+    ends = [float(one["batches_seen"]) - seen for one in rows if one["epoch"] == row["epoch"]]
+    return epoch - 1 + float(batch) / max(*ends, float(batch))
 
 
 def _predictions(home: Path) -> tuple[Mapping[str, str], ...]:

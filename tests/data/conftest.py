@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
+from segan_pl.data.case import Case
 from segan_pl.data.io import write_volume
-from segan_pl.data.volume import Case
 
-OBLIQUE = np.array([[0.9, -0.2, 0.0, -10.0], [0.2, 0.9, 0.1, 20.0], [0.0, -0.1, 1.5, 5.0], [0.0, 0.0, 0.0, 1.0]])
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = Rotation.from_euler("zx", [12, 4], degrees=True).as_matrix() @ np.diag([0.9, 0.95, 1.5])
+OBLIQUE[:3, 3] = -10, 20, 5
 
 
 @pytest.fixture

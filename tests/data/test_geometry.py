@@ -12,7 +12,7 @@ import SimpleITK
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segan_pl.data.geometry import Geometry, frame_geometry
+from segan_pl.data.geometry import Geometry, leading, target_geometry
 
 CODES = ("LPS", "RAS", "PIR", "SAL", "IRP")
 OBLIQUE = np.array([[0.9, -0.3, 0.1, 5], [0.35, 1.8, 0.2, -7], [-0.1, 0.2, 3.1, 11], [0, 0, 0, 1.0]])
@@ -25,7 +25,7 @@ def moved(geometry: Geometry, start, shape) -> Geometry:
 
 @given(sizes, sizes, st.tuples(*[st.integers(-3, 3)] * 3), st.sampled_from(CODES))
 def test_orientation_and_crop_return_to_the_native_grid_exactly(native, shape, start, code):
-    geometry = moved(frame_geometry(native, OBLIQUE, code, None), start, shape)
+    geometry = moved(target_geometry(native, OBLIQUE, code, None), start, shape)
     array = np.arange(1, 1 + np.prod(native), dtype=np.int32).reshape(native)
     back = geometry.restore(geometry.crop(array))
     kept = np.isin(array, geometry.crop(array))
@@ -41,7 +41,7 @@ def test_orientation_equals_nibabels(code):
         nib.orientations.io_orientation(OBLIQUE), nib.orientations.axcodes2ornt(tuple(code))
     )
     expected = image.as_reoriented(change)
-    geometry = frame_geometry((2, 3, 4), OBLIQUE, code, None)
+    geometry = target_geometry((2, 3, 4), OBLIQUE, code, None)
     np.testing.assert_array_equal(geometry.crop(array), np.asanyarray(expected.dataobj).T)
     np.testing.assert_allclose(geometry.affine_prepared, expected.affine)
 
@@ -54,7 +54,8 @@ def test_orientation_equals_nibabels_for_every_way_that_axes_can_lead():
         affine[:3, :3] = np.eye(3)[:, order] * signs * [1.0, 2.0, 3.0]
         image = nib.Nifti1Image(array.T.astype(np.int16), affine)
         change = nib.orientations.ornt_transform(nib.orientations.io_orientation(affine), wanted)
-        geometry = frame_geometry((2, 3, 4), affine, "LPS", None)
+        assert leading(affine) == "".join(nib.aff2axcodes(affine))
+        geometry = target_geometry((2, 3, 4), affine, "LPS", None)
         np.testing.assert_array_equal(geometry.crop(array), np.asanyarray(image.as_reoriented(change).dataobj).T)
 
 
@@ -68,7 +69,7 @@ def ramp(affine, shape):
 @pytest.mark.parametrize("code", [None, *CODES])
 def test_a_linear_ramp_in_mm_is_resampled_exactly_inside(code):
     native = (7, 8, 9)
-    geometry = frame_geometry(native, OBLIQUE, code, (1.0, 1.1, 1.3))
+    geometry = target_geometry(native, OBLIQUE, code, (1.0, 1.1, 1.3))
     assert geometry.resampled
     found = geometry.crop(ramp(OBLIQUE, native))
     inside = (slice(3, -3),) * 3
@@ -80,7 +81,7 @@ def test_resampling_equals_simpleitks_on_an_oblique_anisotropic_grid():
     rotation = np.linalg.qr(OBLIQUE[:3, :3])[0]
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = rotation * [1.0, 1.5, 4.0], [3, -4, 5]
-    geometry = frame_geometry(array.shape, affine, None, (1.2, 1.2, 1.2))
+    geometry = target_geometry(array.shape, affine, None, (1.2, 1.2, 1.2))
     image = SimpleITK.GetImageFromArray(array)
     image.SetSpacing((1.0, 1.5, 4.0))
     image.SetDirection(rotation.ravel().tolist())
@@ -105,8 +106,8 @@ def test_resampling_equals_simpleitks_on_an_oblique_anisotropic_grid():
 @pytest.mark.parametrize("spacing", [(0.6, 0.7, 0.9), (1.3, 1.4, 1.6)])
 def test_probabilities_return_to_their_place_in_mm_from_an_oriented_resampled_crop(code, spacing):
     native = (9, 10, 11)
-    whole = frame_geometry(native, OBLIQUE, code, spacing)
-    geometry = moved(whole, (1, 1, 1), [n - 2 for n in whole.frame])
+    whole = target_geometry(native, OBLIQUE, code, spacing)
+    geometry = moved(whole, (1, 1, 1), [n - 2 for n in whole.target_shape])
     made = np.stack([ramp(geometry.affine_prepared, geometry.shape)] * 2)
     back = geometry.restore(made)
     assert back.shape == (2, *native)
@@ -120,7 +121,7 @@ def test_restored_labels_equal_simpleitks_nearest_ones():
     rotation = np.linalg.qr(OBLIQUE[:3, :3])[0]
     affine[:3, :3], affine[:3, 3] = rotation * [0.9, 1.1, 5.5], [3, -4, 5]
     native = (6, 12, 14)  # of these sizes no voxel lies half-way between two, where either would be right
-    geometry = frame_geometry(native, affine, None, (1.0, 1.0, 1.0))
+    geometry = target_geometry(native, affine, None, (1.0, 1.0, 1.0))
     label = np.random.default_rng(0).integers(0, 4, geometry.shape).astype(np.uint8)
     image = SimpleITK.GetImageFromArray(label)
     image.SetDirection(rotation.ravel().tolist())
@@ -132,7 +133,7 @@ def test_restored_labels_equal_simpleitks_nearest_ones():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.bool_])
 def test_labels_of_any_integer_type_are_never_blended_on_the_way_back(dtype):
-    geometry = frame_geometry((4, 5, 6), np.eye(4), None, (0.7, 0.7, 0.7))
+    geometry = target_geometry((4, 5, 6), np.eye(4), None, (0.7, 0.7, 0.7))
     label = np.zeros(geometry.shape, dtype)
     label[:, :, 4:] = 4
     back = geometry.restore(label)
@@ -141,19 +142,20 @@ def test_labels_of_any_integer_type_are_never_blended_on_the_way_back(dtype):
 
 
 def test_the_sizes_of_a_resampled_frame_keep_the_volume_in_mm_to_half_a_voxel():
-    geometry = frame_geometry((23, 240, 200), np.diag([0.9, 0.9, 5.5, 1]), None, (1.0, 1.0, 1.0))
-    assert geometry.frame == (round(23 * 5.5), 216, 180)
+    geometry = target_geometry((23, 240, 200), np.diag([0.9, 0.9, 5.5, 1]), None, (1.0, 1.0, 1.0))
+    assert geometry.target_shape == (round(23 * 5.5), 216, 180)
     assert geometry.step == pytest.approx((1 / 5.5, 1 / 0.9, 1 / 0.9))
 
 
 def test_what_resamples_nothing_pays_for_no_scipy():
-    code = "import sys, segan_pl.data.preparation; sys.exit(bool({'scipy.ndimage', 'scipy.optimize'} & {*sys.modules}))"
+    lazy = "{'scipy.ndimage', 'scipy.optimize'}"
+    code = f"import sys, segan_pl.data.prepare.preparation; sys.exit(bool({lazy} & {{*sys.modules}}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_finer_labels_come_back_whole_and_probabilities_stay_where_they_were():
     label = np.random.default_rng(0).integers(0, 4, (4, 5, 6)).astype(np.uint8)
-    geometry = frame_geometry(label.shape, np.diag([2.0, 2, 2, 1]), "LPS", (0.5, 0.5, 0.5))
+    geometry = target_geometry(label.shape, np.diag([2.0, 2, 2, 1]), "LPS", (0.5, 0.5, 0.5))
     back = geometry.restore(geometry.crop(label))
     assert back.dtype == np.uint8
     np.testing.assert_array_equal(back, label)
@@ -164,5 +166,5 @@ def test_finer_labels_come_back_whole_and_probabilities_stay_where_they_were():
 
 
 def test_json_keeps_a_geometry_exactly():
-    geometry = moved(frame_geometry((4, 5, 6), OBLIQUE, "LPS", (1.0, 0.7, 1 / 3)), (-1, 0, 2), (3, 3, 3))
+    geometry = moved(target_geometry((4, 5, 6), OBLIQUE, "LPS", (1.0, 0.7, 1 / 3)), (-1, 0, 2), (3, 3, 3))
     assert Geometry.from_dict(json.loads(json.dumps(geometry.as_dict()))) == geometry

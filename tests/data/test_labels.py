@@ -1,3 +1,5 @@
+"""Label schemes: channels and back, and what a prediction's labels tell apart."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -5,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segan_pl.data.labels import CONVENTIONS, TARGETS, fitting_conventions, label_scheme
-from segan_pl.data.volume import CaseError
-from segan_pl.evaluation.references import target_for
+from segan_pl.data.case import CaseError
+from segan_pl.data.conventions import CONVENTIONS, fitting_conventions
+from segan_pl.data.labels import TARGETS, label_meanings, label_scheme, meaning_line, scheme_with, told_apart
+from segan_pl.errors import UsageError
+from segan_pl.evaluation.pairs import target_for
 
 
 def test_regions_of_brats_are_nested_as_the_challenge_defines_them():
@@ -88,9 +92,10 @@ PAIRS = [
 def test_decoded_channels_encode_to_themselves_under_every_convention(pair, draws):
     scheme = label_scheme(*pair)
     native = np.array([scheme.known[draw % len(scheme.known)] for draw in draws], np.uint8)
-    encoded = scheme.encode(native)
-    np.testing.assert_array_equal(scheme.encode(scheme.decode(encoded)), encoded)
-    if pair[0] == "labels":
+    encoded, judged = scheme.encode(native), ~np.isin(native, scheme.ignore)
+    np.testing.assert_array_equal(scheme.encode(scheme.decode(encoded))[:, judged], encoded[:, judged])
+    np.testing.assert_array_equal(encoded[:, ~judged], -1)
+    if pair[0] == "labels" and len(scheme.channels) == len(scheme.known):
         np.testing.assert_array_equal(scheme.decode(encoded), native)
 
 
@@ -120,14 +125,17 @@ def test_tissues_of_a_healthy_brain_become_labels_and_come_back(name: str, numbe
 
 @pytest.mark.parametrize("target", ["whole_tumour", "regions"])
 def test_tissues_of_a_healthy_brain_have_no_tumour(target: str) -> None:
-    with pytest.raises(CaseError, match=rf"--data.labels {target}: the native labels 'iseg' are tissues of a healthy"):
+    with pytest.raises(UsageError, match=rf"--data.labels {target}: the native labels 'iseg' name no tumour"):
         label_scheme(target, "iseg")
 
 
-def test_tissues_are_proposed_only_where_no_tumour_would_fit() -> None:
-    assert fitting_conventions([0, 1, 2, 3]) == ["brats2015", "brats2023", "brats2024", "msd"]
+def test_tissues_are_proposed_where_no_tumour_would_fit_or_all_of_them_occur() -> None:
+    assert fitting_conventions([0, 1, 2]) == ["brats2015", "brats2017", "brats2023", "brats2024", "msd"]
+    assert fitting_conventions([0, 1, 2, 3]) == ["brats2015", "brats2023", "brats2024", "msd", "mrbrains13"]
     assert fitting_conventions([0, 10, 150, 250]) == ["iseg"]
     assert fitting_conventions([7]) == []
+    assert fitting_conventions(range(9)) == ["mrbrains13_training", "mrbrains18"]
+    assert fitting_conventions(range(11)) == ["mrbrains18"]
 
 
 def test_what_is_scored_by_default_is_the_most_that_the_labels_tell() -> None:
@@ -135,3 +143,51 @@ def test_what_is_scored_by_default_is_the_most_that_the_labels_tell() -> None:
     assert targets == {
         "brats2017": "regions", "msd": "regions", "binary": "whole_tumour", "iseg": "labels", "mrbrains13": "labels"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("made", "channels", "wanted", "held"),
+    [
+        ("whole_tumour/brats2017", None, "regions/brats2017", ("wt",)),
+        ("regions/brats2017", None, "regions/brats2017", ("wt", "tc", "et")),
+        ("labels/brats2017", None, "regions/brats2017", ("wt", "tc", "et")),
+        ("regions/brats2017", None, "labels/brats2017", ("necrosis", "oedema", "enhancing")),
+        ("regions/brats2015", None, "labels/brats2015", ("oedema", "enhancing")),  # necrosis and non-enhancing are one
+        ("regions/brats2024", ("wt", "tc", "et"), "regions/brats2024", ("wt", "tc", "et")),  # written by one of 2021
+        ("whole_tumour/brats2024", None, "labels/brats2024", ()),
+        ("regions/brats2017", ("wt", "tc"), "regions/brats2017", ("wt", "tc")),
+    ],
+)
+def test_a_region_is_held_where_its_labels_are_told_from_all_others(
+    made: str, channels: tuple[str, ...] | None, wanted: str, held: tuple[str, ...]
+) -> None:
+    target, _, convention = made.partition("/")
+    assert told_apart(scheme_with(target, convention, channels), label_scheme(wanted)) == held
+
+
+@pytest.mark.parametrize("convention", [name for name, one in CONVENTIONS.items() if one.tumour[1:]])
+@pytest.mark.parametrize("made", ["whole_tumour", "regions", "labels"])
+@pytest.mark.parametrize("wanted", ["whole_tumour", "regions", "labels"])
+def test_exactly_what_is_held_survives_the_way_through_a_file(convention: str, made: str, wanted: str) -> None:
+    ours, theirs = label_scheme(made, convention), label_scheme(wanted, convention)
+    truth = np.array(ours.known, np.uint8)  # one voxel of each label
+    written = ours.decode(ours.encode(truth))
+    same = (theirs.encode(written) == theirs.encode(truth)).all(1)
+    kept = tuple(name for name, same in zip(theirs.channels, same, strict=True) if same and name in theirs.foreground)
+    assert told_apart(ours, theirs) == kept
+
+
+def test_values_are_named_by_the_tissues_that_they_stand_for() -> None:
+    assert label_meanings(label_scheme("regions", "brats2015")) == {
+        2: ("oedema",),
+        1: ("necrosis", "non_enhancing"),
+        4: ("enhancing",),
+    }
+    whole = label_scheme("whole_tumour", "brats2017")
+    assert meaning_line(whole) == "1 is necrosis, oedema or enhancing, which are not told apart"
+    assert meaning_line(label_scheme("labels", "iseg")) == "10 is csf; 150 is gm; 250 is wm"
+
+
+def test_channels_that_no_scheme_has_are_refused() -> None:
+    with pytest.raises(CaseError, match="'regions/brats2017' has no channel rc; it has wt, tc, et"):
+        scheme_with("regions", "brats2017", ("wt", "rc"))

@@ -10,12 +10,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segan_pl.data.augmentation import Augmentation
+from segan_pl.data.case import CaseError
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.module import MRIDataModule
-from segan_pl.data.preparation import Preparation
-from segan_pl.data.synthetic import make_cohort
-from segan_pl.data.volume import CaseError
+from segan_pl.data.prepare.preparation import Preparation
+from segan_pl.data.sample.options import Augmentation, Sampling
+from segan_pl.data.source import case_names
+from segan_pl.data.synthetic.cohort import make_cohort
+from segan_pl.errors import UsageError
 from tests.cohort import CASES, CROP, build_data
 
 pytest_plugins = ["tests.cohort_fixtures"]
@@ -40,14 +42,14 @@ def test_every_case_is_in_one_part_and_its_row_leads_back_to_its_name(make_data:
     assert {part: len(rows) for part, rows in parts.items()} == {"train": 4, "val": 2, "test": 2}
     assert sorted(row for rows in parts.values() for row in rows) == list(range(CASES))
     assert data.split is not None
-    assert tuple(data.names(parts["val"])) == data.split.val
+    assert tuple(case_names(data, parts["val"])) == data.split.val
     assert data.test_part == "test"
 
 
 def test_names_are_said_once_each_in_order(make_data: MakeData) -> None:
     data = make_data()
     data.find()
-    assert data.names([3, 1, 3]) == [data.cases[3].name, data.cases[1].name]
+    assert case_names(data, [3, 1, 3]) == [data.cases[3].name, data.cases[1].name]
 
 
 def test_the_validation_cases_are_tested_where_there_is_no_test_part_and_this_is_said(
@@ -166,7 +168,7 @@ def test_an_incomplete_case_is_dropped_on_request_and_noted(copy: Path, tmp_path
 
 
 def test_an_unknown_label_scheme_is_refused_with_those_known(make_data: MakeData) -> None:
-    with pytest.raises(CaseError, match=r"--data.labels tumor: no such label scheme; did you mean 'whole_tumour'\?"):
+    with pytest.raises(UsageError, match=r"--data.labels tumor: no such label scheme; did you mean 'whole_tumour'\?"):
         make_data(labels="tumor")
 
 
@@ -180,7 +182,7 @@ def test_labels_that_the_scheme_does_not_know_are_refused_with_the_case(make_dat
 def test_each_case_is_opened_once_and_the_sources_may_go_after_setup(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = build_data(copy, tmp_path / "cache", empty="balance")
+    data = build_data(copy, tmp_path / "cache", sampling=Sampling(empty="balance"))
     data.prepare_data()
     opened: list[str] = []
     really = data.cache.open
@@ -191,7 +193,7 @@ def test_each_case_is_opened_once_and_the_sources_may_go_after_setup(
         assert list(data.train_dataloader())
         assert [int(batch.case) for batch in data.val_dataloader()] == data.rows("val")
     for row in data.rows("val"):
-        assert data.real_box(row) == (slice(0, 8), slice(0, 48), slice(0, 48))
+        assert data.geometry(row).real_box == (slice(0, 8), slice(0, 48), slice(0, 48))
         assert data.outside(row).tolist() == [[0, 0]]
     assert sorted(opened) == sorted(case.name for case in data.cases)
 
@@ -200,14 +202,14 @@ def test_what_is_kept_of_a_case_is_small_and_holds_no_voxel(make_data: MakeData)
     data = make_data(labels="labels")
     data.prepare_data()
     data.setup("fit")
-    assert len(pickle.dumps(data._place(0))) < 1000
-    assert not any(isinstance(kept, np.memmap) for kept in data._place(0))
+    assert len(pickle.dumps(data.index(0))) < 1000
+    assert not any(isinstance(kept, np.memmap) for kept in data.index(0))
 
 
 def test_a_split_without_training_cases_is_refused(make_data: MakeData) -> None:
     with pytest.raises(
-        CaseError,
-        match=r"--data\.val_fraction .* and --data.test_fraction .*: expected val > 0, test >= 0 and a sum below 1",
+        UsageError,
+        match=r"--data\.val_fraction .* and --data.test_fraction .*: expected val >= 0, test >= 0 and a sum below 1",
     ):
         make_data(val_fraction=1.0).setup("fit")
 
@@ -215,7 +217,7 @@ def test_a_split_without_training_cases_is_refused(make_data: MakeData) -> None:
 def test_more_ranks_than_validation_cases_are_refused(make_data: MakeData, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_data()
     data.prepare_data()
-    monkeypatch.setattr(data, "_ranks", lambda: {"rank": 2, "world_size": 3})
+    monkeypatch.setattr("segan_pl.data.module.ranks_of", lambda trainer: {"rank": 2, "world_size": 3})
     with pytest.raises(CaseError, match="2 val cases for 3 ranks"):
         data.val_dataloader()
 
@@ -223,7 +225,7 @@ def test_more_ranks_than_validation_cases_are_refused(make_data: MakeData, monke
 def test_fewer_slices_than_ranks_are_refused(make_data: MakeData, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_data()
     data.prepare_data()
-    monkeypatch.setattr(data, "_ranks", lambda: {"rank": 0, "world_size": 100})
+    monkeypatch.setattr("segan_pl.data.module.ranks_of", lambda trainer: {"rank": 0, "world_size": 100})
     with pytest.raises(CaseError, match="48 training slices make no batch for 100 ranks"):
         data.train_dataloader()
 
@@ -272,7 +274,7 @@ def test_a_modality_set_to_zero_is_zeros_and_not_present_in_every_batch(copy: Pa
         np.testing.assert_array_equal(batch.image[:, [0, 2]], other.image)
         expected = np.ones((len(batch.case), 3), bool)
         expected[batch.case == row, 1] = False
-        np.testing.assert_array_equal(batch.present, expected)
+        np.testing.assert_array_equal(batch.modality_mask, expected)
         assert not batch.image[batch.case == row, 1].any()
         assert batch.image[batch.case != row, 1].any()
         seen += int((batch.case == row).sum())
@@ -287,12 +289,12 @@ def test_a_modality_set_to_zero_is_zeros_and_not_present_in_every_batch(copy: Pa
 def test_absent_modalities_stay_zero_under_augmentation(copy: Path, tmp_path: Path) -> None:
     lost = one_file(copy, "t1")
     lost.unlink()
-    strong = Augmentation(flip_x=0.5, rotation_deg=20, scale=0.2, gain=0.2, gamma=0.3)
+    strong = Augmentation(mirror=(0, 0, 0.5), rotation=1, scaling=1, brightness=1, gamma=1, noise=1, blur=1)
     data = build_data(copy, tmp_path / "cache", missing="zero", val_fraction=0.1, augmentation=strong)
     data.prepare_data()
     data.setup("fit")
     batches = list(data.train_dataloader())
-    present = np.concatenate([batch.present for batch in batches])
+    present = np.concatenate([batch.modality_mask for batch in batches])
     images = np.concatenate([batch.image for batch in batches])
     assert (~present[:, 0]).any() or lost.parent.name in data.split.val  # type: ignore[union-attr]
     assert not images[~present].any()
@@ -313,11 +315,11 @@ def test_the_case_table_has_a_row_a_case_with_its_part_and_what_it_lacks(copy: P
     assert {part: parts.count(part) for part in set(parts)} == {"train": 5, "val": 2, "dropped": 1}
 
 
-@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(rotation_deg=20)])
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(rotation=1, rotation_deg=20)])
 def test_a_patch_beyond_the_volume_holds_the_background_of_the_preparation(
     cohort: Path, tmp_path: Path, augmentation: Augmentation
 ) -> None:
-    preparation = Preparation(crop=None, percentiles=(0, 100), over="volume", interval=(-1, 1))
+    preparation = Preparation(crop=None, percentiles=(0, 100), statistics_mask="volume", interval=(-1, 1))
     data = build_data(cohort, tmp_path, preparation=preparation, patch=(64, 64), augmentation=augmentation)
     data.prepare_data()
     data.setup("fit")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +12,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segan_pl.evaluation import surface
+from segan_pl.evaluation.metrics import MaskPair
+from segan_pl.evaluation.metrics.measured import HD95, MeanSurfaceDistance, SurfaceDice, SurfaceDiceArea
 from segan_pl.evaluation.surface import (
     Surface,
+    areas_mm2,
     boundary,
     box_of,
     by_transform,
@@ -18,10 +24,8 @@ from segan_pl.evaluation.surface import (
     directed_mm,
     elements,
     nearest_mm,
-    surface_scores,
     weighted_hd95_mm,
 )
-from segan_pl.evaluation.surface_area import areas_mm2
 
 SPACINGS = [(1.0, 1.0, 1.0), (3.0, 0.7, 1.3)]
 QUIET = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
@@ -38,6 +42,29 @@ def one_voxel(*place: int, shape: tuple[int, int, int] = (9, 9, 9)) -> Mask:
     mask = np.zeros(shape, bool)
     mask[place] = True
     return mask
+
+
+class SurfaceScores(NamedTuple):
+    hd95_mm: float
+    mean_mm: float
+    dice: float
+    dice_area: float = math.nan
+
+
+def surface_scores(
+    prediction: Mask,
+    reference: Mask,
+    spacing: tuple[float, float, float],
+    *,
+    tolerance_mm: float = 1.0,
+    definition: surface.Definition = "monai",
+    areas: bool = False,
+) -> SurfaceScores:
+    """What the metrics find, each by itself."""
+    pair = MaskPair(prediction, reference, spacing)
+    by_area = SurfaceDiceArea(tolerance_mm).compute(pair) if areas else math.nan
+    found = (HD95(definition), MeanSurfaceDistance(), SurfaceDice(tolerance_mm))
+    return SurfaceScores(*(metric.compute(pair) for metric in found), by_area)
 
 
 def tensor(mask: Mask) -> torch.Tensor:
@@ -61,7 +88,44 @@ def test_distances_and_surface_dice_are_monais(seed: int, spacing: tuple[float, 
     hd95 = compute_hausdorff_distance(*pair, percentile=95, **common)
     mean = compute_average_surface_distance(*pair, symmetric=True, **common)
     dice = compute_surface_dice(*pair, [1.5], **common)
-    assert found == pytest.approx((float(hd95), float(mean), float(dice)), rel=1e-5)
+    assert found[:3] == pytest.approx((float(hd95), float(mean), float(dice)), rel=1e-5)
+    assert np.isnan(found.dice_area)  # nobody asked
+
+
+@QUIET
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_surface_dice_by_area_is_monais_over_subvoxels(seed: int, spacing: tuple[float, float, float]) -> None:
+    from monai.metrics import compute_surface_dice
+
+    prediction, reference = blob(seed), blob(seed + 10, share=0.2)
+    padded = [tensor(np.pad(mask, 2)) for mask in (prediction, reference)]
+    common = {"include_background": True, "spacing": list(spacing), "use_subvoxels": True}
+    theirs = compute_surface_dice(*padded, [1.2], **common)
+    found = surface_scores(prediction, reference, spacing, tolerance_mm=1.2, areas=True)
+    assert found.dice_area == pytest.approx(float(theirs), rel=1e-5)
+    assert abs(found.dice_area - found.dice) > 1e-3  # the two forms are two numbers
+
+
+@pytest.mark.parametrize(
+    ("spacing", "tolerance", "area", "voxels"),
+    [
+        # a bar of two voxels along x against its first one. Of the bar's 12 cubes 8 cut off a corner (a triangle of
+        # sqrt(3)/8 mm2) and 4 in the middle an edge (a rectangle of 1/sqrt(2) mm2); of the voxel's 8 each a corner.
+        # At 0 mm all are near but the 4 cubes of the bar's far end.
+        ((1.0, 1.0, 1.0), 0.0, 1 - 4 * 3**0.5 / 8 / (16 * 3**0.5 / 8 + 4 / 2**0.5), 2 / 3),
+        ((1.0, 1.0, 1.0), 1.0, 1.0, 1.0),
+        # x is 3 mm: a corner is |(3, 3, 1)| / 8, an edge along x 3 / sqrt(2)
+        ((1.0, 1.0, 3.0), 1.0, 1 - 4 * 19**0.5 / 8 / (16 * 19**0.5 / 8 + 4 * 3 / 2**0.5), 2 / 3),
+    ],
+)
+def test_both_forms_of_the_surface_dice_worked_by_hand(
+    spacing: tuple[float, float, float], tolerance: float, area: float, voxels: float
+) -> None:
+    voxel = one_voxel(4, 4, 4)
+    found = surface_scores(voxel | one_voxel(4, 4, 5), voxel, spacing, tolerance_mm=tolerance, areas=True)
+    assert found.dice_area == pytest.approx(area)
+    assert found.dice == pytest.approx(voxels)
 
 
 @QUIET
@@ -129,9 +193,9 @@ def test_two_voxels_worked_by_hand() -> None:
     a, b = one_voxel(1, 2, 3), one_voxel(3, 2, 7)
     distance = np.hypot(6, 8)
     for definition in ("monai", "medpy"):
-        assert surface_scores(a, b, spacing, definition=definition) == pytest.approx((distance, distance, 0))
+        assert surface_scores(a, b, spacing, definition=definition)[:3] == pytest.approx((distance, distance, 0))
     assert surface_scores(a, b, spacing, tolerance_mm=10).dice == 1
-    assert surface_scores(a, a, spacing) == (0, 0, 1)
+    assert surface_scores(a, a, spacing, areas=True) == (0, 0, 1, 1)
 
 
 def test_the_definitions_differ_as_stated_on_a_line_worked_by_hand() -> None:
@@ -149,16 +213,16 @@ def test_the_definitions_differ_as_stated_on_a_line_worked_by_hand() -> None:
 @pytest.mark.parametrize("definition", ["monai", "medpy", "deepmind"])
 def test_scores_do_not_tell_prediction_from_reference(definition: surface.Definition) -> None:
     a, b = blob(1), blob(2)
-    forth, back = (surface_scores(*pair, (2, 1, 1), definition=definition) for pair in ((a, b), (b, a)))
+    forth, back = (surface_scores(*pair, (2, 1, 1), definition=definition, areas=True) for pair in ((a, b), (b, a)))
     assert forth == pytest.approx(back)
 
 
 @pytest.mark.parametrize("definition", ["monai", "medpy", "deepmind"])
 def test_voxels_of_twice_the_size_double_the_distances(definition: surface.Definition) -> None:
     a, b = blob(3), blob(4)
-    small = surface_scores(a, b, (1, 0.5, 2), tolerance_mm=1, definition=definition)
-    large = surface_scores(a, b, (2, 1, 4), tolerance_mm=2, definition=definition)
-    assert large == pytest.approx((2 * small.hd95_mm, 2 * small.mean_mm, small.dice))
+    small = surface_scores(a, b, (1, 0.5, 2), tolerance_mm=1, definition=definition, areas=True)
+    large = surface_scores(a, b, (2, 1, 4), tolerance_mm=2, definition=definition, areas=True)
+    assert large == pytest.approx((2 * small.hd95_mm, 2 * small.mean_mm, small.dice, small.dice_area))
 
 
 def test_the_border_of_the_volume_is_a_surface() -> None:

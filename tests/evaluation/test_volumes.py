@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segan_pl.data.labels import label_scheme
-from segan_pl.evaluation.volumes import as_written, centre, gather, threshold
+from segan_pl.evaluation.volumes import as_written, centre, threshold
 
 
 def test_a_region_is_where_its_probability_exceeds_a_half() -> None:
@@ -30,10 +30,6 @@ def test_the_centre_is_the_papers_crop_or_all_there_is(size: tuple[int, int, int
     found = centre(place, (128, 160, 160))
     assert found.shape == (3, *(min(n, w) for n, w in zip(size, (128, 160, 160), strict=True)))
     assert tuple(found[:, 0, 0, 0].tolist()) == first
-
-
-def test_without_ranks_the_counts_are_this_processs() -> None:
-    assert gather({3: [[1, 2, 3, 4]], 1: [[5, 6, 7, 8]]}) == [(3, [[1, 2, 3, 4]]), (1, [[5, 6, 7, 8]])]
 
 
 @pytest.mark.parametrize("convention", ["brats2015", "brats2017", "brats2023", "brats2024", "msd"])

@@ -1,4 +1,4 @@
-"""A trial that failed and is mended: its earlier run makes way, and no stop or kill costs what the new one trained."""
+"""A run that failed and is mended: its earlier run makes way, and no stop or kill costs what the new one trained."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from segan_pl.experiments import processes
-from segan_pl.experiments.processes import Children, carry_out
-from segan_pl.experiments.trials import Trial, is_finished, run_folder, trial_state, write_state
+from segan_pl.experiments import process
+from segan_pl.experiments.process import Children, carry_out
+from segan_pl.experiments.runs import Run, is_finished, run_folder, run_state, write_state
 
 PLAYER = """
 import shlex, sys, time
@@ -30,32 +30,32 @@ if kind == "bad":
 time.sleep(seconds)
 (folder / "last.ckpt").touch()
 """
-FAILED = Trial("a", ("fit", "bad", "0"))
-MENDED = Trial("a", ("fit", "good", "0"))
-LONG = Trial("a", ("fit", "a mended one", "60"))
+FAILED = Run("a", ("fit", "bad", "0"))
+MENDED = Run("a", ("fit", "good", "0"))
+LONG = Run("a", ("fit", "a mended one", "60"))
 
 
 class Killed(BaseException):
     """What a kill is to the code that it strikes."""
 
 
-def killed(*_: object) -> None:
+def killed(*_: object, **__: object) -> None:
     raise Killed
 
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A study's folder whose trial "a" has failed; a stand-in for the command `segan_pl`."""
+    """A study's folder whose run "a" has failed; a stand-in for the command `segan_pl`."""
     script = tmp_path / "player.py"
     script.write_text(PLAYER)
-    monkeypatch.setattr(processes, "COMMAND", (sys.executable, str(script)))
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, str(script)))
     assert call(FAILED, tmp_path / "study") == 1
     return tmp_path / "study"
 
 
-def call(trial: Trial, study: Path, said: list[str] | None = None) -> int:
+def call(run: Run, study: Path, said: list[str] | None = None) -> int:
     said = [] if said is None else said
-    return carry_out(trial, study, {}, said.append, Children())
+    return carry_out(run, study, {}, said.append, Children())
 
 
 def starts(run: Path) -> list[str]:
@@ -68,36 +68,36 @@ def starts(run: Path) -> list[str]:
 def until(begun: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not begun():
-        assert time.monotonic() < deadline, "the trial never began to train"
+        assert time.monotonic() < deadline, "the run never began to train"
         time.sleep(0.02)
 
 
-def call_and_stop(trial: Trial, study: Path, kind: str) -> None:
-    """A call that is stopped as soon as its trial trains."""
+def call_and_stop(run: Run, study: Path, kind: str) -> None:
+    """A call that is stopped as soon as its run trains."""
     children, codes = Children(), list[int]()
-    run = run_folder(study, trial.name)
-    before = starts(run).count(kind)
-    thread = threading.Thread(target=lambda: codes.append(carry_out(trial, study, {}, print, children)))
+    folder = run_folder(study, run.name)
+    before = starts(folder).count(kind)
+    thread = threading.Thread(target=lambda: codes.append(carry_out(run, study, {}, print, children)))
     thread.start()
-    until(lambda: starts(run).count(kind) > before)
+    until(lambda: starts(folder).count(kind) > before)
     children.stop()
     thread.join()
-    assert codes[0] in processes.STOPPED
+    assert codes[0] in process.STOPPED
 
 
 def runs(study: Path) -> dict[str, list[str]]:
-    return {run.name: starts(run) for run in sorted((study / "runs").iterdir())}
+    return {folder.name: starts(folder) for folder in sorted((study / "runs").iterdir())}
 
 
-def test_a_mended_trial_that_is_stopped_goes_on_with_its_own_run(study: Path) -> None:
+def test_a_mended_run_that_is_stopped_goes_on_with_its_own_run(study: Path) -> None:
     for _ in range(3):
         call_and_stop(LONG, study, "mended")
     assert runs(study) == {"a": ["mended"] * 3, "a.failed1": ["bad"]}
-    assert trial_state(study, "a") is None  # a stop is no failure, and the old one is not this run's
+    assert run_state(study, "a") is None  # a stop is no failure, and the old one is not this run's
 
 
-def test_a_second_call_leaves_a_mended_trial_under_way_alone(study: Path) -> None:
-    mended, said = Trial("a", ("fit", "good", "1.0")), list[str]()
+def test_a_second_call_leaves_a_mended_run_under_way_alone(study: Path) -> None:
+    mended, said = Run("a", ("fit", "good", "1.0")), list[str]()
     both = [threading.Thread(target=call, args=(mended, study, said)) for _ in range(2)]
     both[0].start()
     until(lambda: starts(run_folder(study, "a")) == ["good"])
@@ -130,7 +130,7 @@ def test_a_kill_after_the_training_and_before_its_record_does_not_repeat_it(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(processes, "_recorded", killed)
+        patched.setattr(process, "write_state", killed)
         with pytest.raises(Killed):
             call(MENDED, study)
     assert call(MENDED, study) == 0
@@ -143,7 +143,7 @@ def test_mistyped_options_between_two_calls_cost_the_stopped_run_nothing(
 ) -> None:
     call_and_stop(LONG, study, "mended")
     for typo in typos:
-        assert call(Trial("a", ("fit", "typo", "0", typo)), study) == 2
+        assert call(Run("a", ("fit", "typo", "0", typo)), study) == 2
     monkeypatch.chdir(study.parent)
     call_and_stop(LONG, Path("study"), "mended")  # as a job of Slurm and a call here name the same folder
     assert runs(study) == {"a": ["mended"] * 2, "a.failed1": ["bad"]}
@@ -157,10 +157,10 @@ def test_a_stopped_run_is_not_taken_for_one_whose_failure_was_mended_before(stud
 
 
 def test_a_failed_run_that_continues_another_makes_way_too(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = Trial("b", ("fit", "bad", "0", "--init={run:a}", "its loss is not finite"))
+    failed = Run("b", ("fit", "bad", "0", "--init={run:a}", "its loss is not finite"))
     assert call(failed, study) == 1
     monkeypatch.chdir(study.parent)
-    assert call(Trial("b", ("fit", "good", "0", "--init={run:a}")), Path("study")) == 0
+    assert call(Run("b", ("fit", "good", "0", "--init={run:a}")), Path("study")) == 0
     assert runs(study) == {"a": ["bad"], "b": ["good"], "b.failed1": ["bad"]}
 
 

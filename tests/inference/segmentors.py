@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from segan_pl.data.labels import label_scheme
-from segan_pl.data.preparation import Preparation
+from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.inference.trained import TrainedSegmentor
 
 Logits = Callable[[Tensor], Tensor]

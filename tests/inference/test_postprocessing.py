@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segan_pl.data.labels import CONVENTIONS
+from segan_pl.data.conventions import CONVENTIONS
 from segan_pl.errors import UsageError
 from segan_pl.inference.postprocessing import Step, postprocess
 

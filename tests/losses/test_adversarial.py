@@ -17,7 +17,7 @@ def test_worked_example_of_each_loss():
     assert judged(FAKE, 0.0).item() == pytest.approx(FAKE_AS_FAKE)
     assert judged(FAKE, 1.0).item() == pytest.approx(FAKE_AS_REAL)
     assert critic_loss(FAKE, REAL).item() == pytest.approx((FAKE_AS_FAKE + REAL_AS_REAL) / 2)
-    assert deceiving_loss(FAKE, form="sound").item() == pytest.approx(FAKE_AS_REAL)
+    assert deceiving_loss(FAKE, form="ours").item() == pytest.approx(FAKE_AS_REAL)
     assert deceiving_loss(FAKE, form="paper").item() == pytest.approx(-FAKE_AS_FAKE)
     assert deceiving_loss(FAKE, REAL, form="code").item() == pytest.approx((FAKE_AS_FAKE + REAL_AS_REAL) / 2)
 
@@ -33,15 +33,15 @@ def test_an_undecided_critic_costs_ln_2_everywhere():
         assert loss.item() == pytest.approx(log(2))
 
 
-@pytest.mark.parametrize(("form", "sign"), [("sound", -1), ("paper", -1), ("code", 1)])
+@pytest.mark.parametrize(("form", "sign"), [("ours", -1), ("paper", -1), ("code", 1)])
 def test_the_segmentor_is_pushed_to_look_real_but_by_the_released_code_to_look_fake(form, sign):
     fake = FAKE.clone().requires_grad_()
     deceiving_loss(fake, REAL, form=form).backward()
     assert (sign * fake.grad > 0).all()  # of the verdict "real"
 
 
-@pytest.mark.parametrize(("form", "gradient"), [("sound", -1.0), ("paper", -4.54e-5)])
-def test_against_a_critic_that_is_sure_only_the_sound_form_keeps_its_gradient(form, gradient):
+@pytest.mark.parametrize(("form", "gradient"), [("ours", -1.0), ("paper", -4.54e-5)])
+def test_against_a_critic_that_is_sure_only_our_form_keeps_its_gradient(form, gradient):
     fake = torch.full((1, 1, 1, 1, 1), -10.0, requires_grad=True)
     deceiving_loss(fake, form=form).backward()
     assert fake.grad.item() == pytest.approx(gradient, rel=1e-3)
@@ -64,7 +64,7 @@ def test_maps_of_any_size_are_means_and_certainty_stays_finite():
 def test_reductions_are_float32_under_low_precision(dtype):
     fake = torch.full((1, 1, 64, 64, 64), 2.0, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16):
-        losses = [critic_loss(fake, fake), *(deceiving_loss(fake, fake, form=form) for form in ("sound", "paper"))]
+        losses = [critic_loss(fake, fake), *(deceiving_loss(fake, fake, form=form) for form in ("ours", "paper"))]
     assert {loss.dtype for loss in losses} == {torch.float32}
     assert losses[1].item() == pytest.approx(log(1 + torch.e**-2), rel=1e-6)
 
@@ -76,9 +76,9 @@ def test_an_empty_batch_costs_nothing():
 
 
 def test_bad_options_are_refused():
-    with pytest.raises(ValueError, match="'paper', 'code', 'sound'"):
+    with pytest.raises(ValueError, match="'paper', 'code', 'ours'"):
         deceiving_loss(FAKE, form="hinge")
     with pytest.raises(ValueError, match="the reference too"):
         deceiving_loss(FAKE, form="code")
     with pytest.raises(ValueError, match=r"smoothing is 0\.5"):
-        check_adversarial_options("sound", 0.5)
+        check_adversarial_options("ours", 0.5)

@@ -1,4 +1,4 @@
-"""MONAI's networks as segmentors, and which segmentor plays against which critic in which game."""
+"""MONAI's networks as segmentors, and which segmentor contexts against which critic in which game."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from monai.networks import nets
 from torch import nn
 
+from segan_pl.losses.overlap import SoftDice
 from segan_pl.nets import albunet, reciprocal, segan, segan_isic
 from segan_pl.nets.monai_nets import MonaiSegmentor
-from segan_pl.objectives.base import Objective, Play
+from segan_pl.objectives.base import Objective, StepContext
 from segan_pl.objectives.reciprocal import Reciprocal
 from segan_pl.objectives.segan import SegAN
 from segan_pl.objectives.supervised import Supervised
-from tests.contracts import SegmentorContract, descent, differ, parameters_of, take_turn, tiny_batch
+from tests.contracts import SegmentorContract, descent, differ, parameters_of, take_phase, tiny_batch
 
 NORMS = {"UNet": "instance", "SegResNet": "group", "DynUNet": "instance"}
 
@@ -97,18 +98,18 @@ def test_wrong_images_are_refused() -> None:
 FLAT = {
     "segan": partial(segan.Segmentor, width=2),
     "segan_isic": partial(segan_isic.Segmentor, width=2),
-    "albunet": partial(albunet.AlbuNet, width=4, filters=2),
+    "albunet": partial(albunet.AlbuNet, width=8, filters=2),
     **{kind: network(kind, 2) for kind in NORMS},
 }
 DEEP = {
     "reciprocal": partial(reciprocal.Segmentor, width=4),
-    "albunet": partial(albunet.AlbuNet, width=4, filters=2),
+    "albunet": partial(albunet.AlbuNet, width=8, filters=2),
     **{kind: network(kind, 3) for kind in NORMS},
     **{f"2.5-D {kind}": network(kind, 2, neighbours=1) for kind in NORMS},
 }
 GAMES: dict[str, tuple[Callable[[], Objective], Callable[[int], nn.Module] | None, Callable[[int], nn.Module] | None]]
 GAMES = {
-    "supervised": (partial(Supervised, cross_entropy_weight=1.0, dice_reduction="batch"), None, None),
+    "supervised": (partial(Supervised, cross_entropy_weight=1.0, dice=SoftDice(reduction="batch")), None, None),
     "segan": (SegAN, partial(segan.Critic, width=2), partial(reciprocal.Critic, width=2)),
     "segan, patch critic": (SegAN, partial(segan.Critic, width=2), partial(reciprocal.Critic, width=2, stride=2)),
     "reciprocal": (Reciprocal, None, partial(reciprocal.Critic, width=2)),
@@ -125,7 +126,7 @@ PLAYED = [
 @pytest.mark.parametrize(
     ("build", "make", "critic", "dimensions"), [one[1:] for one in PLAYED], ids=[o[0] for o in PLAYED]
 )
-def test_any_segmentor_plays_any_game_of_its_dimensions_and_every_player_moves(
+def test_any_segmentor_goes_with_any_objective_of_its_dimensions_and_every_network_moves(
     build: Callable[[int, int], nn.Module],
     make: Callable[[], Objective],
     critic: Callable[[int], nn.Module] | None,
@@ -133,15 +134,15 @@ def test_any_segmentor_plays_any_game_of_its_dimensions_and_every_player_moves(
 ) -> None:
     torch.manual_seed(0)
     objective = make()
-    players = {"segmentor": build(2, 1)}
+    networks = {"segmentor": build(2, 1)}
     if critic is not None:
-        players["critic"] = critic(objective.critic_channels(2, 1))
+        networks["critic"] = critic(objective.channels("critic", 2, 1)["in_channels"])
     batch = tiny_batch(2, 1, size=(64, 64) if dimensions == 2 else (16, 32, 32))
-    before = {name: parameters_of(player) for name, player in players.items()}
-    optimisers = descent(players)
-    play = Play(players, batch, "sigmoid")
-    for turn in objective.turns():
-        losses = take_turn(turn, play, optimisers)
+    before = {name: parameters_of(network) for name, network in networks.items()}
+    optimisers = descent(networks)
+    context = StepContext(networks, batch, "sigmoid")
+    for phase in objective.phases():
+        losses = take_phase(phase, context, optimisers)
         assert all(torch.isfinite(torch.as_tensor(value)).all() for value in losses.values())
-    for name, player in players.items():
-        assert differ(before[name], parameters_of(player)), name
+    for name, network in networks.items():
+        assert differ(before[name], parameters_of(network)), name

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segan_pl.inference.windows import Windows, window_logits
+from segan_pl.inference.inferer import Windows, window_logits
+from segan_pl.losses.overlap import SoftDice
+from segan_pl.nets.blocks import to_channels_last
 from segan_pl.nets.monai_nets import MonaiSegmentor
 from segan_pl.nets.neighbours import NeighbouringSlices, with_neighbours
-from segan_pl.objectives.base import Play
+from segan_pl.objectives.base import StepContext
 from segan_pl.objectives.supervised import Supervised
-from segan_pl.players import to_channels_last
 from tests.contracts import SegmentorContract, tiny_batch
 
 
@@ -179,13 +180,13 @@ def test_only_neighbours_can_tell_apart_what_a_slice_does_not_show() -> None:
 def test_a_generated_case_is_overfitted() -> None:
     network, batch = unet(2, 1).train(), tiny_batch(size=(8, 32, 32))
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    objective = Supervised(cross_entropy_weight=1.0, dice_reduction="batch")
+    objective = Supervised(cross_entropy_weight=1.0, dice=SoftDice(reduction="batch"))
     for _ in range(40):
-        play = Play({"segmentor": network}, batch, "sigmoid")
+        context = StepContext({"segmentor": network}, batch, "sigmoid")
         optimiser.zero_grad()
-        next(iter(objective.turns())).loss(play).total.backward()
+        next(iter(objective.phases())).loss(context).total.backward()
         optimiser.step()
-    found = play.probability > 0.5
+    found = context.probability > 0.5
     assert 2 * (found & (batch.target > 0)).sum() / (found.sum() + batch.target.sum()) > 0.9
 
 

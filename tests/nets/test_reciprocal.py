@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.functional import conv3d, group_norm, instance_norm, interpolate, max_pool3d
 from torch.utils.flop_counter import FlopCounterMode
 
-from segan_pl.checkpoint_format import CheckpointMismatchError, require_same_weights
 from segan_pl.nets.reciprocal import Critic, Segmentor, groups
+from segan_pl.training.checkpoint import CheckpointMismatchError, require_same_weights
 from tests.contracts import CriticContract, SegmentorContract
 
 AUTHORS = {"kernel": 1, "last": "activated"}
@@ -149,7 +149,7 @@ def test_weights_of_the_other_stride_are_refused_in_one_line_that_names_it(saved
     critic = Critic(1, width=2, stride=built, last=last)
     with pytest.raises(RuntimeError, match=rf"(?s)Missing key.*stride{built}_conv.*Unexpected key.*stride{saved}_conv"):
         critic.load_state_dict(weights)
-    with pytest.raises(CheckpointMismatchError) as caught:  # what --ckpt_path and --init_from ask
+    with pytest.raises(CheckpointMismatchError) as caught:  # what --ckpt_path and --finetuning.init_from ask
         require_same_weights(critic, weights)
     first = r"layer1.stride1_conv.weight \(checkpoint .*, model .*\); layer1.stride2_conv.weight \(checkpoint "
     assert re.search(first, str(caught.value))
@@ -251,8 +251,11 @@ def test_an_activated_last_layer_gives_every_input_the_same_mean_verdict_and_a_b
         (lambda: Critic(1, kernel=2), "kernel 1 or 3"),
         (lambda: Critic(1, kernel=1, stride=2), "stride 2 with kernel 3"),
         (lambda: Critic(1, last="none"), "bare"),
-        (lambda: Segmentor(1, 1, width=2)(torch.zeros(1, 1, 16, 16)), r"shape \(1, 1, 16, 16\).*3-D patch"),
-        (lambda: Critic(1)(torch.zeros(1, 1, 16, 16)), r"expected \(B, M, D, H, W\)"),
+        (
+            lambda: Segmentor(1, 1, width=2)(torch.zeros(1, 1, 16, 16)),
+            "Segmentor: the image has 2 axes, expected 3; give a --data.patch of 3 numbers",
+        ),
+        (lambda: Critic(1)(torch.zeros(1, 1, 16, 16)), "Critic: the image has 2 axes, expected 3"),
         (lambda: Segmentor(1, 1, width=2, norm="instance")(torch.zeros(1, 1, 8, 8, 8)), "more than 1 spatial"),
     ],
 )

@@ -18,7 +18,7 @@ import numpy as np
 
 from segan_pl.data.io import read_volume, write_volume
 
-CHECK = "check --data.root={root} --workers=1"
+CHECK = "check --root={root} --workers=1"
 Plant = Callable[[Path], object]
 
 DIM, DATATYPE, PIXDIM, SLOPE, QFORM_CODE, SFORM_CODE, SROW = 40, 70, 76, 112, 252, 254, 280
@@ -33,7 +33,7 @@ class Fault:
         number: Of the row in the project's list of faults, 1 to 22.
         what: The fault, as a user would name it.
         plant: Changes a copy of the small cohort so that it has the fault.
-        command: Arguments of `segan_pl`; "{root}" is the cohort, "{work}" an empty folder beside it.
+        command: Arguments of `segan_pl`; "{root}" is the cohort, "{work}" an empty folder next to it.
         code: The exit code.
         says: What the output contains; "..." stands for anything within a line.
     """
@@ -252,7 +252,7 @@ def second_scan(root: Path) -> None:
 
 
 def split_of(change: Callable[[list[str]], dict[str, list[str]]]) -> Plant:
-    """A split file beside the cohort, made of the cases' names."""
+    """A split file next to the cohort, made of the cases' names."""
 
     def plant(root: Path) -> None:
         names = [folder.name for folder in cases(root)]
@@ -272,11 +272,9 @@ def blocked(root: Path) -> None:
 
 
 FIT = (
-    "fit --config segan_cat_small --data.root={root} --data.cache_dir={work}/cache --run.directory={work}/run "
+    "fit --config segan_cat_small --root={root} --data.cache_dir={work}/cache --run.directory={work}/run "
     "--data.preparation.crop=null --data.patch=[32,32] --data.batch_size=4 --data.stratify_by=[] "
     "--trainer.max_epochs=1 --trainer.accelerator=cpu"
 )
-PREPARE = (
-    "prepare --data.root={root} --data.cache_dir={work}/cache --data.preparation.crop=null --data.prepare_workers=1"
-)
-SPLIT = "split --data.root={root}"
+PREPARE = "prepare --root={root} --data.cache_dir={work}/cache --data.preparation.crop=null --data.prepare_workers=1"
+SPLIT = "split --root={root}"

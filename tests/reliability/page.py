@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from tests.reliability.faults import FIT, PREPARE, Fault
 from tests.reliability.table import ELSEWHERE, FAULTS
+from tests.reliability.topics import TOPICS
 
 HEAD = """# What happens when something is wrong
 
@@ -33,7 +36,19 @@ def page() -> str:
     others = [
         f"| {number} | {what} | `{test.replace('::', '::test_')}` |\n" for number, what, test in sorted(ELSEWHERE)
     ]
-    return HEAD + "".join(rows) + MIDDLE + "".join(others)
+    return HEAD + "".join(rows) + MIDDLE + "".join(others) + "".join(section(topic) for topic in TOPICS)
+
+
+def section(topic: ModuleType) -> str:
+    """The tables of one topic; nothing where it has no row."""
+    text = ""
+    if topic.FAULTS:
+        text += "\n| fault | command | exit | says |\n|---|---|---|---|\n"
+        text += "".join(row(fault).replace(f"| {fault.number} ", "", 1) for fault in topic.FAULTS)
+    if topic.ELSEWHERE:
+        text += "\n| fault | test |\n|---|---|\n"
+        text += "".join(f"| {what} | `{test.replace('::', '::test_')}` |\n" for what, test in topic.ELSEWHERE)
+    return f"\n## {topic.TITLE}\n{text}" if text else ""
 
 
 def row(fault: Fault) -> str:
@@ -45,7 +60,7 @@ def shown(command: str) -> str:
     """A command without what only makes the test small."""
     for long, short in ((FIT, "fit"), (PREPARE, "prepare")):
         command = command.replace(long, short)
-    small = (" --data.root={root}", " --workers=1", " --data.cache_dir={work}/cache", " --data.preparation.crop=null")
+    small = (" --root={root}", " --workers=1", " --data.cache_dir={work}/cache", " --data.preparation.crop=null")
     for part in (*small, " --data.stratify_by=[]", "--data.cache_dir={work}/cache "):
         command = command.replace(part, "")
     return command.replace("{work}/", "")

@@ -78,7 +78,7 @@ FILES = [
         5,
         "neither sform nor qform",
         header("t2", (QFORM_CODE, "<2h", (0, 0))),
-        says="t2 has affine",  # assumed, it is not the other files'
+        says="t2 is flipped along x and y against t1",  # assumed, it is not the other files'
     ),
     Fault(5, "a slope of NaN", header("t2", (SLOPE, "<f", (NAN,))), says="scl_slope nan"),
     Fault(5, "a slope of Inf", header("t2", (SLOPE, "<f", (INF,))), says="scl_slope inf"),
@@ -113,7 +113,7 @@ VOXELS = [
 ]
 MASKS = [
     Fault(10, "enhancing tumour as 3 in BraTS 2019's form", enhancing_is_3, says="brats2023"),
-    Fault(10, "label 3 beside 4 in BraTS 2019's form", one_voxel("seg", 3, "uint8"), says="brats2015"),
+    Fault(10, "labels 3 and 4 in BraTS 2019's form", one_voxel("seg", 3, "uint8"), says="brats2015"),
     Fault(10, "label 4 (a cavity in 2024) in BraTS 2023's form", as_2023, says="brats2024"),
     Fault(10, "enhancing tumour that never occurs", without_enhancing, code=0, says="enhancing"),
     Fault(11, "labels of 0.9999", one_voxel("seg", 0.9999), code=0, says="0 refused"),
@@ -124,10 +124,16 @@ MASKS = [
     Fault(11, "a mask of background only", voxels("seg", np.zeros_like), code=0, says="all background"),
     Fault(12, "a mask of another shape", voxels("seg", lambda a: a[:-1]), says="mask has shape (32, 32, 7)"),
     Fault(
-        12, "a mask with a flipped affine", affine("seg", lambda a: a @ np.diag([-1, 1, 1, 1])), says="mask has affine"
+        12,
+        "a mask with a flipped affine",
+        affine("seg", lambda a: a @ np.diag([-1, 1, 1, 1])),
+        says="mask is flipped along x against t1",
     ),
     Fault(
-        12, "a mask with another spacing", affine("seg", lambda a: a @ np.diag([1, 1, 3, 1])), says="mask has affine"
+        12,
+        "a mask with another spacing",
+        affine("seg", lambda a: a @ np.diag([1, 1, 3, 1])),
+        says="mask has spacing (1, 1, 3) mm against (1, 1, 1) mm of t1",
     ),
     Fault(
         12,
@@ -167,7 +173,7 @@ SETS = [
     Fault(16, "strata too small for every part", nothing, SPLIT, says="validation would be empty"),
     Fault(
         16,
-        "a split without validation",
+        "a split file without validation that nobody asked for",
         split_of(lambda n: {"train": n, "val": []}),
         FIT + " --data.split_file={work}/split.json",
         says='"val" is empty',
@@ -186,7 +192,7 @@ SETTINGS = [
         code=2,
         says="blocked/run: cannot be made (Not a directory); give another folder",
     ),
-    Fault(19, "an unknown key", nothing, FIT + " --data.bach_size=3", code=2, says="Did you mean 'data.batch_size'?"),
+    Fault(19, "an unknown key", nothing, FIT + " --data.bach_size=3", code=2, says="did you mean --data.batch_size?"),
     Fault(19, "a wrong type", nothing, FIT + " --data.batch_size=many", code=2, says="batch_size"),
     Fault(
         19, "a metric that is never logged", nothing, FIT + " --run.monitor=val/dise_wt", code=2, says="never logged"
@@ -212,13 +218,14 @@ SETTINGS = [
         "regions asked of binary masks",
         nothing,
         FIT + " --data.native_labels=binary --data.labels=regions",
+        code=2,
         says="binary",
     ),
     Fault(
         21,
         "a class outside the allow-list",
         nothing,
-        FIT + " --model.segmentor=subprocess.Popen",
+        FIT + " --model.networks.segmentor=subprocess.Popen",
         code=2,
         says="subprocess.Popen",
     ),
@@ -228,7 +235,7 @@ SETTINGS += [
         21,
         "a checkpoint of another network",
         nothing,
-        FIT + " && test --config segan_small --data.root={root} --data.cache_dir={work}/cache "
+        FIT + " && test --config segan_small --root={root} --data.cache_dir={work}/cache "
         "--data.preparation.crop=null --data.stratify_by=[] --ckpt_path={work}/run/checkpoints/last.ckpt",
         says="another network",
     ),
@@ -236,7 +243,7 @@ SETTINGS += [
         21,
         "a checkpoint of another label scheme",
         nothing,
-        FIT + " && test --ckpt_path={work}/run/checkpoints/last.ckpt --config segan_cat_small --data.root={root} "
+        FIT + " && test --ckpt_path={work}/run/checkpoints/last.ckpt --config segan_cat_small --root={root} "
         "--data.cache_dir={work}/cache --data.preparation.crop=null --data.stratify_by=[] --data.labels=regions",
         says="labels whole_tumour, the configuration says regions",
     ),
@@ -259,27 +266,27 @@ SETTINGS += [
 ]
 FAULTS = [*FILES, *VOXELS, *MASKS, *SETS, *SETTINGS]
 
-CACHE = "tests/data/test_cache"
+CACHE = "tests/data/prepare/test_cache"
 ELSEWHERE = [
     (
         3,
         "4-D files whose layout says which volume is which",
-        "tests/data/test_checks.py::the_modalities_of_a_4d_file_are_told_apart_and_the_mask_comes_last",
+        "tests/data/test_case_files.py::the_modalities_of_a_4d_file_are_told_apart_and_the_mask_comes_last",
     ),
     (
         8,
         "a case of zeros at prediction: an empty mask and a note",
-        "tests/inference/test_predicting.py::a_case_of_zeros_is_segmented_as_empty_with_a_note",
+        "tests/inference/test_predictor.py::a_case_of_zeros_is_segmented_as_empty_with_a_note",
     ),
     (
         14,
         "equal contents stay on one side of a split",
-        "tests/data/test_splits.py::cases_that_must_share_a_side_do_even_through_a_third",
+        "tests/data/split/test_splits.py::cases_that_must_share_a_side_do_even_through_a_third",
     ),
     (
         16,
         "a region that validation lacks is not available, neither 0 nor 1",
-        "tests/evaluation/test_cases.py::means_stand_beside_the_number_of_cases_that_they_are_over",
+        "tests/evaluation/test_tables.py::means_stand_beside_the_number_of_cases_that_they_are_over",
     ),
     (
         17,
@@ -294,7 +301,7 @@ ELSEWHERE = [
     ),
     (
         18,
-        "killed 20 times while writing, with a reader beside",
+        "killed 20 times while writing, with a reader at the same time",
         CACHE + "_kills.py::twenty_kills_at_random_moments_neither_tear_a_read_nor_lose_an_entry",
     ),
     (

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from segan_pl.__main__ import main
-from segan_pl.data.synthetic import make_cohort
+from segan_pl.data.synthetic.cohort import make_cohort
 from tests.cohort import QUIET
 from tests.reliability.faults import Fault
 from tests.reliability.page import page
 from tests.reliability.table import ELSEWHERE, FAULTS
+from tests.reliability.topics import TOPICS
 
 pytest_plugins = ["tests.cohort_fixtures"]
 pytestmark = [
     *QUIET,
-    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),  # Lightning's calls
 ]
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -31,7 +31,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.number}-{fault.what.replace(' ', '_')}")
+BY_TOPIC = [fault for topic in TOPICS for fault in topic.FAULTS]
+
+
+@pytest.mark.parametrize(
+    "fault", [*FAULTS, *BY_TOPIC], ids=lambda fault: f"{fault.number}-{fault.what.replace(' ', '_')}"
+)
 @pytest.mark.usefixtures("isolated")
 def test_the_command_ends_as_the_table_says(
     fault: Fault, sound: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
@@ -65,8 +70,11 @@ def test_all_22_kinds_have_a_row() -> None:
     assert numbers == set(range(1, 23))
 
 
-@pytest.mark.parametrize(("number", "what", "test"), ELSEWHERE)
-def test_the_tests_that_the_page_names_exist(number: int, what: str, test: str) -> None:
+NAMED = [test for _, _, test in ELSEWHERE] + [test for topic in TOPICS for _, test in topic.ELSEWHERE]
+
+
+@pytest.mark.parametrize("test", NAMED)
+def test_the_tests_that_the_page_names_exist(test: str) -> None:
     file, _, name = test.partition("::")
     tree = ast.parse((PROJECT / file).read_text(encoding="utf-8"))
     assert f"test_{name}" in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}

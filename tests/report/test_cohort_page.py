@@ -10,17 +10,17 @@ import pytest
 from matplotlib.image import imread
 
 from segan_pl.__main__ import main
-from segan_pl.data.synthetic_trees import write_cohort
 from segan_pl.report.cohort_page import BINS, histogram
-from segan_pl.report.figures import as_png, planes
-from tests.report.test_page import Page
+from segan_pl.report.figures import as_png, three_slices
+from tests.generators.trees import write_cohort
+from tests.report.test_run_report import Page
 
 
 @pytest.mark.parametrize("layout", ["brats2019", "msd"])
 def test_every_readable_case_is_drawn_with_words(tmp_path: Path, layout: str) -> None:
     write_cohort(tmp_path / "data", layout=layout, cases=4, shape=(16, 32, 32))
     out = tmp_path / "page.html"
-    assert main(["check", f"--data.root={tmp_path / 'data'}", "--workers=1", f"--html={out}"]) == 0
+    assert main(["check", f"--root={tmp_path / 'data'}", "--workers=1", f"--html={out}"]) == 0
     page = Page(out.read_text(encoding="utf-8"))
     pictures = page.all("img")
     assert len(pictures) == 4
@@ -35,7 +35,7 @@ def test_a_case_that_is_refused_is_told_and_the_page_is_made(tmp_path: Path) -> 
     bad = next((tmp_path / "data").rglob("*_flair.nii.gz"))
     bad.write_bytes(b"not a volume")
     out = tmp_path / "page.html"
-    assert main(["check", f"--data.root={tmp_path / 'data'}", "--workers=1", f"--html={out}"]) == 1
+    assert main(["check", f"--root={tmp_path / 'data'}", "--workers=1", f"--html={out}"]) == 1
     page = Page(out.read_text(encoding="utf-8"))
     assert len(page.all("img")) == 2  # the picture would be of flair
     assert "Refused cases" in page.text
@@ -56,9 +56,9 @@ def test_the_outline_is_where_the_mask_is() -> None:
     image = np.full((8, 30, 30), 100, np.int16)
     mask = np.zeros(image.shape, bool)
     mask[2:6, 10:20, 10:20] = True
-    pixels = imread(io.BytesIO(as_png(planes(image, mask, (4, 15, 15), (3.0, 1.0, 1.0)))))
+    pixels = imread(io.BytesIO(as_png(three_slices(image, mask, (4, 15, 15), (3.0, 1.0, 1.0)))))
     yellow = (pixels[..., 0] > 0.8) & (pixels[..., 1] > 0.6) & (pixels[..., 2] < 0.3)
     width = pixels.shape[1]
     assert all(yellow[:, part * width // 3 : (part + 1) * width // 3].any() for part in range(3))
-    bare = imread(io.BytesIO(as_png(planes(image, None, (4, 15, 15), (3.0, 1.0, 1.0)))))
+    bare = imread(io.BytesIO(as_png(three_slices(image, None, (4, 15, 15), (3.0, 1.0, 1.0)))))
     assert not ((bare[..., 0] > 0.8) & (bare[..., 2] < 0.3)).any()

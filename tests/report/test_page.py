@@ -1,279 +1,70 @@
-"""The page as a reader gets it: whole, safe, accessible, and true to the files."""
+"""What every page is made of: the templates and the function that fills them."""
 
 from __future__ import annotations
 
-import csv
 import re
-from html.parser import HTMLParser
-from itertools import pairwise
-from pathlib import Path
 
-import numpy as np
 import pytest
+from jinja2 import UndefinedError
+from matplotlib.figure import Figure
 
-from segan_pl.__main__ import main
-from segan_pl.report.figures import COLOURS
-from segan_pl.report.html import STYLE
-from segan_pl.report.published import published, published_for
-from tests.report.run_folders import CONFIG, make_evaluation, make_run, score
+from segan_pl.report.figures import Drawn
+from segan_pl.report.page import _environment, page
 
-VOID = {"meta", "img", "input", "br", "path", "use", "rect", "circle", "link"}
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, text by element, and a check that tags close in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open and "script" not in self.open:
-            self.words.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+MARKUP = "<script>alert('1')</script> & \""
 
 
-def made(tmp_path: Path, *runs: str, arguments: tuple[str, ...] = ()) -> Page:
-    assert main(["report", *runs, "--output", str(tmp_path / "page" / "index.html"), *arguments]) == 0
-    return Page((tmp_path / "page" / "index.html").read_text(encoding="utf-8"))
+def filled(source: str, **values: object) -> str:
+    """A template out of a text, as a page's own would be."""
+    return _environment().from_string(source).render(values)
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return make_run(tmp_path / "runs" / "a")
-
-
-def test_nothing_is_loaded_from_elsewhere(run, tmp_path):
-    page = made(tmp_path, str(run))
-    for _, attributes in page.elements:
-        for name in ("src", "href", "xlink:href"):
-            value = attributes.get(name) or "#"
-            assert value.startswith(("#", "data:")), value
-    text = (tmp_path / "page" / "index.html").read_text()
-    assert not re.search(r"@import|url\((?!#)|fetch\(|XMLHttpRequest", text)
+def test_a_page_is_one_document_that_loads_nothing():
+    text = page("base.html", title="a")
+    assert text.startswith("<!DOCTYPE html>\n")
+    assert text.endswith("</html>\n")
     assert "default-src 'none'" in text
+    assert not re.search(r"@import|url\((?!#)|fetch\(|https?://", text)
 
 
-def test_every_figure_table_and_field_has_words(run, tmp_path):
-    page = made(tmp_path, str(run))
-    assert all(attributes.get("alt") for attributes in page.all("img"))
-    svgs = page.all("svg")
-    assert svgs
-    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in svgs)
-    assert len(page.all("caption")) == len(page.all("table")) > 1
-    labelled = {attributes["for"] for attributes in page.all("label")}
-    assert {attributes["id"] for attributes in page.all("input")} == labelled
-    assert all(attributes.get("scope") for attributes in page.all("th"))
-    assert page.all("html") == [{"lang": "en"}]
-    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
-    assert levels[0] == 1
-    assert all(b <= a + 1 for a, b in pairwise(levels))
+def test_what_a_page_is_given_stays_text():
+    text = page("base.html", title=MARKUP)
+    assert "<title>&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt; &amp; &#34;</title>" in text
+    macros = '{% from "macros.html" import table, facts, picture %}'
+    calls = "{{ table([x], [[x, x]], x) }}{{ facts([(x, x)]) }}{{ picture(png, x) }}"
+    assert "<script>" not in filled(macros + calls, x=MARKUP, png=b"")
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance (WCAG 2.2)."""
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+def test_a_value_that_a_template_names_and_does_not_get_is_an_error():
+    with pytest.raises(UndefinedError, match="'title' is undefined"):
+        page("base.html")
 
 
-def contrast(a: str, b: str) -> float:
-    high, low = sorted((luminance(a), luminance(b)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
+def test_a_table_has_a_head_in_each_row_and_its_numbers_to_the_right():
+    source = '{% from "macros.html" import table %}{{ table(["a", "b"], [["x", 1], ["y", 2]], "words", numbers=[1]) }}'
+    text = filled(source)
+    assert '<th scope="col">a</th><th scope="col" class="number">b</th>' in text
+    assert '<tr><th scope="row">x</th><td class="number">1</td></tr>' in text
+    assert "<caption><span>words</span></caption>" in text
 
 
-def test_text_and_lines_stand_out_from_what_lies_behind_them():
-    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", STYLE))
-    for name in ("ink", "quiet", "link", "bad"):
-        assert contrast(colours[name], colours["back"]) >= 4.5
-        assert contrast(colours[name], colours["band"]) >= 4.5
-    assert all(contrast(colour, "#ffffff") >= 4.5 for colour in COLOURS)
+def test_a_part_without_content_is_neither_linked_nor_shown():
+    source = (
+        '{% from "macros.html" import navigation, sections %}{% set full %}<p>here</p>{% endset %}{% set empty %}\n'
+        '{% endset %}{% set parts = [("Full", "full", full), ("Empty", "empty", empty)] %}'
+        "{{ navigation(parts) }}{{ sections(parts) }}"
+    )
+    text = filled(source)
+    assert '<a href="#full">Full</a>' in text
+    assert '<section id="full">\n<h2>Full</h2>\n<p>here</p>' in text
+    assert "mpty" not in text
 
 
-def test_means_intervals_and_counts_are_those_of_the_file(tmp_path):
-    page = made(tmp_path, str(make_run(tmp_path / "runs" / "a", (0.9, 0.7, 0.5, 0.5, 0.5, 0.3, 0.1))))
-    assert "0.500" in page.text  # the mean
-    table = (tmp_path / "page" / "index.md").read_text()
-    row = next(line for line in table.splitlines() if "| dice |" in line).split(" | ")
-    assert row[3] == "0.500"
-    low, high = (float(word) for word in row[4].split(" to "))
-    assert 0.1 <= low < 0.5 < high <= 0.9
-    assert row[5:] == ["0.500", "0.400 to 0.600", "7", "0 |"]
-    assert "These cases chose the checkpoint" in page.text
-
-
-def test_what_is_not_available_is_left_out_and_counted(tmp_path):
-    page_of = make_run(tmp_path / "runs" / "a", (0.9, "", 0.7))
-    made(tmp_path, str(page_of))
-    row = next(line for line in (tmp_path / "page" / "index.md").read_text().splitlines() if "| dice |" in line)
-    assert row.endswith("| 2 | 1 |")
-
-
-def test_known_experiments_stand_beside_the_published_numbers(run, tmp_path):
-    page = made(tmp_path, str(run))
-    assert "0.859" in page.text
-    assert "BraTS2015, table I" in page.text
-    other = make_run(tmp_path / "runs" / "b", config=CONFIG | {"run": {"experiment": "mine"}})
-    assert "Beside the published" not in made(tmp_path, str(other)).text
-
-
-@pytest.mark.parametrize(
-    ("experiment", "model"),
-    [
-        *(("segan", "segan"), ("segan_small", "segan"), ("segan_dice", "segan_dice"), ("segan_cat", "segan_cat")),
-        *(("segan_dice_small", "segan_dice"), ("segan_cat_small", "segan_cat"), ("segan_isic", None)),
-        *(("segan_reciprocal_x", None), ("segan_cat2", None), ("mine", None)),
-    ],
-)
-def test_an_experiment_is_set_beside_its_own_model_only(experiment, model):
-    rows = published_for({"run": {"experiment": experiment}}, ["wt"])
-    assert {row["model"] for row in rows} == ({model} if model else set())
-
-
-@pytest.mark.parametrize("shown", [["flair", "t1", "t1ce", "t2"], ["t1", "t1ce", "t2", "flair"], None])
-def test_the_order_of_modalities_does_not_matter(shown):
-    config = {"run": {"experiment": "segan_cat"}, "data": {"modalities": shown}}
-    rows = published_for(config, ["wt", "tc"])
-    assert {row["table"] for row in rows} == {"I"}
-    assert len(rows) == len(published_for({"run": {"experiment": "segan_cat"}}, ["wt", "tc"])) > 0
-
-
-def test_a_run_on_one_modality_stands_beside_table_ii():
-    config = {"run": {"experiment": "segan_cat"}, "data": {"modalities": ["flair"]}}
-    rows = published_for(config, ["wt"])
-    assert {(row["table"], row["trained_on"], row["tested_on"]) for row in rows} == {("II", "flair", "flair")}
-
-
-def test_every_id_is_that_of_one_element_and_every_reference_has_its_element(run, tmp_path):
-    page = made(tmp_path, str(run), f"b={make_run(tmp_path / 'runs' / 'b', (0.3, 0.2))}")
-    ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
-    assert len(page.all("svg")) > 2
-    assert len(ids) == len(set(ids)) > 50
-    text = (tmp_path / "page" / "index.html").read_text()
+def test_two_figures_of_a_page_share_no_id():
+    drawings = [Drawn("a", Figure(), "one"), Drawn("b", Figure(), "two")]
+    source = '{% from "macros.html" import drawing %}{% for one in drawings %}{{ drawing(one) }}{% endfor %}'
+    text = filled(source, drawings=drawings)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids)) > 2
     assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) <= set(ids)
-
-
-def test_what_scrolls_can_be_reached_by_the_keyboard_and_has_a_name(run, tmp_path):
-    page = made(tmp_path, str(run))
-    scrolling = [attributes for attributes in page.all("div") if attributes.get("class") == "scroll"]
-    assert len(scrolling) == len(page.all("table"))
-    assert all(one["tabindex"] == "0" and one["role"] == "region" and one["aria-label"] for one in scrolling)
-    assert ".scroll:focus-visible" in STYLE
-
-
-def test_dollar_signs_in_names_are_no_mathematics(run, tmp_path):
-    config = CONFIG | {"run": {"experiment": "a$\\foo$b"}}
-    other = make_run(tmp_path / "runs" / "b", (0.3, 0.2), config=config)
-    made(tmp_path, f"$x$={run}", str(other))
-    drawn = (tmp_path / "page" / "figures" / "box_dice.svg").read_text()
-    assert ">a$\\foo$b b<" in drawn
-    assert ">$x$<" in drawn
-
-
-def test_published_numbers_are_facts_with_their_places():
-    rows = published()
-    assert len(rows) == 318
-    assert all(row["system"] and row["table"] and float(row["value"]) >= 0 for row in rows)
-
-
-def test_two_runs_are_told_apart_by_what_differs_in_their_settings(run, tmp_path):
-    other = make_run(tmp_path / "runs" / "b", (0.8, 0.6, 0.2), config=CONFIG | {"model": {"averaging": None}})
-    page = made(tmp_path, f"first={run}", f"second={other}")
-    assert "Settings in which the runs differ" in page.text
-    assert "model.averaging" in page.text
-    assert page.text.split("model.averaging")[1].split()[:2] == ["0.9", "None"]
-    assert "run.directory" not in page.text.split("Settings in which")[1].split("first")[0]
-
-
-def test_failures_and_empty_masks_are_listed(tmp_path):
-    rows = [
-        score("a", 0.5, status="ok"),
-        score("b", 0, status="missing", empty="prediction"),
-        score("c", "", status="refused: another grid"),
-    ]
-    page = made(tmp_path, str(make_evaluation(tmp_path / "evaluation", rows)))
-    failures = page.text.split("Failures and empty masks")[1]
-    assert "missing" in failures
-    assert "refused: another grid" in failures
-    assert "empty: prediction" in failures
-    assert "policy brats2018" in page.text
-
-
-def test_names_that_look_like_html_stay_text(tmp_path):
-    rows = [score("<script>alert(1)</script>", 0.5, status="ok"), score("b & c", 0.4, status="ok")]
-    page = made(tmp_path, f"<b>x={make_evaluation(tmp_path / 'evaluation', rows)}")
-    assert "<script>alert(1)</script>" in page.text
-    assert len(page.all("script")) == 1
-    assert not page.all("b")
-
-
-def test_figures_are_files_too_and_the_same_files_give_the_same_page(run, tmp_path):
-    made(tmp_path, str(run))
-    first = (tmp_path / "page" / "index.html").read_bytes()
-    names = {path.name for path in (tmp_path / "page" / "figures").iterdir()}
-    assert "box_dice.svg" in names
-    assert any(name.startswith("curve_") for name in names)
-    made(tmp_path, str(run))
-    assert (tmp_path / "page" / "index.html").read_bytes() == first
-
-
-def test_a_run_that_has_only_begun_is_shown_by_its_curves(tmp_path, run):
-    for file in (run / "scores").iterdir():
-        file.unlink()
-    page = made(tmp_path, str(run))
-    assert "Learning" in page.text
-    assert "Scores" not in page.text
-
-
-def test_the_page_lies_in_the_runs_folder_by_default(run):
-    assert main(["report", str(run)]) == 0
-    assert (run / "report" / "index.html").is_file()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((), "no run given"),
-        (("/nowhere",), "no run /nowhere"),
-        (("{empty}",), "neither metrics.csv nor scores"),
-        (("a={run}", "a={run}"), "two runs are called 'a'"),
-    ],
-)
-def test_what_is_no_run_is_refused_in_one_line(run, tmp_path, capsys, arguments, message):
-    (tmp_path / "empty").mkdir()
-    filled = [argument.format(run=run, empty=tmp_path / "empty") for argument in arguments]
-    assert main(["report", *filled]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-
-
-def test_the_page_takes_a_large_cohort(tmp_path):
-    rng = np.random.default_rng(0)
-    rows = [score(f"c{i}", round(float(d), 4), status="ok") for i, d in enumerate(rng.beta(8, 2, 400))]
-    page = made(tmp_path, str(make_evaluation(tmp_path / "evaluation", rows)))
-    with (tmp_path / "evaluation" / "metrics_per_case.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 400
-    assert "400 rows" in page.text
+    assert text.count('<svg role="img" aria-label="one"') == 1

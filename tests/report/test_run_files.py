@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from segan_pl.__main__ import main
-from segan_pl.report.content import Report, whole_page
 from segan_pl.report.run_files import read_files
+from segan_pl.report.run_report import Report, whole_page
 from tests.report.run_folders import make_evaluation, make_run, score
 
 

@@ -1,14 +1,17 @@
-"""Volumes from and to files; with the clinical pipeline the only place that imports nibabel or SimpleITK.
+"""Volumes from and to files; the only place that imports nibabel.
 
 A reader here trusts nothing: a compressed stream is read to its end (so its checksum is compared), and the header is
 held against the bytes that are really there before anything of its size is allocated.
 """
 
 from segan_pl.data.io.reading import (
+    AXES_TOLERANCE,
     DIGEST_BYTES,
     Grid,
     Nonfinite,
     Volume,
+    finite,
+    held_volume,
     read_channels,
     read_grid,
     read_volume,
@@ -18,10 +21,13 @@ from segan_pl.data.io.reading import (
 from segan_pl.data.io.writing import write_like, write_volume
 
 __all__ = [
+    "AXES_TOLERANCE",
     "DIGEST_BYTES",
     "Grid",
     "Nonfinite",
     "Volume",
+    "finite",
+    "held_volume",
     "read_channels",
     "read_grid",
     "read_volume",

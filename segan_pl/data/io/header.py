@@ -11,7 +11,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = "iuf"  # numpy kinds that a volume may have: integers and reals
+# Numpy kinds that a volume may have: integers and reals.
+KINDS = "iuf"
+UNITS_MM = {"metre": 1000.0, "centimetre": 10.0, "millimetre": 1.0, "micron": 0.001}
+# Of a voxel's edge: finer than any scanner's, and as large as a head.
+PLAUSIBLE_MM = (0.005, 100.0)
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,9 @@ def sizes(dims: Sequence[int]) -> tuple[tuple[int, int, int], int, tuple[str, ..
         ValueError: Not 3-D, nor volumes along a fourth axis.
     """
     if min(dims) < 1:
-        raise ValueError(f"the header's dimensions are {list(dims)}, expected at least 1 each; export the image anew")
+        raise ValueError(f"the header's dimensions are {list(dims)}, expected at least 1 each; export the image again")
     if len(dims) < 3 or any(n != 1 for n in dims[4:]):
-        raise ValueError(f"the image has {len(dims)} axes {list(dims)}, expected one 3-D volume; export it anew")
+        raise ValueError(f"the image has {len(dims)} axes {list(dims)}, expected one 3-D volume; export it again")
     channels = dims[3] if len(dims) > 3 else 1
     dropped = len(dims) > 3 and channels == 1
     note = f"trailing axes of 1 dropped from {list(dims)}"
@@ -69,15 +73,35 @@ def sizes(dims: Sequence[int]) -> tuple[tuple[int, int, int], int, tuple[str, ..
 def require_spacing(spacing: Sequence[float]) -> None:
     """Refuse what is no voxel size."""
     if not all(math.isfinite(mm) and mm > 0 for mm in spacing):
-        raise ValueError(f"spacing {tuple(spacing)} mm, expected positive numbers; export the image anew")
+        raise ValueError(f"spacing {tuple(spacing)} mm, expected positive numbers; export the image again")
+
+
+def in_mm(affine: NDArray[np.float64], unit: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """An affine whose unit of length is a header's, in mm; a note where that is another unit.
+
+    A unit that makes voxels of no plausible size is a mistake of the header: its numbers are mm then, with a note.
+
+    Args:
+        affine: (4, 4), voxel (x, y, z) to that unit.
+        unit: A key of `UNITS_MM`.
+    """
+    if (factor := UNITS_MM[unit]) == 1:
+        return affine, ()
+    sizes_mm = np.linalg.norm(affine[:3, :3], axis=0) * factor
+    found = " x ".join(f"{size:g}" for size in sizes_mm)
+    if not all(PLAUSIBLE_MM[0] <= size <= PLAUSIBLE_MM[1] for size in sizes_mm):
+        return affine, (f"the header's unit is {unit}, which makes voxels of {found} mm; its numbers are taken as mm",)
+    converted = affine.copy()
+    converted[:3] *= factor
+    return converted, (f"the header's unit is {unit}: voxels of {found} mm",)
 
 
 def require_affine(affine: NDArray[np.float64]) -> None:
     """Refuse an affine that places no volume."""
     if not np.isfinite(affine).all():
-        raise ValueError("the affine holds NaN or Inf; export the image anew")
+        raise ValueError("the affine holds NaN or Inf; export the image again")
     if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise ValueError("the affine is singular, the voxels have no volume; export the image anew")
+        raise ValueError("the affine is singular, the voxels have no volume; export the image again")
 
 
 def require_numbers(dtype: np.dtype) -> None:

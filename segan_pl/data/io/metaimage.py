@@ -1,4 +1,9 @@
-"""Headers of MetaImage (.mha, and .mhd with its file of voxels), which ITK writes and BraTS 2015 came in."""
+"""Headers of MetaImage (.mha, and .mhd with its file of voxels), which ITK writes and BraTS 2015 came in.
+
+Read here and not by SimpleITK, whose version 2.5 reads a file with one flipped byte as other voxels without a word,
+compares no checksum, takes a file that is too long or has a key twice, and does not tell a missing origin from 0.
+tests/data/io/test_metaimage.py holds what is read here against it.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segan_pl.data.io.header import Header, require_affine, require_spacing, sizes
+from segan_pl.data.io.consistency import shear_note
+from segan_pl.data.io.header import Header, in_mm, require_affine, require_spacing, sizes
 
-HEAD_BYTES = 1 << 16  # a header longer than this is refused
+# A header longer than this is refused.
+HEAD_BYTES = 1 << 16
 TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -29,11 +36,13 @@ TYPES = {
 }
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _START = re.compile(rb"\s*[A-Za-z]\w*\s*=")
-_LINE = re.compile(r"\s*([^\s=][^=]*?)\s*=\s*(.*?)\s*")  # ITK adds keys of its own, e.g. 0010|0010
+# ITK adds keys of its own, e.g. 0010|0010.
+_LINE = re.compile(r"\s*([^\s=][^=]*?)\s*=\s*(.*?)\s*")
 DIRECTION = ("TransformMatrix", "Orientation", "Rotation")
 ORIGIN = ("Offset", "Origin", "Position")
 SPACING = ("ElementSpacing", "ElementSize")
 """Names of one thing, the usual one first."""
+UNITS = {"?": "millimetre", "um": "micron", "mm": "millimetre", "cm": "centimetre"}
 
 
 def begins_like(head: bytes) -> bool:
@@ -46,7 +55,7 @@ def read_header(head: bytes, path: Path) -> Header:
 
     Args:
         head: At least HEAD_BYTES of the file, or all that there is.
-        path: Where it comes from; the voxels may lie beside it.
+        path: Where it comes from; the voxels may lie next to it.
 
     Raises:
         ValueError: A key is missing, or says what cannot be.
@@ -62,7 +71,10 @@ def read_header(head: bytes, path: Path) -> Header:
     if not _flag(fields, "BinaryData", "True"):
         raise ValueError("the voxels are written as text; convert the file to binary")
     affine, assumed = _affine(fields, len(dims))
-    dtype = _dtype(fields)
+    if (name := fields["ElementType"]) not in TYPES:
+        raise ValueError(f"unknown data type {name}; convert it to MET_SHORT or MET_FLOAT")
+    big = _flag(fields, "BinaryDataByteOrderMSB", "False") or _flag(fields, "ElementByteOrderMSB", "False")
+    dtype = np.dtype((">" if big else "<") + TYPES[name])
     packed = _flag(fields, "CompressedData", "False")
     data = _data_file(fields["ElementDataFile"], path)
     return Header(
@@ -91,35 +103,32 @@ def parse(head: bytes) -> tuple[dict[str, str], int]:
             continue
         match = _LINE.fullmatch(line)
         if match is None or match[1] in fields:
-            raise ValueError(
-                f"the header's line {line[:40]!r} is no 'Key = value', or stands there twice; export it anew"
-            )
+            raise ValueError(f"the header's line {line[:40]!r} is no 'Key = value', or is there twice; export it again")
         fields[match[1]] = match[2]
         if match[1] == "ElementDataFile":
             if missing := [key for key in ("NDims", "DimSize", "ElementType") if key not in fields]:
-                raise ValueError(f"the header has no {', '.join(missing)}; the file is damaged, export it anew")
+                raise ValueError(f"the header has no {', '.join(missing)}; the file is damaged, export it again")
             return fields, place
     raise ValueError(f"the header has no ElementDataFile in its first {HEAD_BYTES} bytes; it is damaged or cut off")
-
-
-def direction_and_origin(fields: Mapping[str, str], axes: int) -> tuple[NDArray[np.float64], list[float]]:
-    """The directions of the three axes as columns, and the first voxel's place, in LPS mm."""
-    rows = _first(fields, DIRECTION, np.eye(axes).ravel().tolist(), axes * axes)
-    origin = _first(fields, ORIGIN, [0.0] * axes, axes)
-    return np.array(rows).reshape(axes, axes)[:3, :3].T, origin[:3]
 
 
 def _affine(fields: Mapping[str, str], axes: int) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Voxel (x, y, z) to mm, RAS; a note on what the header does not say."""
     spacing = _first(fields, SPACING, [1.0] * axes, axes)[:3]
     require_spacing(spacing)
-    direction, origin = direction_and_origin(fields, axes)
+    # The directions of the axes are rows in the file and columns here; all in LPS mm.
+    rows = _first(fields, DIRECTION, np.eye(axes).ravel().tolist(), axes * axes)
     affine = np.eye(4)
-    affine[:3, :3] = direction * spacing
-    affine[:3, 3] = origin
+    affine[:3, :3] = np.array(rows).reshape(axes, axes)[:3, :3].T * spacing
+    affine[:3, 3] = _first(fields, ORIGIN, [0.0] * axes, axes)[:3]
+    unit = fields.get("DistanceUnits", "?").lower()
+    if unit not in UNITS:
+        raise ValueError(f"DistanceUnits = {unit[:40]}, expected {', '.join(UNITS)}; the header is damaged")
+    affine, converted = in_mm(affine, UNITS[unit])
     require_affine(affine)
     unsaid = [names[0] for names in (DIRECTION, ORIGIN, SPACING) if not set(names) & set(fields)]
-    return LPS_TO_RAS @ affine, (f"geometry assumed: the header has no {', '.join(unsaid)}",) if unsaid else ()
+    assumed = (f"geometry assumed: the header has no {', '.join(unsaid)}",) if unsaid else ()
+    return LPS_TO_RAS @ affine, assumed + converted + shear_note(affine)
 
 
 def _offset(fields: Mapping[str, str], length: int, data: Path | None, packed: bool, size: int) -> int:
@@ -133,7 +142,7 @@ def _offset(fields: Mapping[str, str], length: int, data: Path | None, packed: b
         return skipped
     if (held := data.stat().st_size) < size:
         raise ValueError(
-            f"the header announces {size} bytes of voxels, {data.name} holds {held}; cut off? copy it anew"
+            f"the header announces {size} bytes of voxels, {data.name} holds {held}; cut off? copy it again"
         )
     return held - size
 
@@ -148,13 +157,6 @@ def _data_file(name: str, path: Path) -> Path | None:
     if not data.is_file():
         raise ValueError(f"its other half with the voxels is missing, expected {name}; restore the pair")
     return data
-
-
-def _dtype(fields: Mapping[str, str]) -> np.dtype:
-    if (name := fields["ElementType"]) not in TYPES:
-        raise ValueError(f"unknown data type {name}; convert it to MET_SHORT or MET_FLOAT")
-    big = _flag(fields, "BinaryDataByteOrderMSB", "False") or _flag(fields, "ElementByteOrderMSB", "False")
-    return np.dtype((">" if big else "<") + TYPES[name])
 
 
 def _flag(fields: Mapping[str, str], key: str, default: str) -> bool:
@@ -189,7 +191,7 @@ def _first(fields: Mapping[str, str], keys: Sequence[str], default: list[float],
 
 
 def _words(text: str) -> list[str]:
-    """What stands between the spaces; Python alone would take 1_0 for a number."""
+    """What lies between the spaces; Python alone would take 1_0 for a number."""
     if "_" in text:
         raise ValueError("an underscore among numbers")
     return text.split()

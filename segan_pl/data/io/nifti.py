@@ -11,9 +11,11 @@ from nibabel.analyze import AnalyzeHeader
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from segan_pl.data.io.header import Header, require_affine, require_numbers, require_spacing, sizes
+from segan_pl.data.io.consistency import forms_note, shear_note, sizes_note
+from segan_pl.data.io.header import Header, in_mm, require_affine, require_numbers, require_spacing, sizes
 
-HEADER_BYTES = {348: 352, 540: 544}  # sizeof_hdr of NIfTI-1 and -2 to the first byte that data may start at
+# Sizeof_hdr of NIfTI-1 and -2 to the first byte that data may start at.
+HEADER_BYTES = {348: 352, 540: 544}
 HEAD_BYTES = max(HEADER_BYTES.values())
 SINGLE, PAIR = (b"n+1", b"n+2"), (b"ni1", b"ni2")
 HALVES = (".hdr", ".img")
@@ -29,7 +31,7 @@ def read_header(head: bytes, path: Path) -> Header:
 
     Args:
         head: At least HEAD_BYTES of it, uncompressed, or all that there is.
-        path: Where it comes from; the other half of a pair lies beside it.
+        path: Where it comes from; the other half of a pair lies next to it.
 
     Raises:
         ValueError: It is no header, or says what cannot be.
@@ -40,18 +42,35 @@ def read_header(head: bytes, path: Path) -> Header:
     if not 1 <= axes <= 7:
         raise ValueError(f"the header has {axes} axes, expected 3; the file is damaged or not NIfTI")
     shape, channels, notes = sizes([int(n) for n in header["dim"][1 : axes + 1]])
-    affine, assumed = _affine(header)
-    slope, intercept = _scaling(header)
+    raw, assumed = _affine(header)
+    # mm where the header says no unit of length, or one that NIfTI does not know; Analyze has none.
+    code = int(header["xyzt_units"]) & 7 if isinstance(header, nib.Nifti1Header) else 0
+    affine, converted = in_mm(raw, {1: "metre", 3: "micron"}.get(code, "millimetre"))
+    require_affine(affine)
+    odd = _contradictions(header, affine, float(np.abs(affine[:3, :3]).max() / np.abs(raw[:3, :3]).max()), shape)
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise ValueError(f"unknown data type {int(header['datatype'])}; convert it to int16 or float32") from error
+    require_numbers(dtype)
+    slope, intercept = 0.0, 0.0
+    if isinstance(header, nib.Nifti1Header):
+        slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+        # A slope of 0 means none; then the intercept does not count.
+        if not (math.isfinite(slope) and (math.isfinite(intercept) or slope == 0)):
+            raise ValueError(
+                f"scl_slope {slope}, scl_inter {intercept}, expected finite numbers; export the image again"
+            )
     return Header(
         shape=shape,
         channels=channels,
-        dtype=_dtype(header),
+        dtype=dtype,
         affine=affine,
         offset=_offset(header, HEADER_BYTES[int(header["sizeof_hdr"])] if single else 0),
         slope=slope,
         intercept=intercept,
         data=None if single else other_half(path),
-        notes=notes + assumed,
+        notes=notes + assumed + converted + odd,
     )
 
 
@@ -72,7 +91,7 @@ def native_header(head: bytes, path: Path) -> AnalyzeHeader:
                 return header
             if size == 348 and magic not in SINGLE and _stem(path)[1] in HALVES:
                 return AnalyzeHeader(head[:size], endianness=order, check=False)
-    raise ValueError(f"{_what(head)}; expected NIfTI (.nii or .nii.gz); download or convert it anew")
+    raise ValueError(f"{_what(head)}; expected NIfTI (.nii or .nii.gz); download or convert it again")
 
 
 def other_half(path: Path) -> Path:
@@ -118,26 +137,16 @@ def _what(head: bytes) -> str:
     return f"unknown format, it starts with {head[:8]!r}"
 
 
-def _dtype(header: AnalyzeHeader) -> np.dtype:
-    """The voxels' type, byte order included."""
-    try:
-        dtype = header.get_data_dtype()
-    except (HeaderDataError, KeyError) as error:
-        raise ValueError(f"unknown data type {int(header['datatype'])}; convert it to int16 or float32") from error
-    require_numbers(dtype)
-    return dtype
-
-
 def _offset(header: AnalyzeHeader, least: int) -> int:
-    """Where the voxels begin; 0 stands for the least."""
+    """Where the voxels begin; 0 means the least."""
     offset = float(header["vox_offset"])
     if not math.isfinite(offset) or offset != int(offset) or (offset != 0 and offset < least):
-        raise ValueError(f"the header places the voxels at byte {offset:g}, expected {least} or more; export it anew")
+        raise ValueError(f"the header places the voxels at byte {offset:g}, expected {least} or more; export it again")
     return int(offset) or least
 
 
 def _affine(header: AnalyzeHeader) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """The affine: sform, else qform, else the spacing alone (NIfTI's method 1), with a note."""
+    """The affine in the header's unit: sform, else qform, else the spacing alone (NIfTI's method 1), with a note."""
     spacing = [float(mm) for mm in header["pixdim"][1:4]]
     require_spacing(spacing)
     notes: tuple[str, ...] = ()
@@ -149,18 +158,32 @@ def _affine(header: AnalyzeHeader) -> tuple[NDArray[np.float64], tuple[str, ...]
         try:
             affine = np.asarray(header.get_qform(), np.float64)
         except (HeaderDataError, ValueError) as error:
-            raise ValueError(f"the qform is not a rotation ({error}); export the image anew") from error
+            raise ValueError(f"the qform is not a rotation ({error}); export the image again") from error
     else:
         affine, notes = np.diag([*spacing, 1.0]), ("geometry assumed: neither sform nor qform is set",)
-    require_affine(affine)
     return affine, notes
 
 
-def _scaling(header: AnalyzeHeader) -> tuple[float, float]:
-    """Slope and intercept; a slope of 0 means none (NIfTI-1), and Analyze has none."""
+def _contradictions(
+    header: AnalyzeHeader, affine: NDArray[np.float64], factor: float, shape: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """Notes where sform, qform and pixdim say different things, and where axes are not at right angles.
+
+    Args:
+        header: As read.
+        affine: The one that is used, in mm.
+        factor: Its unit of length in mm.
+        shape: (X, Y, Z), voxels.
+    """
     if not isinstance(header, nib.Nifti1Header):
-        return 0.0, 0.0
-    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    if not (math.isfinite(slope) and (math.isfinite(intercept) or slope == 0)):
-        raise ValueError(f"scl_slope {slope}, scl_inter {intercept}, expected finite numbers; export the image anew")
-    return slope, intercept
+        return ()
+    spacing = np.asarray(header["pixdim"][1:4], np.float64) * factor
+    notes = (*shear_note(affine), *sizes_note(affine, spacing, "sform" if int(header["sform_code"]) > 0 else "qform"))
+    if not (int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0):
+        return notes
+    try:
+        other = np.asarray(header.get_qform(), np.float64)
+    except (HeaderDataError, ValueError):
+        return (*notes, "the qform is not a rotation; the sform is used")
+    other[:3] *= factor
+    return (*notes, *forms_note(affine, other, shape))

@@ -10,15 +10,18 @@ from typing import Literal
 
 import numpy as np
 from nibabel.orientations import aff2axcodes
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from segan_pl.data.case import ORIGIN_TOLERANCE_MM, CaseError, Shape
 from segan_pl.data.io import metaimage, nifti
-from segan_pl.data.io.header import Header
+from segan_pl.data.io.header import Header, require_affine, require_numbers
 from segan_pl.data.io.streams import GZIP, MAX_INFLATION, gunzip, gunzip_start, unzlib
-from segan_pl.data.volume import CaseError, Shape
 
 DIGEST_BYTES = 16
-START_BYTES = 2 * metaimage.HEAD_BYTES  # a gzip stream's own header may take half
+# A gzip stream's own header may take half.
+START_BYTES = 2 * metaimage.HEAD_BYTES
+# Mm a voxel that an element of two affines may differ by and still be one grid.
+AXES_TOLERANCE = 1e-3
 Nonfinite = Literal["refuse", "zero"]
 
 
@@ -112,21 +115,57 @@ def read_grid(path: Path | str) -> Grid:
         with _file(path).open("rb") as file:
             header = _header(file.read(START_BYTES), path)
     except OSError as error:
-        raise CaseError(f"{path}: cannot be read ({error.strerror}); expected a file; mend the path") from error
+        raise CaseError(f"{path}: cannot be read ({error.strerror}); expected a file; fix the path") from error
     except ValueError as error:
         raise CaseError(f"{path}: {error}") from error
     x, y, z = header.shape
     return Grid((z, y, x), header.affine, header.channels, header.dtype.name, header.notes)
 
 
-def same_grid(a: Volume, b: Volume) -> bool:
-    """Whether two volumes have one shape and, within 1e-3, one affine."""
-    return a.shape == b.shape and same_affine(a.affine, b.affine)
+def held_volume(array: ArrayLike, affine: ArrayLike) -> Volume:
+    """An array as `read_volume` returns a file that holds it; its numbers are not looked at, see `finite`.
+
+    Args:
+        array: (D, H, W) integers or floats.
+        affine: (4, 4), voxel (x, y, z) to mm, RAS.
+
+    Raises:
+        ValueError: It is no volume of numbers, or the affine places none.
+    """
+    voxels, place = np.asarray(array), np.asarray(affine, np.float64)
+    if voxels.ndim != 3 or 0 in voxels.shape:
+        raise ValueError(f"an array of shape {voxels.shape}, expected one volume (D, H, W)")
+    if place.shape != (4, 4):
+        raise ValueError(f"an affine of shape {place.shape}, expected (4, 4)")
+    require_numbers(voxels.dtype)
+    require_affine(place)
+    wanted = np.dtype(np.float32) if voxels.dtype.itemsize < 4 and voxels.dtype.kind == "f" else voxels.dtype
+    voxels = np.ascontiguousarray(voxels, wanted.newbyteorder("="))  # no file holds float16
+    digest = hashlib.blake2b(voxels.data, digest_size=DIGEST_BYTES).hexdigest()
+    voxels = voxels.view()
+    voxels.flags.writeable = False  # the view, not the caller's own array
+    return Volume(voxels, place, digest, dtype_on_disk=voxels.dtype.name)
 
 
-def same_affine(a: NDArray[np.float64], b: NDArray[np.float64], *, tolerance: float = 1e-3) -> bool:
-    """Whether two affines differ by at most `tolerance` in every element."""
-    return bool(np.abs(a - b).max() <= tolerance)
+def finite(volume: Volume, nonfinite: Nonfinite) -> Volume:
+    """A volume without NaN and Inf, as `read_volume` returns it.
+
+    Raises:
+        ValueError: It has some, and they are to be refused.
+    """
+    array, notes = _finite(volume.array, nonfinite)
+    return replace(volume, array=array, notes=volume.notes + notes)
+
+
+def same_grid(a: Volume, b: Volume, *, origin_mm: float = ORIGIN_TOLERANCE_MM) -> bool:
+    """Whether two volumes have one shape and, within the tolerances, one affine."""
+    return a.shape == b.shape and same_affine(a.affine, b.affine, origin_mm=origin_mm)
+
+
+def same_affine(a: NDArray[np.float64], b: NDArray[np.float64], *, origin_mm: float = ORIGIN_TOLERANCE_MM) -> bool:
+    """Whether two affines agree: axes within AXES_TOLERANCE, the first voxel's place within `origin_mm` an axis."""
+    gap = np.abs(a - b)
+    return bool(gap[:3, :3].max() <= AXES_TOLERANCE and gap[:3, 3].max() <= origin_mm)
 
 
 def _read(path: Path, nonfinite: Nonfinite, *, single: bool) -> tuple[Volume, ...]:
@@ -145,7 +184,7 @@ def _read(path: Path, nonfinite: Nonfinite, *, single: bool) -> tuple[Volume, ..
             digest.update(voxels)
         return _volumes(_body(voxels, header), header, digest.hexdigest(), nonfinite)
     except OSError as error:
-        raise CaseError(f"{path}: cannot be read ({error.strerror}); expected a file; mend the path") from error
+        raise CaseError(f"{path}: cannot be read ({error.strerror}); expected a file; fix the path") from error
     except ValueError as error:
         raise CaseError(f"{path}: {error}") from error
 
@@ -153,7 +192,7 @@ def _read(path: Path, nonfinite: Nonfinite, *, single: bool) -> tuple[Volume, ..
 def _file(path: Path) -> Path:
     """Where the header is: of a pair named by its voxels, the other half. What would never end is not opened."""
     if not path.is_file() and not path.is_dir() and path.exists():
-        raise ValueError("it is a pipe or a device, expected a file; mend the path")
+        raise ValueError("it is a pipe or a device, expected a file; fix the path")
     return nifti.other_half(path) if nifti.is_voxel_half(path) else path
 
 
@@ -177,7 +216,7 @@ def _body(raw: bytes, header: Header) -> memoryview:
         packed = "no" if plain else "gzip"
     most = len(raw) * (1 if packed == "no" else MAX_INFLATION)
     if needed > most:
-        raise ValueError(f"the header announces {needed} bytes, the file holds at most {most}; cut off? copy it anew")
+        raise ValueError(f"the header announces {needed} bytes, the file holds at most {most}; cut off? copy it again")
     start = header.offset
     if packed == "zlib":
         body, start = unzlib(memoryview(raw)[start:], header.size), 0
@@ -185,7 +224,7 @@ def _body(raw: bytes, header: Header) -> memoryview:
         body = gunzip(raw, needed) if packed == "gzip" else raw
     if len(body) != (expected := start + header.size):
         size = f"more than {expected}" if len(body) > expected else str(len(body))
-        raise ValueError(f"the header announces {expected} bytes, found {size}; cut off or mislabelled: copy it anew")
+        raise ValueError(f"the header announces {expected} bytes, found {size}; cut off or mislabelled: copy it again")
     return memoryview(body)[start:]
 
 
@@ -200,27 +239,24 @@ def _volumes(body: memoryview, header: Header, digest: str, nonfinite: Nonfinite
     )
     volumes = []
     for number, array in enumerate(stack):
-        scaled, notes = _finite(_scaled(array, header), nonfinite)
+        if header.slope != 0 and (header.slope, header.intercept) != (1.0, 0.0):
+            with np.errstate(over="ignore", invalid="ignore"):
+                array = (array * np.float64(header.slope) + header.intercept).astype(np.float32)
+        # In the machine's byte order, slices contiguous.
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        scaled, notes = _finite(array, nonfinite)
         scaled.flags.writeable = False
         own = digest if header.channels == 1 else f"{digest}#{number}"
         volumes.append(Volume(scaled, header.affine, own, header.notes + notes, header.dtype.name))
     return tuple(volumes)
 
 
-def _scaled(voxels: NDArray, header: Header) -> NDArray:
-    """The voxels as the header's slope and intercept scale them, in the machine's byte order, slices contiguous."""
-    if header.slope != 0 and (header.slope, header.intercept) != (1.0, 0.0):
-        with np.errstate(over="ignore", invalid="ignore"):
-            return (voxels * np.float64(header.slope) + header.intercept).astype(np.float32)
-    return np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("="))
-
-
 def _finite(voxels: NDArray, nonfinite: Nonfinite) -> tuple[NDArray, tuple[str, ...]]:
     """The voxels without NaN and Inf, and a note where there were any."""
     if voxels.dtype.kind != "f" or np.isfinite(voxels).all():
         return voxels, ()
-    sound = np.isfinite(voxels)
-    count = voxels.size - int(sound.sum())
+    finite_ones = np.isfinite(voxels)
+    count = voxels.size - int(finite_ones.sum())
     if nonfinite == "refuse":
         raise ValueError(f"{count} voxels are NaN or Inf, expected finite numbers; replace them or drop the case")
-    return np.where(sound, voxels, voxels.dtype.type(0)), (f"{count} voxels were NaN or Inf and are 0 now",)
+    return np.where(finite_ones, voxels, voxels.dtype.type(0)), (f"{count} voxels were NaN or Inf and are 0 now",)

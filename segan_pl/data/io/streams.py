@@ -7,9 +7,12 @@ import zlib
 import numpy as np
 
 GZIP = b"\x1f\x8b"
-GZIP_BITS, ZLIB_BITS = 31, 15  # what zlib calls the two kinds of stream
-SLICE = 1 << 17  # bytes; measured: 64 to 256 kB are alike, 1 MB leaves the cache
-MAX_INFLATION = 1032  # deflate cannot expand more than this
+# What zlib calls the two kinds of stream.
+GZIP_BITS, ZLIB_BITS = 31, 15
+# Bytes; measured: 64 to 256 kB are alike, 1 MB leaves the cache.
+SLICE = 1 << 17
+# Deflate cannot expand more than this.
+MAX_INFLATION = 1032
 
 
 def gunzip(raw: bytes, size: int) -> bytes | memoryview:
@@ -47,7 +50,7 @@ def _one_stream(raw: bytes | memoryview, size: int, wbits: int, kind: str) -> me
 
 
 def _damaged(kind: str, error: zlib.error) -> ValueError:
-    return ValueError(f"the {kind} stream is damaged ({error}); copy or download the file anew")
+    return ValueError(f"the {kind} stream is damaged ({error}); copy or download the file again")
 
 
 def gunzip_start(raw: bytes, limit: int, *, whole: bool = False) -> bytes:
@@ -61,13 +64,13 @@ def gunzip_start(raw: bytes, limit: int, *, whole: bool = False) -> bytes:
             size += len(parts[-1])
             if not member.eof:
                 if whole and size < limit:
-                    raise ValueError(f"the gzip stream breaks off after {size} bytes; copy or download the file anew")
+                    raise ValueError(f"the gzip stream breaks off after {size} bytes; copy or download the file again")
                 break
             rest = member.unused_data
     except zlib.error as error:
         raise _damaged("gzip", error) from error
     if whole and size < limit and rest.strip(b"\0") and not rest.startswith(GZIP):
-        raise ValueError(f"{len(rest)} strange bytes follow the gzip stream; copy or download the file anew")
+        raise ValueError(f"{len(rest)} strange bytes follow the gzip stream; copy or download the file again")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -82,7 +85,7 @@ def unzlib(raw: bytes | memoryview, size: int) -> bytes | memoryview:
     stream = zlib.decompressobj(wbits=ZLIB_BITS)
     body = stream.decompress(raw, size + 1)  # the same bytes again, to say what is wrong
     if not stream.eof and len(body) <= size:
-        raise ValueError(f"the zlib stream breaks off after {len(body)} bytes; copy or download the file anew")
+        raise ValueError(f"the zlib stream breaks off after {len(body)} bytes; copy or download the file again")
     if stream.unused_data:
-        raise ValueError(f"{len(stream.unused_data)} strange bytes follow the zlib stream; copy the file anew")
+        raise ValueError(f"{len(stream.unused_data)} strange bytes follow the zlib stream; copy the file again")
     return body

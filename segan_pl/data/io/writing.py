@@ -8,13 +8,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.analyze import AnalyzeHeader
 from numpy.typing import ArrayLike, NDArray
 
+from segan_pl.data.case import CaseError
 from segan_pl.data.io import metaimage, nifti
 from segan_pl.data.io.reading import read_grid
 from segan_pl.data.io.streams import GZIP, gunzip_start
-from segan_pl.data.volume import CaseError
 from segan_pl.files import write_whole
 
 META_TYPES = {np.dtype(code).name: name for name, code in metaimage.TYPES.items() if "LONG" not in name or "8" in code}
@@ -100,33 +99,23 @@ def _nifti_like(raw: bytes, array: NDArray, reference: Path) -> bytes:
     header = nifti.native_header(start(nifti.HEAD_BYTES), Path("pair.hdr"))
     single = isinstance(header, nib.Nifti1Header) and bytes(header["magic"])[:3] in nifti.SINGLE
     if not isinstance(header, nib.Nifti1Header):
-        header = _from_analyze(header)
+        # An Analyze header's sizes and spacing, and no orientation, as there is none.
+        analyze, header = header, nib.Nifti1Header(endianness=header.endianness)
+        header["pixdim"] = [1, *analyze["pixdim"][1:4], 0, 0, 0, 0]
     size = int(header["sizeof_hdr"])
     offset = int(header["vox_offset"]) if single else 0
     offset = max(offset, nifti.HEADER_BYTES[size])
     extensions = start(offset)[size:] if single else bytes(offset - size)
     if len(extensions) != offset - size:
-        raise CaseError(f"{reference}: the voxels should begin at byte {offset}, the file ends before; copy it anew")
-    _describe(header, array, offset)
-    voxels = array.astype(array.dtype.newbyteorder(header.endianness), copy=False).tobytes()
-    return header.binaryblock + extensions + voxels
-
-
-def _describe(header: nib.Nifti1Header, array: NDArray, offset: int) -> None:
-    """Set what the header says of the voxels, of a single file."""
-    header["magic"] = b"n+1" if int(header["sizeof_hdr"]) == 348 else b"n+2\0\r\n\x1a\n"
+        raise CaseError(f"{reference}: the voxels should begin at byte {offset}, the file ends before; copy it again")
+    header["magic"] = b"n+1" if size == 348 else b"n+2\0\r\n\x1a\n"
     header["vox_offset"] = offset
     header.set_data_dtype(array.dtype)
     header["dim"] = [3, *array.shape[::-1], 1, 1, 1, 1]
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["cal_min"] = header["cal_max"] = 0
-
-
-def _from_analyze(header: AnalyzeHeader) -> nib.Nifti1Header:
-    """A NIfTI header with an Analyze header's sizes and spacing, and no orientation, as there is none."""
-    made = nib.Nifti1Header(endianness=header.endianness)
-    made["pixdim"] = [1, *header["pixdim"][1:4], 0, 0, 0, 0]
-    return made
+    voxels = array.astype(array.dtype.newbyteorder(header.endianness), copy=False).tobytes()
+    return header.binaryblock + extensions + voxels
 
 
 def _kept_lines(raw: bytes, affine: NDArray[np.float64]) -> list[tuple[str, str]]:

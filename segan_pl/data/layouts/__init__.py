@@ -1,50 +1,44 @@
-"""Finding the cases of a data set on disk; one file a layout, none reads a voxel.
+"""Finding the cases of a data set on disk, in a known layout or in one of the user's own; no voxel is read.
 
-A layout is a module with NAME, EXPECTS (its form, for messages), CASE (how a case's folder is named, if that tells it),
-recognises(folder) and find(folder).
+`layout.py` says what a layout is; the BraTS challenges are the table in `brats.py`, the others a module each.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
-from segan_pl.data.layouts import (
-    brats2015,
-    brats2019,
-    brats2020,
-    brats2021,
-    brats2023,
-    lgg,
-    manifest,
-    msd,
-    nnunet,
-)
-from segan_pl.data.layouts.listing import DEPTH, Folder, Found, holds_images, shortened, suffix_of
-from segan_pl.data.layouts.naming import modality_of
-from segan_pl.data.volume import Case, CaseError
-from segan_pl.errors import UsageError, nearest
+from segan_pl.data.case import Case, CaseError, ordered
+from segan_pl.data.label_names import LabelNames
+from segan_pl.data.layouts import lgg, manifest
+from segan_pl.data.layouts.brats import BRATS
+from segan_pl.data.layouts.dataset_json import MSD, NNUNET
+from segan_pl.data.layouts.folders import DEPTH, Folder, Found, holds_images, modality_of, shortened, suffix_of
+from segan_pl.data.layouts.layout import Layout, imported_layout, require_found
+from segan_pl.data.layouts.nothing_found import nothing_found
+from segan_pl.errors import UsageError, nearest, own_packages
 
-__all__ = ["LAYOUTS", "DataSet", "find_cases", "find_data_set", "missing_parts", "modality_of", "require_modalities"]
+__all__ = [
+    "LAYOUTS",
+    "DataSet",
+    "Folder",
+    "Found",
+    "Layout",
+    "find_cases",
+    "find_data_set",
+    "missing_parts",
+    "modality_of",
+    "require_distinct",
+    "require_modalities",
+]
 
-NESTING = 2  # how many folders down a data set may lie below the given one
-
-
-class Layout(Protocol):
-    """What each layout module offers."""
-
-    NAME: str
-    EXPECTS: str
-    CASE: re.Pattern[str] | None
-
-    def recognises(self, here: Folder) -> bool:
-        """Whether the folder looks like this layout."""
-
-    def find(self, here: Folder) -> Found:
-        """All cases in a folder that it recognises."""
+MODALITY = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+# How many folders down a data set may lie below the given one.
+NESTING = 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,7 @@ class DataSet:
         cases: By name.
         native_labels: Which of `labels.CONVENTIONS` the masks follow, or None where nothing says it.
         notes: What a user must know, e.g. folders with images that are none of the layout's cases.
+        names: What the data set itself calls its labels, where it does.
     """
 
     root: Path
@@ -64,12 +59,17 @@ class DataSet:
     cases: tuple[Case, ...]
     native_labels: str | None
     notes: tuple[str, ...] = ()
+    names: LabelNames | None = None
+
+    def tolerating(self, origin_tolerance_mm: float) -> DataSet:
+        """The same, its cases' files as far apart as told."""
+        if not 0 <= origin_tolerance_mm < math.inf:
+            raise UsageError(f"--data.origin_tolerance_mm {origin_tolerance_mm}: expected mm, 0 or more")
+        cases = (replace(case, origin_tolerance_mm=origin_tolerance_mm) for case in self.cases)
+        return replace(self, cases=tuple(cases))
 
 
-LAYOUTS: dict[str, Layout] = {
-    layout.NAME: layout
-    for layout in (brats2015, brats2019, brats2020, brats2021, brats2023, msd, nnunet, manifest, lgg)
-}
+LAYOUTS: dict[str, Layout] = {layout.NAME: layout for layout in (*BRATS, MSD, NNUNET, manifest, lgg)}
 
 
 def find_cases(root: Path | str, layout: str = "auto") -> list[Case]:
@@ -82,74 +82,106 @@ def find_data_set(root: Path | str, layout: str = "auto") -> DataSet:
 
     Args:
         root: The data set's folder, or one that holds nothing else of the kind, or a CSV manifest.
-        layout: A key of LAYOUTS, or "auto".
+        layout: A key of LAYOUTS, the import path of a layout of your own, or "auto".
 
     Raises:
-        CaseError: No folder, no case, several data sets or layouts, or one name for two cases.
-        UsageError: No layout of that name.
+        CaseError: No case, several data sets or layouts, or one name for two cases.
+        UsageError: No such folder, or no layout of that name.
     """
     root = Path(root).expanduser()
-    if layout != "auto" and layout not in LAYOUTS:
-        raise UsageError(f"--data.layout {layout}: unknown; {nearest(layout, ['auto', *LAYOUTS])}")
+    if layout != "auto" and "." not in layout and layout not in (*LAYOUTS, *own_packages()):
+        raise UsageError(
+            f"--data.layout {layout}: unknown; {nearest(layout, ['auto', *LAYOUTS])}; one of your own is given by its "
+            f"import path, e.g. my_package.my_layout"
+        )
+    tried = list(LAYOUTS.values()) if layout == "auto" else [LAYOUTS.get(layout) or imported_layout(layout)]
     if root.is_file():
-        return _of_manifest(root, layout)
+        if layout not in ("auto", manifest.NAME) or suffix_of(root.name):
+            raise UsageError(
+                f"{root}: is a file; expected the folder of a data set, or a manifest (CSV, TSV or JSON); check --root"
+            )
+        return _data_set(manifest.read_manifest(root), manifest, root, [])
     if not root.is_dir():
-        raise CaseError(f"{root}: no such folder; expected a data set; check --data.root")
-    place, chosen, skipped = _locate(Folder(root), list(LAYOUTS.values()) if layout == "auto" else [LAYOUTS[layout]])
+        raise UsageError(f"{root}: no such folder; expected a data set; check --root")
+    place, chosen, skipped = _locate(Folder(root), tried)
     found = chosen.find(place)
-    if chosen.CASE is not None:
-        skipped = [*skipped, *_beside(place, found.beside, chosen)]
+    if not isinstance(found, Found):
+        raise UsageError(f"--data.layout {layout}: find returned {type(found).__name__}; expected layouts.Found")
+    if getattr(chosen, "CASE", None) is not None:
+        skipped = [*skipped, *_notes_on_others(place, found.others, chosen)]
     return _data_set(found, chosen, place.path, skipped)
-
-
-def _of_manifest(path: Path, layout: str) -> DataSet:
-    if layout not in ("auto", manifest.NAME) or suffix_of(path.name):
-        raise CaseError(f"{path}: is a file; expected the folder of a data set, or a CSV manifest; check --data.root")
-    return _data_set(manifest.read_manifest(path), manifest, path, [])
 
 
 def _data_set(found: Found, layout: Layout, place: Path, notes: Sequence[str]) -> DataSet:
     """The record of what was found.
 
     Raises:
-        CaseError: Nothing was, or a name occurs twice.
+        CaseError: Nothing was, a name occurs twice, or two differ in letters that some disks hold for the same.
     """
     root = found.root or place
     if not found.cases:
-        raise CaseError(f"{root}: no case found; expected {layout.EXPECTS}; check --data.root")
+        raise CaseError(f"{root}: no case found; expected {layout.EXPECTS}; check --root")
+    require_found(root, layout, found)
     first: dict[str, Case] = {}
     for case in found.cases:
         if (other := first.setdefault(case.name, case)) is not case:
+            files = ([*one.images.values(), *([one.mask] if one.mask else [])] for one in (other, case))
+            here, there = (str(some[0].parent) if some else "without files" for some in files)
             raise CaseError(
-                f"{root}: case {case.name} occurs twice, {_where(other)} and {_where(case)}; expected each name once; "
-                f"rename or remove one"
+                f"{root}: case {case.name} occurs twice, {here} and {there}; expected each name once; rename or remove "
+                f"one"
             )
+    require_distinct(root, "cases", [case.name for case in found.cases])
+    require_distinct(root, "patients", {case.patient for case in found.cases})
+    modalities = sorted({modality for case in found.cases for modality in case.images})
+    # A modality's name is one of options, tables and files too.
+    if strange := [one for one in modalities if not MODALITY.fullmatch(one) or one == "mask"]:
+        raise CaseError(
+            f"{root}: layout '{layout.NAME}' names a modality {strange[0]!r}; expected small letters, digits and _, "
+            f"e.g. t1_ir; rename it"
+        )
     cases = tuple(sorted(found.cases, key=lambda case: case.name))
-    unused = [] if layout in (manifest, msd, nnunet) else _unused(cases)  # those three say it themselves
-    return DataSet(root, layout.NAME, cases, found.native_labels, (*found.notes, *notes, *unused))
+    unused = [] if layout in (manifest, MSD, NNUNET) else _unused(cases)  # those three say it themselves
+    return DataSet(root, layout.NAME, cases, found.native_labels, (*found.notes, *notes, *unused), found.names)
+
+
+def require_distinct(root: Path, what: str, names: Iterable[str]) -> None:
+    """Refuse names that differ only in capitals or in Unicode form: one file name may be both.
+
+    Args:
+        root: Of the data set, for the message.
+        what: "cases" or "patients".
+        names: All of them.
+
+    Raises:
+        CaseError: With both names.
+    """
+    first: dict[str, str] = {}
+    for name in sorted(names):
+        if (other := first.setdefault(unicodedata.normalize("NFD", name).casefold(), name)) == name:
+            continue
+        form = unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", name)
+        differ = "in Unicode form (composed or not)" if form else "in capitals"
+        alike = "one file on macOS and Windows; rename one of them"
+        alike = "perhaps one, whose scans would be on two sides; spell them alike" if what == "patients" else alike
+        raise CaseError(f"{root}: {what} {other!a} and {name!a} differ only {differ}: {alike}")
 
 
 def _unused(cases: Sequence[Case]) -> list[str]:
-    """A note where images lie beside those of the cases and belong to none, perhaps for a name that ends strangely."""
+    """A note where images lie in folders of cases and belong to none, perhaps for a name that ends strangely."""
     used = {path for case in cases for path in (*case.images.values(), case.mask) if path is not None}
-    beside = {
+    unused = {
         place: [name for name in Folder(place).files if suffix_of(name) and place / name not in used]
         for place in sorted({path.parent for path in used})
     }
-    strange = [place / names[0] for place, names in beside.items() if names]
+    strange = [place / names[0] for place, names in unused.items() if names]
     if not strange:
         return []
-    count = sum(len(names) for names in beside.values())
+    count = sum(len(names) for names in unused.values())
     return [
-        f"{count} image files in {len(strange)} folders of cases bear no modality's name and are not used: "
+        f"{count} image files in {len(strange)} folders of cases end with no modality's name and are not used: "
         f"{shortened([str(path) for path in strange], 3)}"
     ]
-
-
-def _where(case: Case) -> str:
-    """The folder of a case's files."""
-    files = [*case.images.values(), *([case.mask] if case.mask else [])]
-    return str(files[0].parent) if files else "without files"
 
 
 def _locate(root: Folder, tried: Sequence[Layout]) -> tuple[Folder, Layout, list[str]]:
@@ -163,9 +195,11 @@ def _locate(root: Folder, tried: Sequence[Layout]) -> tuple[Folder, Layout, list
             return (*hits[0], skipped)
         if hits:
             listed = shortened([f"{place.path} ({layout.NAME})" for place, layout in hits])
-            raise CaseError(f"{root.path}: several data sets: {listed}; give one as --data.root, or name --data.layout")
-    forms = "; ".join([*skipped, *(f"{layout.NAME}: {layout.EXPECTS}" for layout in tried)])
-    raise CaseError(f"{root.path}: no cases found; tried {forms}; check --data.root and --data.layout")
+            mixed = len({place.path for place, _ in hits}) == 1 and all(getattr(one, "CASE", None) for _, one in hits)
+            fix = "part them into folders of their own" if mixed else "give one as --root, or name --data.layout"
+            raise CaseError(f"{root.path}: several data sets: {listed}; {fix}")
+    found = nothing_found(root, tried, list(LAYOUTS.values()))
+    raise CaseError(f"{root.path}: no cases found; {'; '.join([*skipped, found])}")
 
 
 def _listed(folder: Folder, skipped: list[str], depth: int = 0) -> bool:
@@ -178,32 +212,28 @@ def _listed(folder: Folder, skipped: list[str], depth: int = 0) -> bool:
     return True
 
 
-def _beside(place: Folder, beside: Sequence[Folder], chosen: Layout) -> list[str]:
+def _notes_on_others(place: Folder, others: Sequence[Folder], chosen: Layout) -> list[str]:
     """Notes on images that lie where cases lie and belong to none.
 
     Raises:
         CaseError: They are another layout's cases.
     """
     skipped: list[str] = []
-    strange = [folder for folder in beside if _listed(folder, skipped, DEPTH) and holds_images(folder)]
+    strange = [folder for folder in others if _listed(folder, skipped, DEPTH) and holds_images(folder)]
     for other in LAYOUTS.values():
-        pattern = other.CASE
+        pattern: re.Pattern[str] | None = getattr(other, "CASE", None)
         if hits := [folder for folder in strange if pattern and pattern.fullmatch(folder.path.name)]:
             raise CaseError(
-                f"{place.path}: cases of two layouts, {chosen.NAME} and {other.NAME} ({shortened(_paths(hits))}); "
-                f"expected one; part them into two folders"
+                f"{place.path}: cases of two layouts, {chosen.NAME} and {other.NAME} "
+                f"({shortened([str(one.path) for one in hits])}); expected one; part them into two folders"
             )
     loose = [name for name in place.files if suffix_of(name)]
     found = f"hold images but fit no case of layout '{chosen.NAME}' and are not used"
     return [
         *skipped,
-        *([f"{len(strange)} folders {found}: {shortened(_paths(strange))}"] if strange else []),
+        *([f"{len(strange)} folders {found}: {shortened([str(one.path) for one in strange])}"] if strange else []),
         *([f"{len(loose)} image files lie outside any case and are not used: {shortened(loose)}"] if loose else []),
     ]
-
-
-def _paths(folders: Sequence[Folder]) -> list[str]:
-    return [str(folder.path) for folder in folders]
 
 
 def require_modalities(
@@ -223,12 +253,21 @@ def require_modalities(
     lacking = {case.name: what for case in cases if (what := missing_parts(case, modalities, mask=mask))}
     complete = [case for case in cases if case.name not in lacking]
     if lacking and (not allow or not complete):
+        held = ordered(modality for case in cases for modality in case.images)
         shared = set.intersection(*map(set, lacking.values())) if not complete else set()
+        if nowhere := [name for name in modalities if name in shared]:  # dropping these cases would leave none
+            some = ", ".join([name for name in modalities if name in held] or held)
+            way = f": --data.modalities '[{some}]'" if some else ""
+            raise CaseError(f"no case has {' or '.join(nowhere)}; the cases have {', '.join(held) or 'no image'}{way}")
+        other = f"{',' if complete else ' or'} choose --data.modalities (there are {', '.join(held) or 'none'})"
+        other += " or set --data.missing=drop" if complete else ""  # else it would leave no case
+        unmasked = ("mask",) in lacking.values() and complete  # else there is none to learn from
         listed = ", ".join(f"{name} (no {', '.join(what)})" for name, what in lacking.items())
         raise CaseError(
             f"{len(lacking)} of {len(cases)} cases are incomplete: "
-            f"{f'all lack {sorted(shared)}' if shared else listed}; expected {', '.join(modalities)}"
-            f"{' and a mask' if mask else ''}; complete them, choose --data.modalities or set --data.missing=drop"
+            f"{'all lack a mask' if shared else listed}; expected {', '.join(modalities)}"
+            f"{' and a mask' if mask else ''}; complete them{'' if shared else other}"
+            f"{' (without a mask they may train as unlabelled: --data.unlabelled use)' if unmasked else ''}"
         )
     return complete, [case for case in cases if case.name in lacking]
 

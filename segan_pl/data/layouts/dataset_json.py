@@ -1,4 +1,10 @@
-"""dataset.json, as the Medical Segmentation Decathlon and nnU-Net write it: names of the channels and of the labels."""
+"""dataset.json, as the Medical Segmentation Decathlon and nnU-Net write it, and their two layouts.
+
+It names the channels and the labels. The Decathlon (e.g. Task01_BrainTumour) has one 4-D file for each case, whose last
+axis is the modality: imagesTr/BRATS_001.nii.gz. nnU-Net has one 3-D file for each channel, imagesTr/<case>_0000.nii.gz,
+in version 2 (channel_names, file_ending) as in version 1 (modality). The masks are in labelsTr. The test images,
+without masks, are a data set of their own: give imagesTs as the root.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segan_pl.data.layouts.listing import Folder, shortened, suffix_of
-from segan_pl.data.layouts.naming import modality_of
-from segan_pl.data.volume import CaseError
+from segan_pl.data.case import Case, CaseError, ordered
+from segan_pl.data.conventions import described_convention
+from segan_pl.data.label_names import LabelNames
+from segan_pl.data.layouts.folders import SUFFIXES, Folder, Found, modality_name, shortened, suffix_of
 
 FILE = "dataset.json"
 PARTS = ("imagesTr", "imagesTs")
@@ -28,7 +35,7 @@ class Description:
         masks: labelsTr or labelsTs; None where there is none.
         test: Number of image files in imagesTs that are not part of this.
         channels: Number of a channel to its name.
-        labels: Name of a label to its number, or to the numbers of the labels that make the region.
+        labels: What the labels are called.
         separate: Whether each channel is a file of its own, <case>_0000.
         suffix: What every file's name must end with, or None where nothing says it.
     """
@@ -38,32 +45,72 @@ class Description:
     masks: Folder | None
     test: int
     channels: Mapping[int, str]
-    labels: Mapping[str, tuple[int, ...]]
+    labels: LabelNames
     separate: bool
     suffix: str | None
 
     def modalities(self) -> dict[int, str]:
-        """Number of a channel to its modality, those that are known.
+        """Number of a channel to its modality.
 
         Raises:
-            CaseError: None is, or two channels are one modality.
+            CaseError: A channel has no name, or two are one modality.
         """
-        known = {number: modality for number, name in self.channels.items() if (modality := modality_of(name))}
-        if not known or len(set(known.values())) < len(known):
+        named = {number: modality_name(name) for number, name in self.channels.items()}
+        if not all(named.values()) or len(set(named.values())) < len(named):
             raise CaseError(
-                f"{self.path}: channels {dict(self.channels)}, expected one each of t1, t1ce, t2, flair; "
-                f"mend the names, or list the files in a CSV manifest"
+                f"{self.path}: channels {dict(self.channels)}, expected another name for each, e.g. t1, t1_ir, flair; "
+                f"fix the names, or list the files in a CSV manifest"
             )
-        return known
+        return named
 
-    def notes(self, named: Mapping[int, str]) -> list[str]:
-        """What is not used: channels that are no modality, and the test part."""
-        unused = [name for number, name in self.channels.items() if number not in named]
-        tests = f"{self.test} image files in imagesTs are not used; give that folder as --data.root to use them"
-        return [
-            *([f"channels {unused} are no known modality and are not used"] if unused else []),
-            *([tests] if self.test else []),
-        ]
+
+@dataclass(eq=False)
+class DescribedLayout:
+    """A layout with a dataset.json.
+
+    Attributes:
+        NAME: Of the layout.
+        EXPECTS: Its form, for messages.
+        separate: Whether each channel is a file of its own.
+    """
+
+    NAME: str
+    EXPECTS: str
+    separate: bool
+
+    def recognises(self, here: Folder) -> bool:
+        """Whether the folder has a dataset.json, and images that are numbered by channel, or that are not."""
+        found = describe(here)
+        return found is not None and found.separate == self.separate
+
+    def find(self, here: Folder) -> Found:
+        """The cases of imagesTr, or of the imagesTs that `here` is; a case is its own patient.
+
+        Raises:
+            CaseError: The files have a form that is not read, or two files are one channel of one case.
+        """
+        found = describe(here)
+        assert found is not None  # recognised
+        cases, notes = _cases_of_channels(found) if self.separate else _cases_of_volumes(found)
+        if found.test:
+            notes.insert(
+                0, f"{found.test} image files in imagesTs are not used; give that folder as --root to use them"
+            )
+        used = {case.mask for case in cases}
+        names = found.masks.files if found.masks else ()
+        left = [name for name in names if found.masks and suffix_of(name) and found.masks.path / name not in used]
+        notes += [f"{len(left)} masks belong to no image: {shortened(left)}"] if left else []
+        return Found(cases, described_convention(found.labels), notes, names=found.labels)
+
+
+MSD = DescribedLayout(
+    "msd", "dataset.json (modality, labels), imagesTr/<case>.nii.gz (4-D), labelsTr/<case>.nii.gz", separate=False
+)
+NNUNET = DescribedLayout(
+    "nnunet",
+    "dataset.json (channel_names, labels, file_ending), imagesTr/<case>_0000<ending>, labelsTr/<case><ending>",
+    separate=True,
+)
 
 
 def describe(here: Folder) -> Description | None:
@@ -78,17 +125,25 @@ def describe(here: Folder) -> Description | None:
         return None
     if here.name in PARTS:
         images = here
-    content = _read(home.path / FILE)
+    path = home.path / FILE
+    content = _read(path)
     tests = home.within("imagesTs") if images.name == "imagesTr" and home is here else None
     names = content.get("channel_names") or content["modality"]
+    try:
+        channels = {int(number): str(name) for number, name in dict(names).items()}
+    except (TypeError, ValueError):
+        raise CaseError(f'{path}: channels {names!r}; expected {{"0": "T1", "1": "FLAIR", ...}}; fix it') from None
+    numbers = [split_channel(name[: -len(suffix)]) for name in images.files if (suffix := suffix_of(name))]
+    # Version 1 does not say it: then every image's name ends with a channel's number, the first one's among them.
+    numbered = bool(numbers) and None not in numbers and any(number and number[1] == 0 for number in numbers)
     return Description(
-        path=home.path / FILE,
+        path=path,
         images=images,
         masks=home.within(images.name.replace("images", "labels")),
         test=sum(1 for name in tests.files if suffix_of(name)) if tests else 0,
-        channels=_channels(home.path / FILE, names),
-        labels=_labels(content.get("labels")),
-        separate="channel_names" in content or _numbered(images),
+        channels=channels,
+        labels=LabelNames(FILE, _labels(content.get("labels"))),
+        separate="channel_names" in content or numbered,
         suffix=content.get("file_ending"),
     )
 
@@ -103,20 +158,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise CaseError(f"{path}: cannot be read ({error}); expected JSON; mend or restore it") from error
+        raise CaseError(f"{path}: cannot be read ({error}); expected JSON; fix or restore it") from error
     if not isinstance(content, dict) or not (content.get("channel_names") or content.get("modality")):
         raise CaseError(f"{path}: neither 'channel_names' nor 'modality'; expected the channels' names; add them")
     if "dataset" in content:
         raise CaseError(f"{path}: lists its files under 'dataset', which is not read; list them in a CSV manifest")
     return content
-
-
-def _channels(path: Path, names: Any) -> dict[int, str]:
-    """Number to name."""
-    try:
-        return {int(number): str(name) for number, name in dict(names).items()}
-    except (TypeError, ValueError):
-        raise CaseError(f'{path}: channels {names!r}; expected {{"0": "T1", "1": "FLAIR", ...}}; mend it') from None
 
 
 def _labels(labels: Any) -> dict[str, tuple[int, ...]]:
@@ -135,14 +182,45 @@ def _labels(labels: Any) -> dict[str, tuple[int, ...]]:
         return {}
 
 
-def _numbered(images: Folder) -> bool:
-    """Whether every image's name ends with a channel's number, the first one's among them."""
-    stems = [name[: -len(suffix)] for name in images.files if (suffix := suffix_of(name))]
-    numbers = [split_channel(stem) for stem in stems]
-    return bool(numbers) and None not in numbers and any(number and number[1] == 0 for number in numbers)
+def _cases_of_volumes(found: Description) -> tuple[list[Case], list[str]]:
+    """The Decathlon's cases: each a 4-D file, the mask a file of the same name."""
+    numbers = {modality: number for number, modality in found.modalities().items()}
+    channels = {modality: numbers[modality] for modality in ordered(numbers)}
+    cases = []
+    for name in found.images.files:
+        if suffix := suffix_of(name):
+            stem, path = name.removesuffix(suffix), found.images.path / name
+            mask = found.masks.path / name if found.masks and name in found.masks.files else None
+            cases.append(Case(stem, stem, dict.fromkeys(channels, path), mask, channels=channels))
+    return cases, []
 
 
-def without_images(masks: Folder | None, used: set[Path]) -> list[str]:
-    """A note on masks that belong to no case."""
-    left = [name for name in masks.files if suffix_of(name) and masks.path / name not in used] if masks else []
-    return [f"{len(left)} masks belong to no image: {shortened(left)}"] if left else []
+def _cases_of_channels(found: Description) -> tuple[list[Case], list[str]]:
+    """nnU-Net's cases: each a 3-D file for each channel; and a note on the files that are no channel's."""
+    if found.suffix and found.suffix.lower() not in SUFFIXES:
+        raise CaseError(f"{found.path}: file_ending {found.suffix}, expected one of {SUFFIXES}; convert the images")
+    named = found.modalities()
+    images: dict[str, dict[str, Path]] = {}
+    strays = []
+    for name in found.images.files:
+        if not (suffix := suffix_of(name)):
+            continue
+        parted = split_channel(name[: -len(suffix)])
+        if parted is None or parted[1] not in found.channels:
+            strays.append(name)
+            continue
+        stem, channel = parted
+        case = images.setdefault(stem, {})
+        if (other := case.setdefault(named[channel], found.images.path / name)).name != name:
+            raise CaseError(f"{stem}: {other.name} and {name} are one channel; expected one file; remove one")
+    folder = found.masks
+    masks = {
+        name.removesuffix(suffix): folder.path / name
+        for name in (folder.files if folder else ())
+        if folder and (suffix := suffix_of(name))
+    }
+    cases = [
+        Case(stem, stem, {modality: files[modality] for modality in ordered(files)}, masks.get(stem))
+        for stem, files in images.items()
+    ]
+    return cases, [f"{len(strays)} images end with no channel's number: {shortened(strays)}"] if strays else []

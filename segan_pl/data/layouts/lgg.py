@@ -5,20 +5,18 @@ No grade (all are lower grade), no t2, masks drawn on FLAIR. Some cases lack a s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from segan_pl.data.layouts.listing import Folder, Found, suffix_of
-from segan_pl.data.layouts.naming import case_files, modality_of
+from segan_pl.data.case import Case, CaseError
+from segan_pl.data.layouts.folders import Folder, Found, case_files, modality_of, suffix_of
 from segan_pl.data.layouts.table import header, read_table
-from segan_pl.data.volume import Case, CaseError
 
 NAME = "lgg"
 EXPECTS = "cases.csv (case, patient, institution, ...) and <case>/<case>_{t1,t1ce,flair,seg}.nii[.gz]"
-CASE: re.Pattern[str] | None = None  # any name
 TABLE = "cases.csv"
 COLUMNS = ("case", "patient", "institution")
-_SEQUENCES = {"pre": "t1", "post": "t1ce", "flair": "flair"}  # the table's own words
+# The table's own words.
+_SEQUENCES = {"pre": "t1", "post": "t1ce", "flair": "flair"}
 
 
 def recognises(here: Folder) -> bool:
@@ -55,5 +53,5 @@ def _case(here: Folder, folders: Mapping[str, Folder], row: Mapping[str, str]) -
     words = row.get("missing", "").replace("+", " ").split()
     absent = {_SEQUENCES.get(word) or modality_of(word) or word for word in words}
     if wrong := sorted(absent & set(images)):
-        raise CaseError(f"{row['case']}: cases.csv calls {wrong} missing, but the file is there; mend the table")
+        raise CaseError(f"{row['case']}: cases.csv calls {wrong} missing, but the file is there; fix the table")
     return Case(row["case"], row["patient"] or row["case"], images, mask, None, row["institution"] or None)

@@ -1,7 +1,8 @@
-"""A CSV manifest: case, patient, grade, institution, one column a modality, mask; for files that lie in any other way.
+"""A manifest: case, patient, grade, institution, a column for each modality, mask; for files that lie in any other way.
 
-Only `case` and one modality are needed. `native_labels` says what the masks' labels mean, the same in every row. Paths
-are relative to the manifest's folder, an empty cell is what is missing, and any other column is kept with the case.
+It is a table (CSV or TSV) or a JSON list of objects. Only `case` and one modality are needed. `native_labels` says what
+the masks' labels mean, the same in every row. Paths are relative to the manifest's folder and an empty cell is what is
+missing. A column whose cells name image files is a modality, whatever it is called; any other is kept with the case.
 """
 
 from __future__ import annotations
@@ -9,29 +10,35 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from segan_pl.data.labels import CONVENTIONS
-from segan_pl.data.layouts.listing import Folder, Found, suffix_of
-from segan_pl.data.layouts.naming import GRADES, MASK_WORDS, modality_of
+from segan_pl.data.case import Case, CaseError, ordered
+from segan_pl.data.conventions import label_convention
+from segan_pl.data.label_names import IGNORE, LabelNames
+from segan_pl.data.layouts.folders import GRADES, MASK_WORDS, Folder, Found, modality_name, modality_of, suffix_of
+from segan_pl.data.layouts.layout import UNSAFE
 from segan_pl.data.layouts.table import Table, read_table
-from segan_pl.data.volume import MODALITIES, Case, CaseError
-from segan_pl.errors import nearest
+from segan_pl.errors import UsageError
 
 NAME = "manifest"
-EXPECTS = "a CSV file, or a folder with manifest.csv: case, patient, grade, institution, t1, t1ce, t2, flair, mask"
-CASE: re.Pattern[str] | None = None  # any name
-FILE = "manifest.csv"
+EXPECTS = "a CSV, TSV or JSON file, or a folder with manifest.csv: case, patient, grade, institution, t1, ..., mask"
+FILES = ("manifest.csv", "manifest.tsv", "manifest.json")
 FACTS = ("case", "patient", "grade", "institution", "native_labels")
-_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]|^\.")  # a name becomes a file's name
 
 
 def recognises(here: Folder) -> bool:
-    """Whether the folder has a manifest.csv."""
-    return FILE in here.files
+    """Whether the folder has a manifest.csv, .tsv or .json."""
+    return any(name in here.files for name in FILES)
 
 
 def find(here: Folder) -> Found:
-    """The cases of the folder's manifest."""
-    return read_manifest(here.path / FILE)
+    """The cases of the folder's manifest.
+
+    Raises:
+        CaseError: As `read_manifest`, or there are two.
+    """
+    names = [name for name in FILES if name in here.files]
+    if len(names) > 1:
+        raise CaseError(f"{here.path}: {' and '.join(names)}; expected one manifest; give one file as --root")
+    return read_manifest(here.path / names[0])
 
 
 def read_manifest(path: Path) -> Found:
@@ -50,64 +57,72 @@ def read_manifest(path: Path) -> Found:
         if (first := lines.setdefault(case.name, line)) != line:
             raise CaseError(f"{path}: case {case.name!r} on lines {first} and {line}; expected one row; remove one")
         cases.append(case)
-    return Found(cases, _native_labels(table), root=path)
+    stated = _native_labels(table)
+    return Found(cases, stated, root=path, names=_names(path, stated) if stated else None)
+
+
+def _names(path: Path, stated: str) -> LabelNames:
+    """What the labels are called by the convention that the rows state."""
+    convention = label_convention(stated)
+    numbers = {**convention.numbers, **({IGNORE: convention.ignore} if convention.ignore else {})}
+    return LabelNames(f"{path.name} (native_labels {stated})", numbers)
 
 
 def _roles(table: Table) -> dict[str, str]:
-    """Column to what it is: a fact, a modality, "mask", or "extra"."""
-    roles = {column: _role(column) for column in table.columns}
+    """Column to what it is: a fact, a modality, "mask", or "extra".
+
+    Raises:
+        CaseError: Two columns are one thing, a column of files may be a second mask, or none is a modality.
+    """
+    roles = {}
+    for column in table.columns:
+        plain = "mask" if column.lower() in MASK_WORDS else column.lower() if column.lower() in FACTS else None
+        files = _files(table, column)
+        roles[column] = plain or modality_of(column) or (modality_name(column) or column if files else "extra")
     for column, role in roles.items():
         twins = [other for other in roles if roles[other] == role]
         if role != "extra" and len(twins) > 1:
             raise CaseError(f"{table.path}: columns {twins} are both {role}; expected one; rename or remove the others")
-        if role == "extra" and (line := _holds_files(table, column)):
+        if role != "mask" and set(re.split("[^a-z]+", column.lower())) & set(MASK_WORDS) and _files(table, column):
             raise CaseError(
-                f"{table.path}: line {line}: column '{column}' holds image files but names no modality; expected "
-                f"{', '.join(MODALITIES)} or mask; rename or remove it"
+                f"{table.path}: line {_files(table, column)[0]}: column '{column}' holds image files and is called "
+                f"like a mask; expected a modality's name, or mask; rename or remove it"
             )
-    if not set(MODALITIES) & set(roles.values()):
+    if not set(roles.values()) - {*FACTS, "mask", "extra"}:
         raise CaseError(
-            f"{table.path}: no modality among the columns {list(table.columns)}; expected one of "
-            f"{', '.join(MODALITIES)}; add it, or give the folder of the images as --data.root"
+            f"{table.path}: no modality among the columns {list(table.columns)}; expected one of image files, e.g. t1, "
+            f"flair or t1_ir; add it, or give the folder of the images as --root"
         )
     return roles
 
 
-def _role(column: str) -> str:
-    lower = column.lower()
-    if lower in FACTS:
-        return lower
-    return "mask" if lower in MASK_WORDS else modality_of(column) or "extra"
-
-
-def _holds_files(table: Table, column: str) -> int | None:
-    """The first line whose cell in this column is an image by its suffix, or None."""
-    return next((line for line, row in table.rows if suffix_of(row[column])), None)
+def _files(table: Table, column: str) -> list[int]:
+    """The lines whose cell in this column is an image by its suffix."""
+    return [line for line, row in table.rows if suffix_of(row[column])]
 
 
 def _case(path: Path, line: int, row: dict[str, str], roles: dict[str, str]) -> Case:
     facts = {role: row[column] for column, role in roles.items() if role != "extra"}
+    spelt = {role: column for column, role in roles.items()}
     name = facts["case"]
-    if not name or _UNSAFE.search(name):
-        raise CaseError(f"{path}: line {line}: case {name!r}; expected a name that a file can bear; mend it")
-    files = {part: _file(path, line, facts[part]) for part in (*MODALITIES, "mask") if facts.get(part)}
+    if not name or UNSAFE.search(name):
+        raise CaseError(f"{path}: line {line}: case {name!r}; expected a name that a file can have; correct it")
+    grade = facts.get("grade") or ""
+    parts = [*ordered(facts.keys() - {*FACTS, "mask"}), "mask"]
+    files = {part: _file(path, line, spelt[part], facts[part]) for part in parts if facts.get(part)}
     return Case(
         name=name,
         patient=facts.get("patient") or name,
-        images={modality: files[modality] for modality in MODALITIES if modality in files},
+        images={part: file for part, file in files.items() if part != "mask"},
         mask=files.get("mask"),
-        grade=_grade(facts.get("grade")),
+        # HGG and LGG in whatever case; another word as it is.
+        grade=(grade.upper() if grade.upper() in GRADES else grade) or None,
         institution=facts.get("institution") or None,
         extra={column: row[column] for column, role in roles.items() if role == "extra"},
     )
 
 
-def _grade(cell: str | None) -> str | None:
-    """HGG and LGG in whatever case; another word as it stands."""
-    return cell.upper() if cell and cell.upper() in GRADES else cell or None
-
-
-def _file(path: Path, line: int, cell: str) -> Path:
+def _file(path: Path, line: int, column: str, cell: str) -> Path:
     """The file that a cell names.
 
     Raises:
@@ -119,7 +134,10 @@ def _file(path: Path, line: int, cell: str) -> Path:
     except (OSError, ValueError) as error:  # a name too long, or with a NUL
         found = f"cannot be looked up ({error})"
     if found:
-        raise CaseError(f"{path}: line {line}: {file} {found}; expected an image file; mend the path or empty the cell")
+        raise CaseError(
+            f"{path}: line {line}, column '{column}': {file} {found}; expected an image file; correct the path or "
+            f"empty the cell"
+        )
     return file
 
 
@@ -132,11 +150,13 @@ def _native_labels(table: Table) -> str | None:
     column = table.named("native_labels")
     stated = [(line, row[column]) for line, row in table.rows if row[column]] if column else []
     for line, name in stated:
-        if name not in CONVENTIONS:
-            raise CaseError(f"{table.path}: line {line}: native_labels {name!r} unknown; {nearest(name, CONVENTIONS)}")
+        try:
+            label_convention(name)
+        except UsageError as error:
+            raise CaseError(f"{table.path}: line {line}: {error}") from error
         if name != stated[0][1]:
             raise CaseError(
                 f"{table.path}: line {stated[0][0]} says native_labels {stated[0][1]}, line {line} says {name}; "
                 f"expected one for all; make two manifests"
             )
-    return stated[0][1] if stated else None
+    return label_convention(stated[0][1]).name if stated else None

@@ -1,0 +1,84 @@
+"""`segan_pl report`: one self-contained HTML page about runs, from their saved files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segan_pl.cli.parsing import OneLineErrors
+from segan_pl.data.outputs import Kind, Output, figure_of, page_of, require_free
+from segan_pl.errors import UsageError
+from segan_pl.files import require_writable
+from segan_pl.report.case_pictures import case_pictures
+from segan_pl.report.run_files import RunFiles, read_files
+from segan_pl.report.run_report import MARK, Report, markdown, whole_page
+
+MAKER = "segan_pl report"
+PAGE = Kind(MAKER, page_of("segan_pl report: "))
+EARLIER = r"# [^\n]*\n\n(No run has scores of cases\.\n|(- [^\n]*\n)+\n\| run \| region \| metric \| mean \|)"
+"""How the Markdown began before it had a mark."""
+TABLES = Kind(MAKER, f"{MARK}|{EARLIER}")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Where to write, and what to write next to the page.
+
+    Attributes:
+        output: The page; default report/index.html in the first run's folder.
+        figures: Also write each figure as SVG, and each picture of a case as PNG, next to the page.
+        pictures: Draw the best, the median and the worst case a region, where images and predictions are on disk.
+    """
+
+    output: str | None = None
+    figures: bool = True
+    pictures: bool = True
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, and its tables as Markdown."""
+    parser = OneLineErrors(prog="segan_pl report", description="One page about RUN..., from their saved files.")
+    parser.add_class_arguments(ReportOptions)
+    parser.add_argument("runs", nargs="*", help="folders of runs or of evaluations, or name=folder")
+    settings = parser.parse_args(arguments[1:])
+    runs = settings.pop("runs")
+    options = ReportOptions(**vars(settings))
+    if not runs:
+        raise UsageError(
+            "report: no run given; expected a run's folder, e.g. segan_pl report runs/segan_cat/20261121_a"
+        )
+    files = [read_files(text) for text in runs]
+    _require_different_names(files)
+    page = Path(options.output).expanduser() if options.output else files[0].folder / "report" / "index.html"
+    given = f"--output {options.output or page}"
+    if page.is_dir():
+        raise UsageError(f"{given}: is a folder; give the page's file, e.g. --output {page / 'index.html'}")
+    require_writable(page.parent, given)
+    texts = (Output(page, PAGE, given), Output(page.with_suffix(".md"), TABLES, given))
+    require_free(texts)
+    report = _report(files, pictures=options.pictures)
+    drawn = report.files() if options.figures else {}
+    figures = [Output(page.parent / "figures" / name, figure_of(MAKER, Path(name).suffix), given) for name in drawn]
+    require_free(figures)  # before anything is written: a report is whole or not there
+    texts[0].write(whole_page(report))
+    texts[1].write(markdown(report))
+    for output, content in zip(figures, drawn.values(), strict=True):
+        output.write(content)
+    for note in report.notes:
+        print(f"note: {note}")
+    print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _require_different_names(files: Sequence[RunFiles]) -> None:
+    """Refuse two runs that the page could not tell apart."""
+    if double := [name for name, count in Counter(run.name for run in files).items() if count > 1]:
+        raise UsageError(f"report: two runs are called {double[0]!r}; name them: a=FOLDER b=FOLDER")
+
+
+def _report(files: Sequence[RunFiles], *, pictures: bool) -> Report:
+    drawn = {run.name: case_pictures(run) for run in files} if pictures else {}
+    notes = [f"{name}: {note}" for name, (_, found) in drawn.items() for note in found]
+    return Report(files, {name: one for name, (one, _) in drawn.items()}, notes)

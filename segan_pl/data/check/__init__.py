@@ -1,0 +1,1 @@
+"""What is wrong with the files of a data set, found before anything is trained."""

@@ -1,0 +1,1 @@
+"""What is done to a case once, and the cache of the results."""

@@ -1,0 +1,1 @@
+"""Batches: which patches, read how, changed how."""

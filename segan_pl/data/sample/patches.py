@@ -1,0 +1,185 @@
+"""Patches of prepared cases as batches: a plan carried out. A slice is a patch of depth 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from segan_pl.batch import Batch
+from segan_pl.data.case import ABSENT
+from segan_pl.data.labels import LabelScheme
+from segan_pl.data.sample.augment import Augment, Gathered, Moving, Transform
+from segan_pl.data.sample.case_index import CaseIndex, labelled_voxels, opened, prepared, read_box
+from segan_pl.data.sample.changes import draw_changes, kept_modalities
+from segan_pl.data.sample.options import Augmentation, AugmentOn
+from segan_pl.data.sample.samplers import ANYWHERE, Plan
+from segan_pl.data.sample.spatial import margins
+
+
+class PatchDataset(Dataset[Batch | Gathered]):
+    """Carries out plans: whole batches of patches; only the boxes that are needed are read.
+
+    Args:
+        cases: The prepared cases; they are opened when they are needed, so neither memory nor open files grow with
+            their number.
+        scheme: Native labels to channels.
+        patch: (H, W) or (D, H, W).
+        augmentation: What is varied.
+        rows: The cases' rows in the data module's case table.
+        background: Value of the image where a patch reaches beyond the volume.
+        from_background: Whether that is the least intensity that there is, as with percentiles, not with z-scores.
+        transforms: The user's own, of whole batches, after all else.
+        augment_on: "device" leaves all that comes after reading to `augment`, once the batch is there.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[CaseIndex],
+        *,
+        scheme: LabelScheme,
+        patch: tuple[int, ...],
+        augmentation: Augmentation,
+        rows: Sequence[int],
+        background: float = 0.0,
+        from_background: bool = True,
+        transforms: Sequence[Transform] = (),
+        augment_on: AugmentOn = "loader",
+    ) -> None:
+        self.cases = list(cases)
+        self.foreground = scheme.foreground_labels
+        self.patch: tuple[int, int, int] = (1, *patch) if len(patch) == 2 else patch  # type: ignore[assignment]
+        self.slices = len(patch) == 2
+        self.augmentation = augmentation
+        self.rows = np.asarray(rows, np.int64)
+        self.background = background
+        self.augment = Augment(augmentation, scheme, patch, background, from_background, tuple(transforms))
+        self.augment_on = augment_on
+        self.modality_mask = torch.tensor([case.modality_mask for case in cases])
+
+    def __len__(self) -> int:
+        """Cases."""
+        return len(self.cases)
+
+    def __getitem__(self, plan: Plan) -> Batch | Gathered:
+        """One batch, or what `augment` makes one of."""
+        read = self.gather(plan)
+        return self.augment(read) if self.augment_on == "loader" else read
+
+    def gather(self, plan: Plan) -> Gathered:
+        """Read what a plan asks for, and nothing else."""
+        seed = torch.from_numpy(plan.seed)
+        shown = self.modality_mask[torch.from_numpy(plan.case)]
+        if self.augmentation.modality_dropout:
+            shown = kept_modalities(shown, plan.hide, self.augmentation.modality_dropout)
+        margin, flat, rows = self._room(plan, seed)
+        # All boxes of a batch are as large as the largest one needs to be.
+        most = margin[rows].max(0) if len(rows) else margin[0]
+        image, label = self._blank(shown, self.patch)
+        boxes, labels = self._blank(shown[rows], [n + 2 * int(m) for n, m in zip(self.patch, most, strict=True)])
+        origin = np.zeros((len(seed), 3), np.int64)
+        place = {int(b): number for number, b in enumerate(rows)}
+        for b, channels in enumerate(np.flatnonzero(one).tolist() for one in shown.numpy()):
+            case = self.cases[plan.case[b]]
+            # Padding is not drawn from, except in the plane of a slice (SegAN-CAT's crops).
+            plane = tuple(slice(0, n) for n in opened(case.image).shape[2:]) if self.slices else case.real_box[1:]
+            within = (case.real_box[0], *plane)
+            origin[b] = first = self._start(case, within, plan, b, margin[b].tolist())
+            to, mask = image[b], label[b]
+            if b in place:
+                first, to, mask = first - most, boxes[place[b]], labels[place[b]]
+            read_box(opened(case.image), within, first.tolist(), to, [case.channels[c] for c in channels], channels)
+            if plan.labelled[b] and case.label:
+                read_box(opened(case.label)[None], within, first.tolist(), mask[None], [0], [0])
+        moving = Moving(*(torch.from_numpy(one) for one in (rows, boxes, labels, flat[rows]))) if len(rows) else None
+        return Gathered(
+            image=torch.from_numpy(image),
+            label=torch.from_numpy(label),
+            moving=moving,
+            labelled=torch.from_numpy(plan.labelled),
+            modality_mask=shown,
+            case=torch.from_numpy(self.rows[plan.case]),
+            origin=torch.from_numpy(origin),
+            seed=seed,
+        )
+
+    def _blank(self, shown: torch.Tensor, box: Sequence[int]) -> tuple[NDArray, NDArray]:
+        """Background (B, M, *box) float16, 0 for what is not shown, and labels (B, *box) of 0."""
+        image = np.zeros((*shown.shape, *box), np.float16)
+        if self.background:
+            image[shown.numpy()] = self.background
+        return image, np.zeros((len(shown), *box), np.uint8)
+
+    def _room(self, plan: Plan, seed: torch.Tensor) -> tuple[NDArray, NDArray, NDArray]:
+        """(B, 3) margins that the samples' changes need, (B,) which stay in their plane, and (R,) which move."""
+        if not self.augmentation.moves:
+            return np.zeros((len(seed), 3), np.int64), np.ones(len(seed), bool), np.zeros(0, np.int64)
+        changes = draw_changes(seed, self.augmentation, self.modality_mask.shape[1])
+        boxes = [self.cases[case].real_box[0] for case in plan.case]
+        margin, flat = margins(changes, self.patch, torch.tensor([box.stop - box.start for box in boxes]))
+        return margin.numpy(), flat.numpy(), changes.moved.nonzero()[:, 0].numpy()
+
+    def _start(
+        self, case: CaseIndex, within: Sequence[slice], plan: Plan, b: int, margin: Sequence[int]
+    ) -> NDArray[np.int64]:
+        """First voxel of the patch in the prepared volume: such that the box that it needs lies inside, if it can."""
+        voxels = labelled_voxels(case.label, self.foreground) if plan.foreground[b] and case.label else ()
+        centre = voxels[int(plan.pick[b] * len(voxels))] if len(voxels) else None
+        start = np.zeros(3, np.int64)
+        for axis, (side, n, more) in enumerate(zip(within, self.patch, margin, strict=True)):
+            room = side.stop - side.start - (n + 2 * more)
+            if axis == 0 and plan.z[b] != ANYWHERE:
+                first = int(plan.z[b]) - more
+            elif room < 0:
+                # The volume is smaller: the patch lies in its middle, to the voxel where MONAI's windows have it.
+                first = side.start - -room // 2
+            elif centre is None:
+                first = side.start + int(plan.corner[b, axis] * (room + 1))
+            else:
+                first = min(max(int(centre[axis]) - n // 2 - more, side.start), side.start + room)
+            start[axis] = first + more
+        return start
+
+
+class CaseDataset(Dataset[Batch]):
+    """Whole prepared cases, each an item: image (1, M, D, H, W) float16, target (1, C, D, H, W) uint8 (or int8).
+
+    A case without a mask is not labelled, and its target is 0.
+
+    Args:
+        cases: The prepared cases; each is opened for its item alone, so nothing is held open.
+        rows: Their rows in the data module's case table.
+        scheme: Native labels to channels.
+    """
+
+    def __init__(self, cases: Sequence[CaseIndex], rows: Sequence[int], *, scheme: LabelScheme) -> None:
+        self.cases = list(cases)
+        self.rows = list(rows)
+        self.scheme = scheme
+
+    def __len__(self) -> int:
+        """Cases."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        """The case, padding and all."""
+        case = self.cases[index]
+        volume = prepared(case.image)
+        label = np.zeros(volume.shape[1:], np.uint8) if case.label is None else prepared(case.label)
+        image = torch.zeros((len(case.channels), *volume.shape[1:]), dtype=torch.float16)
+        for channel, row in enumerate(case.channels):
+            if row != ABSENT:
+                image[channel] = torch.from_numpy(volume[row].copy())
+        target = torch.from_numpy(self.scheme.encode(label))[None]
+        return Batch(
+            image[None],
+            target if case.label else torch.zeros_like(target),  # of exclusive labels, too, whose background would be 1
+            torch.tensor([case.label is not None]),
+            torch.tensor([case.modality_mask]),
+            torch.tensor([self.rows[index]]),
+            torch.zeros(1, 3, dtype=torch.int64),
+            torch.zeros(1, dtype=torch.int64),
+        )

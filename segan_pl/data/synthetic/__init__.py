@@ -1,0 +1,1 @@
+"""Generated cohorts, for a demonstration and for tests."""

@@ -1,0 +1,1 @@
+"""Runs compared: patients paired, seeds averaged, intervals and tests."""

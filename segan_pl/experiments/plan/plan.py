@@ -1,0 +1,289 @@
+"""A paper's experiments as a YAML file: which runs, which tables and figures, which claims; read and checked here.
+
+docs/experiments.md explains the keys. What a plan is on some data is in `expansion`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+
+from segan_pl.errors import UsageError, nearest
+from segan_pl.experiments.shipped import shipped_folder
+from segan_pl.report.published import COLUMNS
+
+Kind = Literal["fit", "test", "predict", "evaluate"]
+Form = Literal["lines", "heat_map", "patients", "curves"]
+SplitKind = Literal["one", "folds", "none"]
+FACTS = ("model", "trained_on", "tested_on", "fine_tuning")
+"""What tells the rows of tables.csv apart, in the words of published.csv."""
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Runs of one pattern.
+
+    Attributes:
+        name: E.g. "segan_cat_{one}"; each seed's run has "_seed<seed>" behind it.
+        kind: The command of `segan_pl`.
+        of: Of a fit its configuration files; of a test, predict or evaluate the pattern of the runs that it is about.
+        each: Variable to a list of the values, for every combination of which there is a run.
+        pool: Of a predict: variable to a list, for every combination of which one model takes part.
+        options: Of the command, without the dashes. A list of one text is repeated over `pool`.
+        at_most: Option of fit to a limit: it becomes what the first file and those of the command line say, and no more
+            than the limit.
+        checkpoint: Which of the models' a test or predict takes.
+        cases: Of a predict and its evaluate: the input; by default the cases that the study scores.
+    """
+
+    name: str
+    kind: Kind
+    of: tuple[str, ...]
+    each: Mapping[str, Any] = field(default_factory=dict)
+    pool: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    at_most: Mapping[str, int] = field(default_factory=dict)
+    checkpoint: Literal["best", "last"] = "best"
+    cases: str | None = None
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """Rows of a table.
+
+    Attributes:
+        label: What the row is called.
+        run: The pattern of the runs whose scores it shows; None shows published numbers only.
+        each: Variable to a list, for every combination of which there is a row.
+        pool: Variable to a list: the runs of all combinations are taken together (folds, splits).
+        facts: Some of `FACTS`.
+        published: Columns of published.csv to the value, or a list of values, of the rows next to which it is set; the
+            plan's and the table's are added. None where the row has none.
+    """
+
+    label: str
+    run: str | None = None
+    each: Mapping[str, Any] = field(default_factory=dict)
+    pool: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """A table or a figure.
+
+    Attributes:
+        name: As `--tables` takes it.
+        title: Its heading.
+        rows: In order.
+        form: "lines", "heat_map" (models by what they are scored on), "patients" (a column for each patient) or
+            "curves" (by epoch).
+        metrics: Columns of the score tables.
+        regions: By default the whole tumour, or where the runs do not score it their first; "all" of them.
+        statistics: "mean", and "median" where it is shown too.
+        learning: A column of metrics.csv. Adds the best epoch, the last three epochs and the minutes of the runs; of
+            curves, how the names of the columns begin that are drawn.
+        published: As of a row.
+    """
+
+    name: str
+    title: str
+    rows: tuple[RowPlan, ...]
+    form: Form = "lines"
+    metrics: tuple[str, ...] = ("dice", "precision", "sensitivity")
+    regions: tuple[str, ...] | Literal["all"] | None = None
+    statistics: tuple[str, ...] = ("mean",)
+    learning: str | None = None
+    published: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClaimPlan:
+    """One row's Dice is said to be higher than another's.
+
+    Attributes:
+        text: What is said.
+        better: Pattern of the runs that are said to be better; of several, the first that a row of the tables shows.
+        worse: The same of the other.
+        each: Variable to a list, for every combination of which there is a claim.
+        pool: As of a row.
+        group: Claims of one group are one claim, which holds when all do; "" is a claim of its own.
+    """
+
+    text: str
+    better: tuple[str, ...]
+    worse: tuple[str, ...]
+    each: Mapping[str, Any] = field(default_factory=dict)
+    pool: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The runs whose models can decide together once all have finished, for `segan_pl predict`."""
+
+    run: str
+    pool: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole file.
+
+    Attributes:
+        name: The file's stem.
+        title: Of the report.
+        runs: Name to pattern.
+        tables: Name to table, in order.
+        about: Sentences of the report on how the numbers came about.
+        modalities: Those that the lists name; one that the data lack leaves every list. Empty: those of the data.
+        least_modalities: With fewer the plan is refused.
+        split: "one" for all runs, "folds" (`values` has their number), or "none": the runs name their own.
+        seeds: Every run is made once for each, unless `--seeds` says others.
+        published: As of a row.
+        values: Lists, words and mappings that placeholders name; `--set` changes them.
+        claims: Of the paper.
+        ensemble: Where there is one.
+    """
+
+    name: str
+    title: str
+    runs: Mapping[str, RunPlan]
+    tables: Mapping[str, TablePlan]
+    about: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    least_modalities: int = 1
+    split: SplitKind = "one"
+    seeds: tuple[int, ...] = (0,)
+    published: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    claims: tuple[ClaimPlan, ...] = ()
+    ensemble: Ensemble | None = None
+
+
+def shipped_plans() -> dict[str, Path]:
+    """Name to file of the plans that travel with the package."""
+    return {path.stem: path for path in sorted((shipped_folder("configs") / "experiments").glob("*.yaml"))}
+
+
+def read_plan(name: str) -> Plan:
+    """The plan that a name means: a path to a file, which wins, or the stem of a shipped one.
+
+    Raises:
+        UsageError: There is no such file, or something in it is not understood; with the nearest match.
+    """
+    path, shipped = Path(name).expanduser(), shipped_plans()
+    if not path.is_file():
+        if name.removesuffix(".yaml") not in shipped:
+            raise UsageError(f"experiment {name}: no such file, and no shipped plan; {nearest(name, shipped)}")
+        path = shipped[name.removesuffix(".yaml")]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    return _plan(path, content)
+
+
+def _plan(path: Path, content: Any) -> Plan:
+    where = str(path)
+    content = _mapping(content, where)
+    for key in ("runs", "tables"):
+        if not _mapping(content.get(key) or {}, f"{where}: {key}"):
+            raise UsageError(f"{where}: {key} is missing")
+    runs = {str(name): _run(f"{where}: run {name}", str(name), one) for name, one in content["runs"].items()}
+    tables = {str(name): _table(f"{where}: table {name}", str(name), one) for name, one in content["tables"].items()}
+    claims = [
+        _part(ClaimPlan, f"{where}: claim {number}", _with_tuples(one, "better", "worse"))
+        for number, one in enumerate(content.get("claims") or [], 1)
+    ]
+    read = {**content, "name": path.stem, "runs": runs, "tables": tables, "claims": tuple(claims)}
+    if "ensemble" in content:
+        read["ensemble"] = _part(Ensemble, f"{where}: ensemble", content["ensemble"])
+    plan = _part(Plan, where, _with_tuples(read, "about", "modalities", "seeds"))
+    _require_choice(where, "split", plan.split, get_args(SplitKind))
+    _require_columns(f"{where}: published", plan.published)
+    if plan.split == "folds" and not isinstance(plan.values.get("folds"), int):
+        raise UsageError(f"{where}: split folds: expected their number as values.folds")
+    return plan
+
+
+def _run(where: str, name: str, content: Any) -> RunPlan:
+    content = dict(_mapping(content, where))
+    kinds = [kind for kind in get_args(Kind) if kind in content]
+    if len(kinds) != 1:
+        raise UsageError(f"{where}: expected one of {', '.join(get_args(Kind))}; found {', '.join(kinds) or 'none'}")
+    of = content.pop(kinds[0])
+    return _part(RunPlan, where, {**content, "name": name, "kind": kinds[0], "of": _tuple(of)})
+
+
+def _table(where: str, name: str, content: Any) -> TablePlan:
+    content = dict(_mapping(content, where))
+    rows = []
+    for number, one in enumerate(content.get("rows") or [], 1):
+        row = _part(RowPlan, f"{where}, row {number}", one)
+        for fact in row.facts:
+            _require_choice(f"{where}, row {number}", "facts", fact, FACTS)
+        _require_columns(f"{where}, row {number}, published", row.published or {})
+        rows.append(row)
+    lists = _with_tuples({**content, "name": name, "rows": tuple(rows)}, "metrics", "statistics")
+    if lists.get("regions") not in (None, "all"):
+        lists["regions"] = _tuple(lists["regions"])
+    table = _part(TablePlan, where, lists)
+    _require_choice(where, "form", table.form, get_args(Form))
+    _require_columns(f"{where}, published", table.published)
+    for statistic in table.statistics:
+        _require_choice(where, "statistics", statistic, ("mean", "median"))
+    if table.form == "curves" and table.learning is None:
+        raise UsageError(f"{where}: curves: expected the column of metrics.csv as learning, e.g. val/dice_wt")
+    return table
+
+
+def _part(kind: type[Part], where: str, content: Any) -> Part:
+    """A dataclass out of a mapping.
+
+    Raises:
+        UsageError: It is none, or has a key too many or too few.
+    """
+    content = _mapping(content, where)
+    known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
+    for key in content:
+        if key not in known:
+            raise UsageError(f"{where}: {key}: unknown; {nearest(str(key), known)}")
+    required = [name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING]
+    if lacking := [name for name in required if name not in content]:
+        raise UsageError(f"{where}: {lacking[0]} is missing")
+    for key in ("each", "pool", "options", "facts", "values"):
+        if key in content:
+            _mapping(content[key], f"{where}: {key}")
+    return kind(**content)
+
+
+def _mapping(content: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{where}: expected 'key: value' lines, found {type(content).__name__}")
+    return content
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _with_tuples(content: Any, *keys: str) -> dict[str, Any]:
+    return {key: _tuple(value) if key in keys else value for key, value in _mapping(content, "").items()}
+
+
+def _require_choice(where: str, key: str, value: Any, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{where}: {key} {value}: unknown; {nearest(str(value), known)}")
+
+
+def _require_columns(where: str, selection: Mapping[str, Any]) -> None:
+    for column in selection:
+        if column not in COLUMNS:
+            raise UsageError(f"{where}: {column}: no column of published.csv; {nearest(column, COLUMNS)}")

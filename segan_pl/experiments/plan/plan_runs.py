@@ -1,0 +1,169 @@
+"""The runs of a plan on some data: asking for one adds it, and those that it needs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segan_pl.errors import UsageError, nearest
+from segan_pl.experiments.plan.placeholders import LeftOutError, Names, combinations, option_text, text
+from segan_pl.experiments.plan.plan import RunPlan
+from segan_pl.experiments.plan.study import Study
+from segan_pl.experiments.runs import PLACEHOLDER, Run, run_folder
+from segan_pl.experiments.shipped import find_config
+
+
+class PlanRuns:
+    """Asking for a run adds it and those that it needs, once.
+
+    Args:
+        study: What is asked for.
+        strict: Whether a run that is not there is a mistake of the plan, and not of the data.
+
+    Attributes:
+        runs: Name to run, each after those that it needs.
+        patterns: Name without the seed to its pattern and what its placeholders stand for.
+        masks: Where predicted masks lie.
+        tests: A training to the test that scores it, where the split has a test part.
+    """
+
+    def __init__(self, study: Study, *, strict: bool = False) -> None:
+        self.study = study
+        self.strict = strict
+        self.masks = study.directory / "masks"
+        self.runs: dict[str, Run] = {}
+        self.patterns: dict[str, tuple[RunPlan, Names]] = {}
+        for pattern in study.plan.runs.values():
+            for variables in combinations(pattern.each, study.names, pattern.name):
+                names: Names = {**study.names, **variables}
+                self.patterns[text(pattern.name, names)] = (pattern, names)
+        fits = [(name, names) for name, (pattern, names) in self.patterns.items() if pattern.kind == "fit"]
+        # so that "<fit>_seed*" names the seeds' runs alone
+        self.tests = {name: f"test_{name}" for name, _ in fits} if study.has_test else {}
+        for name, names in fits if study.has_test else ():
+            self.patterns.setdefault(f"test_{name}", (RunPlan(f"test_{name}", "test", (name,)), names))
+
+    def run(self, name: str, seed: int) -> str:
+        """Add a run and what it needs; its whole name.
+
+        Raises:
+            LeftOutError: It cannot be made on these data.
+        """
+        whole = f"{name}_seed{seed}"
+        if whole not in self.runs:
+            pattern, names = self.pattern(name)
+            builders: dict[str, Callable[[str, RunPlan, Names, int], Run]] = {
+                "fit": self._fit,
+                "test": self._test,
+                "predict": self._predict,
+                "evaluate": self._evaluate,
+            }
+            self.runs[whole] = builders[pattern.kind](whole, pattern, names, seed)
+        return whole
+
+    def pattern(self, name: str) -> tuple[RunPlan, Names]:
+        """What a name, without the seed, means.
+
+        Raises:
+            UsageError: The plan has no such run.
+            LeftOutError: It has none on these data.
+        """
+        if name in self.patterns:
+            return self.patterns[name]
+        if self.strict:
+            raise UsageError(f"{self.study.plan.name}: no run {name}; {nearest(name, self.patterns)}")
+        raise LeftOutError(
+            f"the data have no {', '.join(self.study.lacking)}" if self.study.lacking else f"no run {name}"
+        )
+
+    def _fit(self, name: str, pattern: RunPlan, names: Names, seed: int) -> Run:
+        study = self.study
+        files = [*(lasting(text(file, names)) for file in pattern.of), *study.configs]
+        split = {"one": "split.json", "folds": "folds.json"}.get(study.plan.split)
+        kept = ("--data.split_file", str(study.directory / split), "--data.split_leftovers", "ignore") if split else ()
+        arguments = (
+            "fit",
+            *(part for file in files for part in ("--config", file)),
+            *study.data,
+            *self._options(pattern, names, seed),
+            *kept,
+            *("--seed_everything", str(seed), "--data.seed", str(seed)),
+            *_limited(pattern.at_most, [files[0], *study.configs]),
+            *study.extra,
+        )
+        return Run(name, arguments, values={"seed": seed})
+
+    def _test(self, name: str, pattern: RunPlan, names: Names, seed: int) -> Run:
+        """Into a folder of its own: in that of the model, there would be several tables of scores."""
+        checkpoint = self._checkpoint(text(pattern.of[0], names), pattern, seed)
+        folder = str(run_folder(self.study.directory, name))
+        arguments = ("test", "--ckpt_path", checkpoint, "--run.directory", folder)
+        return Run(name, (*arguments, *self._options(pattern, names, seed)), values={"seed": seed})
+
+    def _predict(self, name: str, pattern: RunPlan, names: Names, seed: int) -> Run:
+        together = [{**names, **variables} for variables in combinations(pattern.pool, names, pattern.name)]
+        if pattern.pool and len(together) < 2:
+            raise LeftOutError("several models are needed")
+        models = [self._checkpoint(text(pattern.of[0], one), pattern, seed) for one in together]
+        arguments = (
+            *("predict", "--ckpt_path", *models),
+            *("--root", self._cases(pattern, names), "--output", f"{self.masks}/{name}"),
+            *self._options(pattern, names, seed),
+        )
+        return Run(name, arguments, values={"seed": seed})
+
+    def _evaluate(self, name: str, pattern: RunPlan, names: Names, seed: int) -> Run:
+        predicted = text(pattern.of[0], names)
+        masks = self.run(predicted, seed)
+        folder = str(run_folder(self.study.directory, name))
+        cases = self._cases(*self.pattern(predicted))
+        arguments = ("evaluate", "--pred", f"{self.masks}/{masks}", "--root", cases, "--output", folder)
+        return Run(name, (*arguments, *self._options(pattern, names, seed)), after=(masks,), values={"seed": seed})
+
+    def _checkpoint(self, name: str, pattern: RunPlan, seed: int) -> str:
+        whole = self.run(name, seed)
+        return f"{{best:{whole}}}" if pattern.checkpoint == "best" else f"{{run:{whole}}}/checkpoints/last.ckpt"
+
+    def _cases(self, pattern: RunPlan, names: Names) -> str:
+        if pattern.cases is not None:
+            return lasting(text(pattern.cases, names))
+        return str(self.study.directory / "scored_cases.csv")
+
+    def _options(self, pattern: RunPlan, names: Names, seed: int) -> list[str]:
+        """A command's options; a placeholder of a run adds that run."""
+
+        def with_seed(match: re.Match[str]) -> str:
+            return f"{{{match[1]}:{self.run(match[2], seed)}}}"
+
+        out: list[str] = []
+        for option, value in pattern.options.items():
+            if isinstance(value, list) and len(value) == 1 and pattern.pool:
+                together = combinations(pattern.pool, names, pattern.name)
+                out += [f"--{option}", *(text(str(value[0]), {**names, **variables}) for variables in together)]
+            else:
+                out += [f"--{option}", PLACEHOLDER.sub(with_seed, option_text(value, names))]
+        return out
+
+
+def lasting(name: str) -> str:
+    """A file's path from everywhere; a shipped file's name as it is."""
+    return str(Path(name).expanduser().resolve()) if Path(name).expanduser().exists() else name
+
+
+def _limited(at_most: Mapping[str, int], files: Sequence[str]) -> list[str]:
+    """Options that become what the files say, the last of which counts, and no more than a limit."""
+    out: list[str] = []
+    for option, limit in at_most.items():
+        found: Any = math.inf
+        for file in files:
+            settings = yaml.safe_load(find_config(file).read_text(encoding="utf-8")) or {}
+            for key in option.split("."):
+                settings = settings.get(key) if isinstance(settings, Mapping) else None
+            found = settings if isinstance(settings, int) and settings > 0 else found
+        out += [f"--{option}", str(min(found, limit))]
+    return out

@@ -1,0 +1,146 @@
+"""A plan on a data set: what is asked for, one split for all runs, and a manifest of the cases that are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from segan_pl.data.case import ordered
+from segan_pl.data.cohort import Cohort
+from segan_pl.data.split.choice import SplitChoice, UnlabelledCases
+from segan_pl.data.split.drawing import stratified_folds
+from segan_pl.data.split.record import Split, load_folds
+from segan_pl.errors import UsageError
+from segan_pl.experiments.plan.placeholders import Names, text, without
+from segan_pl.experiments.plan.plan import Plan, TablePlan
+from segan_pl.experiments.study_files import study_output
+from segan_pl.files import csv_text
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked for.
+
+    Attributes:
+        plan: Its values are those of the command line.
+        directory: The study's folder, absolute.
+        root: Of the data, absolute.
+        modalities: Of the data.
+        data: Arguments of `fit` that say which data set, e.g. ("--data.root", "/data").
+        labels: What the cases are scored by, e.g. "whole_tumour".
+        configs: Names or paths of further configuration files of every fit.
+        extra: Arguments of every fit, last.
+        seeds: Everything is run once for each.
+        tables: Names of those that are asked for; None for all that the data allow.
+        has_test: Whether the split has a test part, which is then what is scored.
+    """
+
+    plan: Plan
+    directory: Path
+    root: str
+    modalities: tuple[str, ...]
+    data: tuple[str, ...]
+    labels: str = "whole_tumour"
+    configs: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    tables: tuple[str, ...] | None = None
+    has_test: bool = False
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The plan's modalities that the data do not have."""
+        return tuple(one for one in self.plan.modalities if one not in self.modalities)
+
+    @property
+    def names(self) -> Names:
+        """What placeholders mean; a modality that the data lack is in no list."""
+        known = {name: without(value, self.lacking) for name, value in self.plan.values.items()}
+        there = self.plan.modalities or self.modalities
+        own = {"modalities": without(list(there), self.lacking), "root": self.root, "labels": self.labels}
+        return {**known, **own}
+
+    def text(self, template: str) -> str:
+        """A text of the plan with its placeholders filled.
+
+        Raises:
+            UsageError: It names something that is not there.
+            LeftOutError: It names something that has no value.
+        """
+        return text(template, self.names)
+
+    @property
+    def shown(self) -> list[TablePlan]:
+        """The tables that are asked for, in the plan's order."""
+        return [one for name, one in self.plan.tables.items() if self.tables is None or name in self.tables]
+
+
+# -- cases -------------------------------------------------------------------------------------------------------------
+
+
+def study_splits(
+    plan: Plan, choice: SplitChoice, cohort: Cohort, file: Path, folds: int | None
+) -> tuple[list[Split], list[str]]:
+    """The split or the folds of a study: those of its file, else drawn now; nothing is written.
+
+    Args:
+        plan: Says whether there is one split, folds, or nothing to settle as the runs name their own.
+        choice: What the command line asks for.
+        cohort: Its cases have all modalities of the study.
+        file: Where the study keeps it.
+        folds: How many were asked for; None for as many as the split file has, or the plan says.
+
+    Returns:
+        The splits, and notes: cases that came since the file was written are not used.
+
+    Raises:
+        UsageError: The file holds another split than the command line asks for, or the options contradict each other.
+        CaseError: A split names cases that the data lack.
+    """
+    if plan.split == "none":
+        return [], []
+    if plan.split == "folds" and choice.fold is not None:
+        raise UsageError(f"--data.fold {choice.fold}: all folds are run; leave it out")
+    if not file.is_file():
+        return _drawn(plan, choice, cohort, folds), []
+    kept = load_folds(file)
+    named = frozenset[str]().union(*(fold.named for fold in kept))
+    kept = [fold.require_matches(cohort.cases, leftovers="ignore", leaks="allow") for fold in kept]
+    then = replace(cohort, cases=tuple(case for case in cohort.cases if case.name in named))
+    asked = _drawn(plan, choice, then, folds)
+    parts = [[(set(one.train), set(one.val), set(one.test)) for one in folds] for folds in (asked, kept)]
+    if parts[0] != parts[1]:
+        raise UsageError(f"{file} holds another split than these options draw; choose another --output")
+    new = sorted(case.name for case in cohort.cases if case.name not in named)
+    return kept, [f"{len(new)} cases came after the study's split and are not used: {', '.join(new)}"] if new else []
+
+
+def _drawn(plan: Plan, choice: SplitChoice, cohort: Cohort, folds: int | None) -> list[Split]:
+    if plan.split == "one":
+        return [choice.choose(cohort, UnlabelledCases(split_seed=choice.seed), None, "")]
+    if choice.file is None:
+        test, by, seed = choice.test_fraction, choice.stratify_by, choice.seed
+        return stratified_folds(cohort.cases, folds=plan.values["folds"], test_fraction=test, by=by, seed=seed)
+    found = load_folds(Path(choice.file).expanduser())
+    if len(found) < 2 or folds not in (None, len(found)):
+        held = f"{choice.file} holds {len(found)}"
+        raise UsageError(f"{held}; expected {folds or 'several'} folds; make them with segan_pl split --folds")
+    cases, dropped, leftovers, leaks = cohort.cases, cohort.dropped, choice.leftovers, choice.leaks
+    return [fold.require_matches(cases, dropped=dropped, leftovers=leftovers, leaks=leaks) for fold in found]
+
+
+def write_manifest(cohort: Cohort, names: Collection[str], file: Path) -> None:
+    """Write a CSV manifest of some cases, for `segan_pl predict` and `segan_pl evaluate`."""
+    modalities = ordered(modality for case in cohort.cases for modality in case.images)
+    columns = ["case", "patient", "grade", "institution", *modalities, "mask", "native_labels"]
+    labels = cohort.scheme.convention.name if cohort.scheme else ""
+    rows = []
+    for case in (case for case in cohort.cases if case.name in names):
+        files = {modality: str(path.resolve()) for modality, path in case.images.items()}
+        facts = {"case": case.name, "patient": case.patient, "grade": case.grade, "institution": case.institution}
+        mask = str(case.mask.resolve()) if case.mask else ""
+        rows.append(
+            {name: value or "" for name, value in facts.items()} | files | {"mask": mask, "native_labels": labels}
+        )
+    study_output(file.parent, file.name).write(csv_text(rows, columns))

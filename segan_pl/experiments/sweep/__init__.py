@@ -1,0 +1,1 @@
+"""Sweeps: the search of a W&B sweep file on this machine."""

@@ -1,0 +1,226 @@
+"""How a network walks over a whole volume, in validation and in prediction alike: slices, windows, or all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segan_pl.errors import UsageError
+from segan_pl.losses.activation import Activation, activate
+from segan_pl.nets.modality_mask import Network
+
+Blend = Literal["gaussian", "constant"]
+Average = Literal["logits", "probabilities"]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a 3-D network walks over a volume.
+
+    Attributes:
+        overlap: Share of a window that the next one covers too, from 0 and below 1.
+        blend: Weights inside a window: "gaussian" trusts its middle more, "constant" does not.
+        batch: Windows in a forward pass.
+        step: Voxels from a window to the next along (D, H, W), instead of the overlap; AlbuNet's are (24, 32, 32), and
+            (1, 32, 32) in 2-D.
+        average: What is averaged where windows overlap: "probabilities" (AlbuNet's paper), or "logits" (AlbuNet's code,
+            which sums them and takes the largest).
+        whole: Instead of windows one forward pass of the whole volume, padded at its end to a multiple of this along
+            each axis; the reciprocal paper's code: 16. A network that takes any depth (2.5-D, AlbuNet) gets the
+            volume's own, or the patch's where that is more. Overlap, blend, step, average and batch then say nothing.
+    """
+
+    overlap: float = 0.5
+    blend: Blend = "gaussian"
+    batch: int = 1
+    step: tuple[int, ...] | None = None
+    average: Average = "logits"
+    whole: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise UsageError(f"the windows' overlap {self.overlap}: expected a share from 0 and below 1")
+        if self.batch < 1:
+            raise UsageError(f"the windows' batch {self.batch}: expected at least 1 window a forward pass")
+        if self.whole is not None and self.whole < 1:
+            raise UsageError(
+                f"the windows' whole {self.whole}: expected the multiple that volumes are padded to, at least 1"
+            )
+        if self.whole is not None and self.step is not None:
+            raise UsageError("windows have a step, and whole says that there are none; give one of them (null unsets)")
+
+    def require_sense(self, patch: Sequence[int]) -> None:
+        """Refuse, in training and scoring, what does not fit the patch and what would do nothing.
+
+        Not on construction: a checkpoint may hold an overlap and a step, and `predict` replaces one by the other.
+
+        Args:
+            patch: (H, W) or (D, H, W) of training.
+
+        Raises:
+            UsageError: As `overlaps`; an overlap with a step, anything with a whole volume, or windows of slices.
+        """
+        usual = Windows()
+        given = [field.name for field in fields(self) if getattr(self, field.name) != getattr(usual, field.name)]
+        if len(patch) == 2:
+            if given:
+                named = ", ".join(f"--model.windows.{name}" for name in given)
+                raise UsageError(f"{named}: of 3-D patches, but --data.patch is {list(patch)}; leave it out")
+            return
+        other = "step" if self.step is not None else "whole" if self.whole is not None else None
+        idle = {"step": ["overlap"], "whole": ["overlap", "blend", "batch", "average"], None: []}[other]
+        if wrong := [name for name in idle if name in given]:
+            named = ", ".join(f"--model.windows.{name} {getattr(self, name)}" for name in wrong)
+            back = ", ".join(f"{name} {getattr(usual, name)}" for name in wrong)
+            raise UsageError(
+                f"{named}: means nothing with the windows' {other} {getattr(self, str(other))}; give "
+                f"--model.windows.{other} null, or leave it at {back}"
+            )
+        self.overlaps(patch)
+
+    def overlaps(self, patch: Sequence[int]) -> tuple[float, ...]:
+        """What MONAI calls overlap, one number for each axis of the patch.
+
+        Raises:
+            UsageError: A step is below 1, or beyond the patch, or not one number for each axis.
+        """
+        if self.step is None:
+            return (self.overlap,) * len(patch)
+        if len(self.step) != len(patch) or not all(1 <= s <= p for s, p in zip(self.step, patch, strict=True)):
+            raise UsageError(f"the windows' step is {self.step}, expected 1 up to the patch {tuple(patch)} an axis")
+        steps = zip(self.step, patch, strict=True)
+        # MONAI rounds p * (1 - overlap) down
+        return tuple(max(0.0, 1 - (s + 0.5) / p) for s, p in steps)
+
+
+def window_probabilities(
+    network: Network,
+    image: Tensor,
+    *,
+    patch: Sequence[int],
+    windows: Windows,
+    activation: Activation,
+    background: float = 0.0,
+    any_depth: bool = False,
+) -> Tensor:
+    """(M, D, H, W) float32 to (C, D, H, W) float32 probabilities, by MONAI's sliding windows.
+
+    The last window of each axis ends at the border; a volume smaller than the patch is padded.
+
+    Args:
+        network: (B, M, *patch) to (B, C, *patch).
+        image: A prepared volume.
+        patch: Size of a window.
+        windows: How they lie, and what is averaged.
+        activation: Of the label scheme.
+        background: What is padded with, the prepared value of padding.
+        any_depth: See `takes_any_depth`.
+
+    Raises:
+        UsageError: The windows' step does not fit the patch.
+    """
+    found = _walked(network, image, patch, windows, activation, background, any_depth)
+    return found if windows.average == "probabilities" else activate(found[None], activation)[0]
+
+
+def window_logits(
+    network: Network,
+    image: Tensor,
+    *,
+    patch: Sequence[int],
+    windows: Windows,
+    activation: Activation,
+    background: float = 0.0,
+    any_depth: bool = False,
+) -> Tensor:
+    """As `window_probabilities`, but what the activation makes these of: averaged logits, or the mean's log odds."""
+    found = _walked(network, image, patch, windows, activation, background, any_depth)
+    if windows.average == "logits":
+        return found
+    return found.clamp_min(1e-12).log() if activation == "softmax" else found.logit(1e-6)
+
+
+def takes_any_depth(network: nn.Module) -> bool:
+    """Whether a network says that it takes any depth from its patch's on (`depth_divisor` 1)."""
+    return getattr(network, "depth_divisor", None) == 1
+
+
+def _walked(
+    network: Network,
+    image: Tensor,
+    patch: Sequence[int],
+    windows: Windows,
+    activation: Activation,
+    background: float,
+    any_depth: bool,
+) -> Tensor:
+    """The weighted mean over windows, of logits or of probabilities, in float32."""
+    if windows.whole is not None:
+        beyond = [-side % windows.whole for side in image.shape[1:]]
+        if any_depth:
+            beyond[0] = max(0, patch[0] - image.shape[1])
+        # background is added behind each axis, and cut off again
+        padding = [n for more in reversed(beyond) for n in (0, more)]
+        logits = network(functional.pad(image, padding, value=background)[None]).float()[0]
+        logits = logits[(slice(None), *(slice(side) for side in image.shape[1:]))]
+        return activate(logits[None], activation)[0] if windows.average == "probabilities" else logits
+    # loads slowly: only where a network is 3-D
+    from monai.inferers.utils import sliding_window_inference
+
+    def one(part: Tensor) -> Tensor:
+        # windows are summed, and bfloat16 would lose digits
+        logits = network(part).float()
+        return activate(logits, activation) if windows.average == "probabilities" else logits
+
+    walked = sliding_window_inference(
+        image[None],
+        tuple(patch),
+        windows.batch,
+        one,
+        overlap=windows.overlaps(patch),
+        mode=windows.blend,
+        cval=background,
+    )
+    return torch.as_tensor(walked)[0]  # always a tensor, as the network's output is one
+
+
+def pad_to_multiple(image: Tensor, divisor: int, background: float = 0.0) -> Tensor:
+    """Pad (..., H, W) with background at the end of both axes to the next multiple of `divisor`."""
+    height, width = image.shape[-2:]
+    return functional.pad(image, (0, -width % divisor, 0, -height % divisor), value=background)
+
+
+def predict_slices(
+    network: Callable[[Tensor], Tensor],
+    image: Tensor,
+    *,
+    divisor: int,
+    batch: int = 32,
+    channels_last: bool = False,
+    dtype: torch.dtype = torch.float32,
+    background: float = 0.0,
+) -> Tensor:
+    """Logits of a volume from a network of axial slices.
+
+    Args:
+        network: (B, M, H, W) to (B, C, H, W).
+        image: (M, D, H, W) prepared volume.
+        divisor: What H and W must be divisible by; the volume is padded for it and cropped back.
+        batch: Slices in a forward pass.
+        channels_last: Memory format of the network's input.
+        dtype: Of the network's input.
+        background: What is padded with, the prepared value of padding.
+
+    Returns:
+        (C, D, H, W) logits in the network's dtype.
+    """
+    height, width = image.shape[-2:]
+    slices = pad_to_multiple(image.movedim(1, 0), divisor, background)  # (D, M, H', W')
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    parts = [network(part.to(dtype, memory_format=memory)) for part in slices.split(batch)]
+    return torch.cat(parts)[..., :height, :width].movedim(0, 1)

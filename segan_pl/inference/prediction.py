@@ -1,0 +1,98 @@
+"""What is asked of a prediction, and what it is: labels, and where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segan_pl.data.case import CaseError
+from segan_pl.data.io import read_grid, same_affine, write_like, write_volume
+from segan_pl.errors import UsageError
+from segan_pl.inference.inferer import Windows
+from segan_pl.inference.postprocessing import Step
+
+Combine = Literal["mean", "vote"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How segmentors become one segmentation.
+
+    Attributes:
+        combine: Of several segmentors, the "mean" of their probabilities, or a weighted majority "vote".
+        weights: One for each segmentor, above 0; empty for equal ones.
+        mirror: Axes (z, y, x are 0, 1, 2) mirrored at test time.
+        windows: Fields of `Windows` that replace those that a 3-D segmentor was validated with.
+        steps: Post-processing, in order.
+        missing: A case that lacks a modality of a segmentor: "refuse", or "zero" for zeros in its place; "auto" is zero
+            where every segmentor was trained with modalities missing, else refuse.
+        nonfinite: NaN and Inf voxels: "refuse", or "zero"; None as each segmentor was trained.
+    """
+
+    combine: Combine = "mean"
+    weights: tuple[float, ...] = ()
+    mirror: tuple[int, ...] = ()
+    windows: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    missing: Literal["auto", "refuse", "zero"] = "auto"
+    nonfinite: Literal["refuse", "zero"] | None = None
+
+    def __post_init__(self) -> None:
+        if any(axis not in (0, 1, 2) for axis in self.mirror) or len(set(self.mirror)) < len(self.mirror):
+            raise UsageError(f"--mirror {list(self.mirror)}: expected some of 0 (z), 1 (y), 2 (x)")
+        if any(not weight > 0 for weight in self.weights):
+            raise UsageError(f"--weights {list(self.weights)}: expected numbers above 0")
+        Windows(**self.windows)  # refuse wrong ones at once
+
+
+class Prediction(NamedTuple):
+    """One case's segmentation; a tuple, since Lightning takes apart what a step returns, and no frozen dataclass.
+
+    Attributes:
+        label: (D, H, W) uint8, native labels on the input's grid.
+        probability: (C, D, H, W) float32 on the same grid, background outside the prepared part; the mean over the
+            segmentors, also where they vote on the label; None unless asked.
+        channels: Names of its first axis.
+        affine: (4, 4) of the input, voxel (x, y, z) to mm, RAS.
+        notes: What was assumed or replaced, which modalities were zeros and which were used.
+        like: The file that gives its own file header and grid; None where the input was arrays.
+        case: The case's name.
+    """
+
+    label: NDArray[np.uint8]
+    probability: NDArray[np.float32] | None
+    channels: tuple[str, ...]
+    affine: NDArray[np.float64]
+    notes: tuple[str, ...]
+    like: Path | None = None
+    case: str = ""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance of neighbouring voxels along (x, y, z)."""
+        x, y, z = (float(mm) for mm in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return x, y, z
+
+    def save(self, path: Path | str, *, like: Path | str | None = None) -> None:
+        """Write the labels, as NIfTI or MetaImage by the file's name.
+
+        Args:
+            path: The file.
+            like: Gives header and grid to the byte instead of `self.like`; without either a plain header is made.
+
+        Raises:
+            CaseError: `like` cannot be read, or lies on another grid than what was predicted.
+        """
+        model = like or self.like
+        if model is None:
+            write_volume(path, self.label, self.affine)
+            return
+        grid = read_grid(model)
+        if grid.shape != self.label.shape or not same_affine(grid.affine, self.affine):
+            raise CaseError(f"{model}: lies on another grid than the images that were segmented; give one of those")
+        write_like(Path(model), self.label, Path(path))

@@ -1,0 +1,150 @@
+"""Pictures of the best, the median and the worst case of a region, read from images, masks and predictions on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segan_pl.data.case import Case, CaseError, pictured
+from segan_pl.data.case_files import labels_of
+from segan_pl.data.io import Volume, read_channels, read_volume, same_grid
+from segan_pl.data.labels import LabelScheme, label_scheme
+from segan_pl.errors import UsageError
+from segan_pl.evaluation.pairs import PREDICTION, find_references, with_predictions
+from segan_pl.report.figures import as_png, overlay
+from segan_pl.report.run_files import RunFiles
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One picture.
+
+    Attributes:
+        case: Its name.
+        region: Channel of the label scheme.
+        rank: "best", "median" or "worst".
+        score: Dice of the case and region.
+        caption: What the picture shows, also for readers who cannot see it.
+        png: The file.
+    """
+
+    case: str
+    region: str
+    rank: str
+    score: float
+    caption: str
+    png: bytes
+
+
+def case_pictures(run: RunFiles) -> tuple[list[Overlay], list[str]]:
+    """Best, median and worst case of each region, and notes on what could not be drawn.
+
+    The evaluation's summary.json says where references and predictions were; what has moved since is noted, not drawn.
+    """
+    summary = run.summary
+    if run.scored is None or not {"reference", "prediction"} <= set(summary):
+        return [], []
+    try:
+        source = find_references(Path(summary["reference"]), summary["layout"])
+        masked = [case for case in source.cases if case.mask]
+        paired, _ = with_predictions(masked, Path(summary["prediction"]), source.root)
+        schemes = [label_scheme(summary["labels"], summary[key]) for key in ("native_labels", "prediction_labels")]
+    except (CaseError, UsageError, OSError) as error:
+        return [], [f"no picture of a case: {error}"]
+    images = {case.name: case for case in source.cases}
+    predictions = {case.name: case for case in paired}
+    drawn, notes = [], []
+    for region in run.scored.regions:
+        scores = {name: row.values["dice"] for (where, name), row in run.scored.rows.items() if where == region}
+        for rank, name in chosen(scores).items():
+            try:
+                prediction = _prediction(predictions.get(name), images.get(name), name)
+                one = draw(images[name], prediction, schemes, region, rank=rank, score=scores[name])
+                if size := " x ".join(map(str, run.scored.crop or ())):
+                    one = replace(one, caption=f"{one.caption}; the Dice is of the central {size} voxels alone")
+                drawn.append(one)
+            except CaseError as error:
+                notes.append(f"no picture of the {rank} case, {region.upper()}: {error}")
+    return drawn, notes
+
+
+def _prediction(paired: Case | None, case: Case | None, name: str) -> Path:
+    """The predicted file of a case that can be drawn."""
+    if case is None or not case.images:
+        raise CaseError(f"{name}: no image next to its reference")
+    if paired is None or PREDICTION not in paired.images:
+        raise CaseError(f"{name}: no prediction")
+    return paired.images[PREDICTION]
+
+
+def chosen(scores: Mapping[str, float]) -> dict[str, str]:
+    """Rank to case: best, median and worst by score, ties by name; n/a is left out, few cases give fewer ranks."""
+    ordered = sorted((-value, case) for case, value in scores.items() if not math.isnan(value))
+    if not ordered:
+        return {}
+    places = {"best": 0, "median": (len(ordered) - 1) // 2, "worst": len(ordered) - 1}
+    out: dict[str, str] = {}
+    for rank, place in places.items():
+        if ordered[place][1] not in out.values():
+            out[rank] = ordered[place][1]
+    return out
+
+
+def draw(
+    case: Case, prediction: Path, schemes: Sequence[LabelScheme], region: str, *, rank: str, score: float
+) -> Overlay:
+    """The slice that holds most of the region in the reference, or in the prediction where the reference has none.
+
+    Args:
+        case: With its images and its reference.
+        prediction: The predicted file.
+        schemes: What the reference's labels mean, and what the prediction's do.
+        region: A channel of both.
+        rank: "best", "median" or "worst".
+        score: The case's Dice.
+
+    Raises:
+        CaseError: A file cannot be read, or grids differ.
+    """
+    modality = pictured(case.images)
+    if modality is None:
+        raise CaseError(f"{case.name}: the references have no image to draw masks over")
+    image = volume_of(case.images[modality], case.channels.get(modality))
+    assert case.mask is not None  # it was scored
+    paths = (case.mask, prediction)
+    reference, found = (
+        _region(read_volume(path), image, scheme, region, case.name)
+        for path, scheme in zip(paths, schemes, strict=True)
+    )
+    ignored = reference < 0
+    reference, found = reference > 0, (found > 0) & ~ignored
+    z = int((reference if reference.any() else found).sum((1, 2)).argmax())  # not where most is falsely found
+    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
+    figure = overlay(image.array[z], reference[z], found[z], ignored=ignored[z], aspect=float(spacing[1] / spacing[0]))
+    caption = (
+        f"{case.name}, {modality}, slice {z}: {region.upper()} reference (yellow, solid) and prediction (blue, "
+        f"dashed), Dice {score:.3f}{'; what is shaded is not judged' if ignored[z].any() else ''}"
+    )
+    return Overlay(case.name, region, rank, score, caption, as_png(figure))
+
+
+def volume_of(path: Path, channel: int | None) -> Volume:
+    """A modality's volume: a file of its own, or one of the volumes in a 4-D file."""
+    return read_volume(path) if channel is None else read_channels(path)[channel]
+
+
+def lies_over(mask: Volume, image: Volume) -> bool:
+    """Whether a mask's voxels lie over an image's, to half a voxel: a tolerance may have allowed that much."""
+    return same_grid(mask, image, origin_mm=min(image.spacing_mm) / 2)
+
+
+def _region(mask: Volume, image: Volume, scheme: LabelScheme, region: str, case: str) -> NDArray:
+    """(D, H, W): 1 in the region, -1 where the mask is not judged, else 0."""
+    if not lies_over(mask, image):
+        raise CaseError(f"{case}: mask and image lie on different grids; they cannot be drawn over each other")
+    return scheme.encode(labels_of(mask, case))[scheme.channels.index(region)]

@@ -1,0 +1,96 @@
+"""What a report says of training: curves by epoch, and what was run with which settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from segan_pl.evaluation.metrics.named import BUILT_IN
+from segan_pl.evaluation.saved_files import METRICS, json_file, mapping
+from segan_pl.report import figures
+from segan_pl.report.figures import Drawn
+from segan_pl.report.run_files import RunFiles, flat, when
+
+CURVES = {
+    "val/dice": "Dice on the validation volumes",
+    "val/loss": "validation loss",
+    "train/": "training losses",
+    "lr": "learning rate",
+}
+SOFTWARE = ("segan_pl", "python", "torch", "lightning", "monai", "numpy", "nibabel")
+NOT_SETTINGS = ("run.directory", "data.cache_dir", "data.workers", "data.prepare_workers")
+
+
+def all_curves(runs: Sequence[RunFiles]) -> list[Drawn]:
+    """Each group of CURVES that a run logged, and each metric that is not of segan_pl."""
+    own = {metric for run in runs for metric in json_file(run.home / "scores" / METRICS) if metric not in BUILT_IN}
+    groups = {**CURVES, **{f"val/{metric}_": f"{metric} on the validation volumes" for metric in sorted(own)}}
+    drawn = []
+    for prefix, name in groups.items():
+        others = tuple(other for other in groups if len(other) > len(prefix))  # dice_x is no Dice
+        if series := _series(runs, prefix, others):
+            caption = f"{name} by epoch: {', '.join(series)}"
+            figure = figures.curves(series, xlabel="epoch", ylabel=name)
+            drawn.append(Drawn(f"curve_{safe(name)}", figure, caption))
+    return drawn
+
+
+def _series(runs: Sequence[RunFiles], prefix: str, others: tuple[str, ...]) -> dict[str, list[tuple[float, float]]]:
+    """Name in the legend to (epoch, value), of what was logged under a prefix and not under a longer one."""
+    series = {}
+    logged = dict.fromkeys(key for run in runs for row in run.epochs for key in row)
+    keys = {key: None for key in logged if key.startswith(prefix) and not key.startswith(others)}
+    if len([key for key in keys if key.startswith("val/dice_")]) == 2:  # one region: its mean says nothing more
+        keys.pop("val/dice_mean", None)
+    for key in keys:
+        for run in runs:
+            if points := [(when(row, run.epochs), float(row[key])) for row in run.epochs if row.get(key)]:
+                series[key if len(runs) == 1 else f"{run.name}: {key}"] = points
+    return series
+
+
+def safe(name: str) -> str:
+    """A name that files may have."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def differences(runs: Sequence[RunFiles]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: one row for each setting; both are empty with fewer than two configurations."""
+    settings = {run.name: flat(run.config) for run in runs if run.config}
+    if len(settings) < 2:
+        return [], []
+    keys = list(dict.fromkeys(key for one in settings.values() for key in one if key not in NOT_SETTINGS))
+    differing = [key for key in keys if len({one.get(key) for one in settings.values()}) > 1]
+    return ["setting", *settings], [[key, *(o.get(key, "not set") for o in settings.values())] for key in differing]
+
+
+def _git(state: object) -> str | None:
+    """The revision and whether the checkout had changes of its own."""
+    if not isinstance(state, Mapping):
+        return str(state) if state else None
+    changed = " with changes" if state.get("dirty") else ""
+    return f"{state['revision']}{changed}" if state.get("revision") else None
+
+
+def run_facts(run: RunFiles) -> list[tuple[str, object]]:
+    """Names and values: data, split, software, hardware and time of a run; None or "" where it does not say one."""
+    data, environment = mapping(run.config.get("data")), run.environment
+    seconds = sum(float(row["seconds"]) for row in run.epochs if row.get("seconds"))
+    gpus = environment.get("gpus") or ()
+    parts = {part: len(run.split.get(part) or ()) for part in ("train", "val", "test")} if run.split else {}
+    return [
+        ("folder", run.folder),
+        ("data", data.get("root")),
+        ("modalities", ", ".join(data.get("modalities") or ())),
+        ("labels", data.get("labels")),
+        ("split", ", ".join(f"{count} {part}" for part, count in parts.items() if count)),
+        ("validation", "none; the last checkpoint is the run's" if run.split and not parts["val"] else None),
+        ("split seed", run.split.get("seed")),
+        ("epochs", len({row["epoch"] for row in run.epochs}) or None),
+        ("time", f"{seconds / 60:.1f} minutes in epochs" if seconds else None),
+        ("started", environment.get("started")),
+        ("git", _git(environment.get("git"))),
+        ("software", ", ".join(f"{name} {environment[name]}" for name in SOFTWARE if environment.get(name))),
+        ("hardware", ", ".join([*gpus, f"{environment.get('cpu_count', '?')} CPU cores"])),
+        ("platform", environment.get("platform")),
+    ]  # fmt: skip

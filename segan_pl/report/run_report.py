@@ -1,0 +1,202 @@
+"""A report of runs from their saved files: its tables and figures, and the page and the Markdown that show them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from segan_pl.evaluation.metrics.base import COUNTS, NOT_METRICS
+from segan_pl.evaluation.metrics.named import BUILT_IN
+from segan_pl.evaluation.statistics.scored_runs import Known
+from segan_pl.evaluation.statistics.summaries import Summary
+from segan_pl.report import figures, score_rows
+from segan_pl.report.case_pictures import Overlay
+from segan_pl.report.figures import Drawn
+from segan_pl.report.learning import all_curves, differences, run_facts, safe
+from segan_pl.report.page import page
+from segan_pl.report.published import published_for
+from segan_pl.report.run_files import RunFiles, flat
+from segan_pl.report.score_rows import number, scores_of
+
+DRAWN = ("dice", "hd95_mm")
+"""Metrics of segan_pl whose cases are drawn."""
+IDENTITY = tuple(name for name in NOT_METRICS if name not in COUNTS)
+MARK = "<!-- written by segan_pl report -->"
+"""A reader of the Markdown does not see it; a later call knows the file by it."""
+NOT_THE_SAME = (
+    "The papers' cases, splits and sizes of networks are not ours: the columns are next to each other to be looked at, "
+    "not to be subtracted."
+)
+COLUMNS = {
+    "score_columns": score_rows.COLUMNS,
+    "published_columns": ("run", "region", "metric", "ours (mean)", "n", "published", "where"),
+    "subset_columns": score_rows.SUBSET_COLUMNS,
+    "failure_columns": ("run", "case", "region", "what"),
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a page shows.
+
+    Attributes:
+        runs: At least one, with different names.
+        overlays: Run to its pictures.
+        notes: What could not be shown, and why.
+    """
+
+    runs: Sequence[RunFiles]
+    overlays: Mapping[str, Sequence[Overlay]]
+    notes: Sequence[str] = ()
+
+    @cached_property
+    def scored(self) -> list[RunFiles]:
+        """The runs with scores of cases."""
+        return [run for run in self.runs if run.scored]
+
+    @cached_property
+    def regions(self) -> list[str]:
+        """Of all runs, in order."""
+        return list(dict.fromkeys(region for run in self.scored for region in scores_of(run).regions))
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Of all runs, in order."""
+        return list(dict.fromkeys(metric for run in self.scored for metric in scores_of(run).metrics))
+
+    @cached_property
+    def statistics(self) -> dict[str, Summary]:
+        """Run to its means, intervals and quartiles."""
+        return {run.name: score_rows.statistics(run) for run in self.scored}
+
+    @cached_property
+    def origins(self) -> list[str]:
+        """Where each run's scores come from, how they are defined, and what empty masks score there."""
+        return [line for run in self.scored for line in score_rows.origin_lines(run)]
+
+    @cached_property
+    def score_rows(self) -> list[list[str]]:
+        """One row for each run, region and metric."""
+        rows = []
+        for metric in self.metrics:
+            known = self.known(metric)
+            for region in self.regions:
+                for run in (run for run in self.scored if (region, metric) in self.statistics[run.name]):
+                    total = sum(where == region for where, _ in scores_of(run).rows)
+                    cells = score_rows.summary_cells(self.statistics[run.name][region, metric], total)
+                    rows.append([run.name, region.upper(), metric, *cells, known.unit or "not stated", known.better])
+        return rows
+
+    @cached_property
+    def published_rows(self) -> list[list[str]]:
+        """One row for each run and published number of its system, modalities, region and metric."""
+        rows = []
+        for run in self.scored:
+            for row in published_for(run.config, scores_of(run).regions):
+                region, metric = row["region"], row["metric"]
+                if found := self.statistics[run.name].get((region.lower(), metric)):
+                    where = f"{row['model']}, {row['dataset']}, table {row['table']}"
+                    rows.append([run.name, region, metric, number(found.mean), str(found.n), row["value"], where])
+        return rows
+
+    @cached_property
+    def subset_rows(self) -> list[list[str]]:
+        """One row for each run, region and subset of the modalities."""
+        return [row for run in self.runs for row in score_rows.subset_rows(run)]
+
+    @cached_property
+    def subset_origins(self) -> list[str]:
+        """Which file each run's subsets come from."""
+        found = [(run.name, score_rows.subset_file(run)) for run in self.runs]
+        return [f"{name}: subsets of the modalities from {file.name}" for name, file in found if file]
+
+    @cached_property
+    def failure_rows(self) -> list[list[str]]:
+        """One row for each case and region that failed, each case that `predict` refused, and each empty mask."""
+        rows, empty = [], []
+        for run in self.scored:
+            for cells in scores_of(run).cells:
+                about = [run.name, cells["case"], cells["region"].upper()]
+                if cells.get("status") not in (None, "", "ok", "scored"):
+                    rows.append([*about, cells["status"]])
+                if cells.get("empty") not in (None, "", "neither"):
+                    empty.append([*about, f"empty: {cells['empty']}"])
+        for run in self.runs:
+            rows += [[run.name, row["case"], "", row["refused"]] for row in run.predictions if row["refused"]]
+        return [*rows, *empty]
+
+    @cached_property
+    def case_tables(self) -> list[tuple[list[str], list[list[str]], str, list[int]]]:
+        """Each run's table as it is in its file, without voxel counts: columns, rows, caption, columns of numbers."""
+        tables = []
+        for run in self.scored:
+            scores = scores_of(run)
+            names = [name for name in scores.cells[0] if name not in COUNTS]
+            rows = [[_cell(row[name], name) for name in names] for row in scores.cells]
+            caption = f"{run.name}: {scores.table.path.name}; an empty cell is not available"
+            tables.append((names, rows, caption, [i for i, name in enumerate(names) if name not in IDENTITY]))
+        return tables
+
+    @cached_property
+    def box_plots(self) -> list[Drawn]:
+        """Every case as a dot: a figure each for Dice, HD95 and every metric not of segan_pl that has a value."""
+        drawn = []
+        for metric in (name for name in self.metrics if name in DRAWN or name not in BUILT_IN):
+            groups = {r: {run.name: _values(run, r, metric) for run in self.scored} for r in self.regions}
+            if not any(values for group in groups.values() for values in group.values()):
+                continue  # the table says how many are not available
+            better = self.known(metric).better
+            direction = f"{better} is better" if better != "not stated" else "whether more is better is not stated"
+            caption = f"{metric} of every case by region ({direction}); the box is quartiles and median"
+            drawn.append(Drawn(f"box_{safe(metric)}", figures.boxes(groups, ylabel=metric), caption))
+        return drawn
+
+    @cached_property
+    def curves(self) -> list[Drawn]:
+        """What the runs logged, by epoch."""
+        return all_curves(self.runs)
+
+    @cached_property
+    def differences(self) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows: one row for each setting in which the runs differ."""
+        return differences(self.runs)
+
+    def known(self, metric: str) -> Known:
+        """A metric's unit and direction, from the first run that states one."""
+        said = [scores_of(run).known(metric) for run in self.scored if metric in scores_of(run).metrics]
+        return next((one for one in said if one.higher_is_better is not None), said[0])
+
+    def files(self) -> dict[str, bytes]:
+        """Every figure of the page as a file: name to content."""
+        out = {f"{one.name}.svg": one.svg.encode() for one in (*self.box_plots, *self.curves)}
+        for run, pictures in self.overlays.items():
+            out |= {f"{safe(run)}_{one.region}_{one.rank}.png": one.png for one in pictures}
+        return out
+
+
+def whole_page(report: Report) -> str:
+    """The page."""
+    title = "segan_pl report: " + ", ".join(run.name for run in report.runs)
+    captions = {"score_caption": score_rows.CAPTION, "subset_caption": score_rows.SUBSET_CAPTION}
+    more = {"run_facts": run_facts, "flat": flat, "not_the_same": NOT_THE_SAME, **captions}
+    return page("run.html", title=title, report=report, **COLUMNS, **more)
+
+
+def markdown(report: Report) -> str:
+    """The tables of the page, for a paper's draft or an issue."""
+    return page("run.md", mark=MARK, report=report, not_the_same=NOT_THE_SAME, **COLUMNS)
+
+
+def _values(run: RunFiles, region: str, metric: str) -> list[float]:
+    """A run's values of a metric, n/a left out."""
+    rows = (row for (where, _), row in scores_of(run).rows.items() if where == region)
+    return [value for row in rows if not math.isnan(value := row.values.get(metric, math.nan))]
+
+
+def _cell(value: str, name: str) -> str:
+    try:
+        return value if name in IDENTITY or not value else number(float(value))
+    except ValueError:
+        return value

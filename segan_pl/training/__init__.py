@@ -1,0 +1,1 @@
+"""One system that trains, and all that a run keeps."""

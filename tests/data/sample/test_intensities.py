@@ -1,0 +1,128 @@
+"""Brightness, gamma, noise and blur against MONAI, SciPy and hand-worked numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import AdjustContrast
+from scipy import ndimage
+
+from segan_pl.data.sample.changes import Changes, draw_changes
+from segan_pl.data.sample.intensities import with_intensities
+from segan_pl.data.sample.options import Augmentation
+
+
+def changed(
+    image: torch.Tensor, first: int = 0, *, mask: torch.Tensor | None = None, **options: object
+) -> torch.Tensor:
+    """What becomes of (B, M, D, H, W) with the seeds first, first + 1, ..."""
+    keep = bool(options.pop("keep", False))
+    background = float(options.pop("background", 0.0))  # type: ignore[arg-type]
+    seed = torch.arange(first, first + len(image))
+    made = drawn(image, first, **options)
+    mask = torch.ones(image.shape[:2], dtype=torch.bool) if mask is None else mask
+    return with_intensities(image.clone(), made, seed, mask, background=background, keep_background=keep)
+
+
+def drawn(image: torch.Tensor, first: int = 0, **options: object) -> Changes:
+    return draw_changes(torch.arange(first, first + len(image)), Augmentation(**options), image.shape[1])  # type: ignore[arg-type]
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    image = torch.randn(3, 2, 4, 6, 8)
+    assert torch.equal(changed(image), image)
+
+
+def test_brightness_is_one_factor_for_each_modality() -> None:
+    image = torch.rand(2, 3, 4, 4, 4) + 1
+    factor = changed(image, brightness=1, brightness_range=(0.7, 1.5)) / image
+    for one in factor.flatten(0, 1):
+        assert one.std() < 1e-5
+        assert 0.7 <= one.mean() <= 1.5
+    assert len({round(float(one.mean()), 4) for one in factor.flatten(0, 1)}) == 6
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_gamma_is_monais_for_each_modality_and_leaves_the_range(inverted: bool) -> None:
+    image = torch.randn(2, 3, 6, 6, 6)
+    name = "inverted_gamma" if inverted else "gamma"
+    found, exponents = changed(image, 2, **{name: 1}), getattr(drawn(image, 2, **{name: 1}), name)
+    for before, after, exponent in zip(image.flatten(0, 1), found.flatten(0, 1), exponents.flatten(), strict=True):
+        expected = AdjustContrast(float(exponent), invert_image=inverted)(before[None])[0]
+        np.testing.assert_allclose(after, expected, atol=1e-5)
+        torch.testing.assert_close(after.aminmax(), before.aminmax())
+        assert 0.5 <= float(exponent) <= 2
+
+
+def test_noise_has_the_standard_deviation_drawn_and_follows_from_the_seed() -> None:
+    blank = torch.zeros(2, 2, 20, 20, 20)
+    options = {"noise": 1, "noise_range": (0.05, 0.05)}
+    found = changed(blank, **options)
+    assert found.std((2, 3, 4)).flatten().tolist() == pytest.approx([0.05] * 4, rel=0.05)
+    assert float(found.mean((2, 3, 4)).abs().max()) < 0.002
+    assert torch.equal(changed(blank, **options), found)
+    assert torch.equal(changed(blank[:1], 1, **options)[0], found[1])  # whatever else is in the batch
+    assert float(torch.corrcoef(found.flatten(0, 1).flatten(1)).sub(torch.eye(4)).abs().max()) < 0.05
+
+
+@pytest.mark.parametrize("depth", [1, 2, 9])
+@pytest.mark.parametrize("sigma", [0.5, 1.5])
+def test_blur_is_scipys_mirrored_at_the_faces_and_stays_in_the_plane_of_a_slice(depth: int, sigma: float) -> None:
+    image = torch.rand(1, 2, depth, 24, 20) - 3
+    options = {"blur": 1, "blur_range": (sigma, sigma), "blur_modality": 1.0}
+    axes = (0 if depth == 1 else sigma, sigma, sigma)
+    reference = [ndimage.gaussian_filter(one.numpy().astype(np.float64), axes, mode="reflect") for one in image[0]]
+    np.testing.assert_allclose(changed(image, **options)[0], np.stack(reference), atol=1e-5)
+    constant = torch.full((1, 1, depth, 24, 24), -3.0)
+    torch.testing.assert_close(changed(constant, **options), constant, atol=1e-5, rtol=0)
+    assert torch.equal(changed(image, blur=1, blur_modality=0.0), image)
+
+
+def test_every_modality_is_blurred_with_a_sigma_of_its_own() -> None:
+    one = torch.randn(1, 1, 6, 20, 20)
+    found = changed(one.repeat(1, 4, 1, 1, 1), blur=1, blur_range=(0.5, 1.5), blur_modality=1.0)[0]
+    spread = sorted(found.flatten(1).std(1).tolist())  # the wider the Gaussian, the less is left
+    assert min(np.diff(spread)) > 0.0005
+    limits = [ndimage.gaussian_filter(one[0, 0].numpy(), sigma).std() for sigma in (1.5, 0.5)]
+    assert limits[0] <= spread[0]
+    assert spread[-1] <= limits[1]
+
+
+INTENSE = {"brightness": 1, "gamma": 1, "inverted_gamma": 1}
+
+
+@pytest.mark.parametrize(
+    ("low", "background"),
+    [(-2.5, 0.0), (-900.0, 0.0), (-1.0, -1.0), (0.0, 0.0)],
+    ids=["z", "native", "-1 to 1", "0 to 1"],
+)
+def test_brightness_and_gamma_leave_the_background_alone(low: float, background: float) -> None:
+    image = torch.full((1, 2, 6, 6, 6), background)
+    image[..., 2:4, 2:4, 2:4] = torch.linspace(low, 1, 16).reshape(2, 2, 2, 2)
+    outside = (image == background).all(1)[0]
+    found = changed(image, 3, background=background, keep=low != background, **INTENSE)
+    torch.testing.assert_close(found[0][:, outside], image[0][:, outside], atol=1e-5, rtol=0)
+    assert not torch.isclose(found, image).all()
+
+
+def test_the_background_moves_where_it_is_not_to_be_kept() -> None:
+    image = torch.zeros(1, 1, 6, 6, 6)
+    image[..., 2:4, 2:4, 2:4] = torch.linspace(-2, 1, 8).reshape(2, 2, 2)
+    found, kept = (changed(image, 3, gamma=1, keep=keep) for keep in (False, True))
+    assert (found[image == 0] != 0).all()
+    assert torch.equal(found[image != 0], kept[image != 0])
+
+
+def test_what_is_not_shown_has_no_say_in_what_is_background() -> None:
+    image = torch.zeros(1, 2, 6, 6, 6)
+    image[..., 2:4, 2:4, 2:4] = torch.linspace(-2, 1, 16).reshape(2, 2, 2, 2)
+    image[0, 1] = 7.0
+    found = changed(image, 3, mask=torch.tensor([[True, False]]), gamma=1, keep=True)
+    assert (found[0, 0][image[0, 0] == 0] == 0).all()
+
+
+def test_a_patch_of_background_alone_stays_as_it_is() -> None:
+    for keep in (True, False):
+        empty = torch.zeros(1, 2, 4, 8, 8)
+        assert torch.equal(changed(empty, keep=keep, **INTENSE), empty)

@@ -1,0 +1,7 @@
+"""Faults found by using the program, one module for each topic: TITLE, FAULTS and ELSEWHERE as in `table.py`."""
+
+from __future__ import annotations
+
+from tests.reliability.topics import flags, folders, grids, labels, outputs, processes, settings
+
+TOPICS = [outputs, grids, labels, settings, folders, processes, flags]
