@@ -42,8 +42,8 @@ def workplace(building: Path, needed: int) -> Iterator[Path]:
     if shutil.disk_usage(building).free < needed + SLACK_BYTES:
         raise OSError(errno.ENOSPC, "disk full")
     place = own_name(building)
-    place.mkdir()
     try:
+        place.mkdir()
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)

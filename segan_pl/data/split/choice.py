@@ -115,8 +115,8 @@ class UnlabelledCases:
         if labelled < least:
             raise UsageError(
                 f"--data.labelled_per_batch {labelled} of --data.batch_size {batch_size}: so few labelled patches "
-                f"leave the networks' batch norm one value for each channel; expected at least {least} and an unlabelled "
-                f"one; raise both numbers, or --data.patch"
+                f"leave the networks' batch norm one value for each channel; expected at least {least} and an "
+                f"unlabelled one; raise both numbers, or --data.patch"
             )
         return labelled, batch_size - labelled
 

@@ -50,8 +50,8 @@ def test_each_shipped_plan_is_tested_here() -> None:
 def test_every_published_number_is_in_a_plan_or_in_a_report() -> None:
     found = [expanded(name, **({"clinical": "/clinical"} if name == "albunet" else {})) for name in RUNS]
     shown = [row for one in found for cell in one.cells for row in cell.printed]
-    for layout in HEALTHY:
-        shown += published_for({"data": {"layout": layout}}, ["csf", "gm", "wm"])
+    for convention in HEALTHY:
+        shown += published_for({"data": {"native_labels": convention}}, ["csf", "gm", "wm"])
     assert [row for row in published() if row not in shown] == []
 
 
