@@ -279,7 +279,7 @@ class SeganCLI(LightningCLI):
         frozen = find_frozen(self.model.networks, frozen_patterns(self.finetuning, self.model.networks))
         if self.config[self.subcommand].get("ckpt_path"):  # continued, or resumed: its own weights come
             return
-        networks = (self.finetuning.networks or list(self.model.networks)) if self.finetuning.init_from else []
+        networks = (self.finetuning.networks or self.model.trained) if self.finetuning.init_from else []
         found = [] if "segmentor" in networks else self.model.load_pretrained()
         loaded = [*networks, *(pretrained_parts(self.model.networks) if found else [])]
         found += initialise(self.model, self.finetuning, self.datamodule.preparation.as_dict()) if networks else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, wraps
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from segan_pl.batch import Batch
 from segan_pl.losses.activation import Activation, activate
 from segan_pl.losses.voxels import cleared
-from segan_pl.nets.modality_mask import ModalityMask, with_modality_mask
+from segan_pl.nets.modality_mask import ModalityMask, Network, with_modality_mask
 from segan_pl.recipe import Recorded
 
 
@@ -40,6 +41,7 @@ class StepContext:
         activation: Of the label scheme.
         modality_mask: How the segmentor learns which modalities are missing.
         ignores: Whether the label scheme has voxels that are not judged, of target -1.
+        step: How many steps the run has taken before this one, for weights that grow and terms that begin late.
 
     Attributes:
         segment: The segmentor as a function of any image (B, M, *spatial) of these samples, to logits (B, C, *spatial);
@@ -54,16 +56,22 @@ class StepContext:
         modality_mask: ModalityMask = "zeros",
         *,
         ignores: bool = False,
+        step: int = 0,
     ) -> None:
         self.networks = networks
         self.batch = batch
         self.activation = activation
         self.ignores = ignores
         self.modality_mask: ModalityMask = modality_mask
-        self.segment = with_modality_mask(networks["segmentor"], batch.modality_mask, modality_mask)
+        self.step = step
+        self.segment = self.as_segmentor("segmentor")
         self._kept: dict[str, Tensor] = {}
         # What moves at all: frozen parameters require no gradient when the step begins.
         self._moving = {name: [p for p in one.parameters() if p.requires_grad] for name, one in networks.items()}
+
+    def as_segmentor(self, name: str) -> Network:
+        """`segment` by another network that is built like the segmentor: a teacher, or the second one of a pair."""
+        return with_modality_mask(self.networks[name], self.batch.modality_mask, self.modality_mask)
 
     @property
     def logits(self) -> Tensor:
@@ -142,7 +150,9 @@ class StepContext:
         # A slice keeps the memory format.
         rows = slice(count) if bool(labelled[:count].all()) else labelled
         batch = Batch(*(field[rows] for field in self.batch))
-        part = StepContext(self.networks, batch, self.activation, self.modality_mask, ignores=self.ignores)
+        part = StepContext(
+            self.networks, batch, self.activation, self.modality_mask, ignores=self.ignores, step=self.step
+        )
         # During a phase the parameters of other networks require no gradient, and would be taken for frozen ones.
         part._moving = self._moving
         with torch.enable_grad():
@@ -202,9 +212,19 @@ class Phase(NamedTuple):
 
 
 class Objective(Recorded, nn.Module):
-    """What a paper optimises: its networks, and the phases of a step. It receives networks and never builds them."""
+    """What a paper optimises: its networks, and the phases of a step. It receives networks and never builds them.
+
+    Attributes:
+        networks: The names of all.
+        built_like: A network's name to that of the one whose factory and channels it has too; the configuration does
+            not give it. Its first weights are its own.
+        teachers: Those of `built_like` that no optimiser moves. They begin with the other network's weights and follow
+            it in a phase's `after`.
+    """
 
     networks: tuple[str, ...] = ("segmentor",)
+    built_like: Mapping[str, str] = MappingProxyType({})
+    teachers: tuple[str, ...] = ()
 
     def phases(self) -> Sequence[Phase]:
         """The phases of one step, in order."""

@@ -39,19 +39,22 @@ class PhaseLoop(WholeVolumes):
         schedule: Learning-rate scheduler of every network.
         accumulate: Batches of a step.
         clip_gradient: Largest gradient norm of a network.
-        groups_seen: Groups of batches that shared a step.
     """
 
     optimizer_of: dict[str, OptimizerCallable]
     schedule: LRSchedulerCallable | None
     accumulate: int
     clip_gradient: float | None
-    groups_seen: int
+
+    @property
+    def trained(self) -> list[str]:
+        """The names of the networks that have an optimiser: all but the teachers."""
+        return [name for name in self.networks if name not in self.objective.teachers]
 
     def configure_optimizers(self) -> Any:
-        """One optimiser for each network, in the objective's order, and a scheduler each where one is asked for."""
+        """One optimiser for each trained network, in the objective's order; a scheduler each where one is asked for."""
         default = self.optimizer_of.get(DEFAULT, rmsprop)
-        optimizers = [self.optimizer_of.get(name, default)(one.parameters()) for name, one in self.networks.items()]
+        optimizers = [self.optimizer_of.get(name, default)(self.networks[name].parameters()) for name in self.trained]
         if self.schedule is None:
             return optimizers
         schedulers = [self.schedule(optimizer) for optimizer in optimizers]
@@ -107,7 +110,7 @@ class PhaseLoop(WholeVolumes):
         for name in moving:
             if name in phase.ascending:
                 negate_gradients(context.networks[name])
-            optimizer = optimizers[self.objective.networks.index(name)]
+            optimizer = optimizers[self.trained.index(name)]
             optimizer.step()
             optimizer.zero_grad()
             if name in self.averaged:
@@ -129,6 +132,12 @@ class PhaseLoop(WholeVolumes):
                 f"{self.trainer.world_size} has no labelled sample, but {type(self.objective).__name__} needs one on "
                 f"every rank in every batch; draw labelled samples for all of them, or train on one device"
             )
+
+    def on_train_start(self) -> None:
+        """Let the teachers of a new run begin with the weights, random or loaded, of those that they follow."""
+        if not self.batches_seen:
+            for name in self.objective.teachers:
+                self.networks[name].load_state_dict(self.networks[self.objective.built_like[name]].state_dict())
 
     def on_train_epoch_start(self) -> None:
         """Say when nothing can be learnt any more."""
@@ -156,10 +165,10 @@ class PhaseLoop(WholeVolumes):
                 batches are accumulated.
         """
         moves = Counter(name for phase in self.objective.phases() for name in (phase.network, *phase.ascending))
-        if not moves.keys() or moves.keys() - self.networks.keys():
+        if not moves.keys() or moves.keys() - set(self.trained):
             raise UsageError(
                 f"the phases of {type(self.objective).__name__} move {', '.join(moves) or 'nothing'}; expected some of "
-                f"its networks: {', '.join(self.networks)}"
+                f"its networks: {', '.join(self.trained)}"
             )
         if self.accumulate > 1 and (twice := [name for name, phases in moves.items() if phases > 1]):
             raise UsageError(

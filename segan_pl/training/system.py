@@ -113,11 +113,14 @@ class AdversarialSegmentation(SavedSystem):
             raise UsageError(f"--model.clip_gradient {clip_gradient}: expected a norm above 0, or null for no limit")
         self.modality_mask: ModalityMask = modality_mask
         self.subsets = subsets
-        require_networks(type(objective).__name__, objective.networks, networks)
-        self.networks = nn.ModuleDict({name: networks[name](**self.channels(name)) for name in objective.networks})
+        given = {name: objective.built_like.get(name, name) for name in objective.networks}
+        require_networks(type(objective).__name__, list(dict.fromkeys(given.values())), networks)
+        self.networks = nn.ModuleDict({name: networks[of](**self.channels(name)) for name, of in given.items()})
+        for name in objective.teachers:
+            self.networks[name].requires_grad_(False)
         self.averaged = averaged_copies(self.networks, averaging)
         self.optimizer_of = optimizers or {}
-        require_named("optimizers", self.optimizer_of, [*self.networks, DEFAULT])
+        require_named("optimizers", self.optimizer_of, [*self.trained, DEFAULT])
         self.schedule = schedule
         self.accumulate = accumulate
         self.clip_gradient = clip_gradient
@@ -151,6 +154,7 @@ class AdversarialSegmentation(SavedSystem):
 
     def channels(self, network: str) -> dict[str, int]:
         """What a network's factory is called with."""
+        network = self.objective.built_like.get(network, network)
         modalities = len(self.modalities)
         if network == "segmentor":
             modalities = segmentor_channels(modalities, self.modality_mask)

@@ -54,6 +54,7 @@ class WholeVolumes(L.LightningModule):
         slices: Slices in one forward pass of a 2-D network.
         channels_last: Memory format of images.
         batches_seen: Of training.
+        groups_seen: Groups of batches that shared a step.
         trained_background: The prepared value of padding that a checkpoint says.
     """
 
@@ -70,6 +71,7 @@ class WholeVolumes(L.LightningModule):
     slices: int
     channels_last: bool
     batches_seen: int
+    groups_seen: int
     trained_background: float
 
     @property
@@ -220,8 +222,10 @@ class WholeVolumes(L.LightningModule):
 
     def _context(self, batch: Batch) -> StepContext:
         """What an objective's losses are given: `image` and `target` are floating point, in the memory format."""
-        scheme, mask = self.scheme, self.modality_mask
-        return StepContext(dict(self.networks.items()), batch, scheme.activation, mask, ignores=bool(scheme.ignore))
+        scheme, networks, ignores = self.scheme, dict(self.networks.items()), bool(self.scheme.ignore)
+        return StepContext(
+            networks, batch, scheme.activation, self.modality_mask, ignores=ignores, step=self.groups_seen
+        )
 
     def _case_context(self, image: Tensor, target: Tensor, logits: Tensor, batch: Batch) -> StepContext:
         """One whole case as a batch: of its slices for a 2-D network, of one volume for a 3-D one."""

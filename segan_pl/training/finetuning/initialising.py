@@ -114,7 +114,7 @@ def initialise(
     """
     assert options.init_from is not None
     source = read_source(options.init_from)
-    names = options.networks or list(system.networks)
+    names = options.networks or system.trained
     for name in names:
         if name not in system.networks:
             raise UsageError(f"--finetuning.networks {name}: not in this model; {nearest(name, system.networks)}")
