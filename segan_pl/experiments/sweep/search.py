@@ -13,18 +13,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from segan_pl.errors import UsageError
 from segan_pl.experiments.runs import run_folder, run_state
 from segan_pl.experiments.sweep.file import SweepFile
+from segan_pl.experiments.sweep.journal import agreed_seed, kept_study, new_study, optuna_library
 from segan_pl.experiments.sweep.parameters import Parameter
 from segan_pl.experiments.sweep.table import best_score
 
-if TYPE_CHECKING:
-    import optuna
-
-JOURNAL = "search.journal"
 LONGEST_NAME = 80
 # A normal distribution has no value at the shares 0 and 1.
 EDGE = 1e-6
@@ -58,30 +54,17 @@ class Search:
             write: Keep what is added; otherwise it is forgotten, and nothing is written.
 
         Raises:
-            UsageError: Optuna is not installed, or the folder holds another search or a damaged one.
+            UsageError: Optuna is not installed, or as `kept_study` and `agreed_seed`.
         """
-        optuna = _optuna()
+        kept = kept_study(directory)
         self.sweep = sweep
         self.directory = directory
-        self.study = optuna.create_study(direction=sweep.goal)
-        file = directory / JOURNAL
-        if (directory / "sweep.json").is_file():
-            raise UsageError(f"{directory} holds a sweep of an earlier version (sweep.json); choose another --output")
-        if write or file.is_file():
-            directory.mkdir(parents=True, exist_ok=True)
-            try:
-                storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
-                kept = optuna.create_study(
-                    storage=storage, study_name="sweep", direction=sweep.goal, load_if_exists=True
-                )
-            except (ValueError, KeyError, TypeError) as error:
-                raise UsageError(f"{file}: not readable as a search ({error}); choose another --output") from error
-            seed = self._agreed_seed(kept, seed)
-            if write:
-                self.study = kept
-            else:
-                self.study.add_trials(kept.get_trials(deepcopy=False))
-        self.seed = seed or 0
+        self.seed = (seed or 0) if kept is None else agreed_seed(kept, sweep, directory, seed)
+        if write:
+            self.study = kept or new_study(directory, sweep, self.seed)
+        else:
+            self.study = optuna_library().create_study(direction=sweep.goal)
+            self.study.add_trials(kept.get_trials(deepcopy=False) if kept else [])
 
     @property
     def trials(self) -> list[Trial]:
@@ -108,7 +91,7 @@ class Search:
         The first ten are random. The sampler's seed follows from the number of the first new trial, so that a search
         that was stopped proposes what it would have proposed.
         """
-        optuna = _optuna()
+        optuna = optuna_library()
         known = self.study.get_trials(deepcopy=False)
         # Asked in memory: a trial with all that belongs to it is then one entry of the journal, which no kill can cut.
         sampler = optuna.samplers.TPESampler(seed=self.seed * 100_003 + len(known) + 1, constant_liar=True)
@@ -125,7 +108,7 @@ class Search:
         Raises:
             CaseError: The record of a run is damaged.
         """
-        states = _optuna().trial.TrialState
+        states = optuna_library().trial.TrialState
         for trial in self.study.get_trials(deepcopy=False, states=(states.RUNNING,)):
             name = trial.user_attrs["name"]
             if (run_state(self.directory, name) or {}).get("state") != "finished":
@@ -136,27 +119,8 @@ class Search:
             else:
                 self.study.tell(trial.number, score.value, skip_if_finished=True)
 
-    def _agreed_seed(self, kept: optuna.Study, seed: int | None) -> int | None:
-        """The seed of the search, once its folder is known to hold no other one."""
-        sweep = self.sweep
-        parameters = [[one.name, one.kind, dict(one.settings)] for one in sweep.parameters]
-        settings = {"method": sweep.method, "metric": [sweep.metric, sweep.goal], "parameters": parameters}
-        now = json.loads(json.dumps(settings))
-        before = kept.user_attrs.get("search")
-        if before is None:
-            kept.set_user_attr("search", {**now, "seed": seed or 0})
-            return seed
-        differing = [key for key in now if before[key] != now[key]]
-        if seed is not None and before["seed"] != seed:
-            differing.append("seed")
-        if differing and not sweep.method == before["method"] == "grid":  # a grid may grow
-            raise UsageError(
-                f"{self.directory} holds another search (different: {', '.join(differing)}); choose another --output"
-            )
-        return int(before["seed"])
-
     def _add(self, values: Mapping[str, Any], places: Mapping[str, Any] | None = None) -> Trial:
-        optuna = _optuna()
+        optuna = optuna_library()
         number = len(self.study.get_trials(deepcopy=False)) + 1
         trial = Trial(number, name_of(self.sweep, number, values), dict(values))
         self.study.add_trial(
@@ -204,7 +168,7 @@ def _spaces(parameters: Sequence[Parameter]) -> dict[str, Any]:
 
     So every distribution of a file is as likely a priori as the file says, also those that Optuna does not have.
     """
-    distributions = _optuna().distributions
+    distributions = optuna_library().distributions
     return {
         one.name: distributions.CategoricalDistribution(range(len(one.choices or [])))
         if one.kind == "categorical"
@@ -237,17 +201,3 @@ def _word(value: Any) -> str:
 def _key(values: Mapping[str, Any]) -> str:
     """The same for trials that try the same."""
     return json.dumps(values, sort_keys=True, default=str)
-
-
-def _optuna() -> Any:
-    """The library, which only searches need.
-
-    Raises:
-        UsageError: It is not installed.
-    """
-    try:
-        import optuna
-    except ImportError as error:
-        raise UsageError("segan_pl sweep needs Optuna: pip install 'segan_pl[sweeps]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna

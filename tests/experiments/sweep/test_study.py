@@ -3,81 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
-import yaml
 
 from segan_pl.errors import UsageError
 from segan_pl.experiments.runner import DryRunner
-from segan_pl.experiments.runs import Outcome, Run, is_finished, run_folder, write_state
 from segan_pl.experiments.slurm import SlurmRunner
-from segan_pl.experiments.sweep.file import read_sweep
 from segan_pl.experiments.sweep.search import LONGEST_NAME, grid, name_of
-from segan_pl.experiments.sweep.study import Plan, chosen_runs, plan, run_sweep
+from segan_pl.experiments.sweep.study import Plan, chosen_runs, run_sweep
 from segan_pl.experiments.sweep.table import best_score, cells, table, text, write
-
-GRID = {"model.objective.init_args.clip": {"values": ["all", "none"]}, "data.seed": {"values": [0, 1]}}
-BAYES = {"rate": {"distribution": "log_uniform_values", "min": 1.0e-4, "max": 1.0}, "kind": {"values": [[1, 2], None]}}
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Plan]:
-    """A plan of a sweep file with these parameters."""
-
-    def made(
-        parameters: dict[str, Any], method: str = "grid", extra: Sequence[str] = (), goal: str = "maximize", **more: Any
-    ) -> Plan:
-        path = tmp_path / "some.yaml"
-        command = ["segan_pl", "fit", "--config", "segan_cat", "${args}"]
-        metric = {"name": "val/dice_wt", "goal": goal}
-        content = {"method": method, "metric": metric, "command": command, "parameters": parameters}
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-        return plan(read_sweep(str(path)), extra, **more)
-
-    return made
-
-
-class StandIn:
-    """A runner that finishes every trial with a score that its values decide; those named in `broken` fail."""
-
-    waits, writes = True, True
-
-    def __init__(self, score: Callable[[dict[str, Any]], float] = lambda values: 0.5, parallel: int = 1) -> None:
-        self.score = score
-        self.parallel = parallel
-        self.broken: set[str] = set()
-        self.rounds: list[list[str]] = []
-
-    def progress(self, line: str) -> None:
-        pass
-
-    def run_all(self, runs: Sequence[Run], directory: Path) -> Outcome:
-        left = [run for run in runs if not is_finished(directory, run.name)]
-        self.rounds.append([run.name for run in left])
-        for run in left:
-            self._run(run, directory)
-        done = [run.name for run in runs if is_finished(directory, run.name)]
-        failed = {run.name: "diverged" for run in runs if run.name not in done}
-        return Outcome(tuple(done), failed, {}, tuple(run.name for run in runs if run not in left))
-
-    def _run(self, trial: Run, directory: Path) -> None:
-        if trial.name in self.broken:
-            write_state(directory, trial, "failed", exit_code=1, seconds=1.0, error="diverged")
-            return
-        run = run_folder(directory, trial.name)
-        run.mkdir(parents=True)
-        (run / "metrics.csv").write_text(f"epoch,val/dice_wt\n0,0.01\n1,{self.score(dict(trial.values))}\n")
-        write_state(directory, trial, "finished", exit_code=0, seconds=2.0, error="")
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    return tmp_path / "study"
-
+from tests.experiments.sweep.stand_in import BAYES, GRID, StandIn
 
 # -- grid and random ---------------------------------------------------------------------------------------------------
 
@@ -184,15 +122,6 @@ def test_what_cannot_hold_for_all_trials_is_refused(
 def test_a_search_without_an_end_needs_a_count(make: Callable[..., Plan]) -> None:
     with pytest.raises(UsageError, match=r"--count: some\.yaml is a random search without an end"):
         make(BAYES, "random")
-
-
-def test_a_folder_of_another_search_is_refused(make: Callable[..., Plan], study: Path) -> None:
-    stand_in = StandIn()
-    run_sweep(make(BAYES, "random", count=1), study, stand_in)
-    with pytest.raises(UsageError, match=r"holds another search \(different: seed\); choose another --output"):
-        run_sweep(make(BAYES, "random", count=1, seed=1), study, stand_in)
-    with pytest.raises(UsageError, match=r"different: method, parameters"):
-        run_sweep(make(GRID), study, stand_in)
 
 
 def test_names_are_short_and_file_names() -> None:
@@ -319,53 +248,3 @@ def test_a_report_shows_what_was_chosen_and_takes_the_seed_of_the_folder(
     assert [run.name for run in chosen_runs(make(BAYES, "random", count=1).sweep, study)] == [run.name for run in runs]
     with pytest.raises(UsageError, match="no trial of a sweep is there"):
         chosen_runs(make(GRID).sweep, study / "other")
-
-
-# -- the journal -------------------------------------------------------------------------------------------------------
-
-
-def test_the_journal_holds_the_scores_and_keeps_a_failed_trial_open(make: Callable[..., Plan], study: Path) -> None:
-    stand_in = StandIn(lambda values: 0.1 * (1 + values["data.seed"]))
-    stand_in.broken = {"002_clip=all,seed=1"}
-    run_sweep(make(GRID), study, stand_in)
-    assert [(trial.state.name, trial.value) for trial in journal(study).trials] == [
-        ("COMPLETE", 0.1),
-        ("RUNNING", None),
-        ("COMPLETE", 0.1),
-        ("COMPLETE", 0.2),
-    ]
-    stand_in.broken = set()
-    run_sweep(make(GRID), study, stand_in)
-    assert [trial.value for trial in journal(study).trials] == [0.1, 0.2, 0.1, 0.2]
-    assert journal(study).best_trial.user_attrs["name"] == "002_clip=all,seed=1"
-
-
-def test_what_finished_before_a_kill_is_told_by_the_next_call(make: Callable[..., Plan], study: Path) -> None:
-    class Killed(StandIn):
-        def run_all(self, runs: Sequence[Run], directory: Path) -> Outcome:
-            super().run_all(runs, directory)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_sweep(make(GRID), study, Killed())
-    assert {trial.state.name for trial in journal(study).trials} == {"RUNNING"}
-    stand_in = StandIn()
-    run_sweep(make(GRID), study, stand_in)
-    assert stand_in.rounds == [[]]
-    assert {trial.state.name for trial in journal(study).trials} == {"COMPLETE"}
-
-
-def test_a_damaged_journal_and_an_older_sweep_are_refused(make: Callable[..., Plan], study: Path) -> None:
-    study.mkdir()
-    (study / "sweep.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"a sweep of an earlier version \(sweep\.json\); choose another --output"):
-        run_sweep(make(GRID), study, StandIn())
-    (study / "sweep.json").unlink()
-    (study / "search.journal").write_text("{\nnonsense\n")
-    with pytest.raises(UsageError, match=r"search\.journal: not readable as a search"):
-        run_sweep(make(GRID), study, StandIn())
-
-
-def journal(study: Path) -> optuna.Study:
-    backend = optuna.storages.journal.JournalFileBackend(str(study / "search.journal"))
-    return optuna.load_study(study_name="sweep", storage=optuna.storages.JournalStorage(backend))
