@@ -1,8 +1,10 @@
-"""Voxel-wise losses between a prediction and its reference: soft Dice, as an object too, and cross-entropy."""
+"""Voxel-wise losses between a prediction and its reference: soft Dice and cross-entropy, and both as objects."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from math import isfinite
 from typing import Literal
 
 import torch
@@ -10,13 +12,14 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.functional import cross_entropy as categorical_cross_entropy
 
-from segan_pl.errors import require_choice
+from segan_pl.errors import UsageError, require_choice
 from segan_pl.losses.activation import at_least_float32
 from segan_pl.losses.voxels import cleared, masked_mean
 from segan_pl.recipe import Recorded
 
 DiceReduction = Literal["slice", "batch"]
 DiceForm = Literal["differentiable", "smooth", "linear", "printed"]
+Normaliser = Literal["voxels", "weights"]
 
 
 def check_dice_options(reduction: str, epsilon: float, form: str) -> None:
@@ -138,6 +141,84 @@ def cross_entropy(
         if activation == "softmax":
             return categorical_cross_entropy(logits, target)
         return binary_cross_entropy_with_logits(logits, target)
+
+
+def weighted_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    activation: Literal["sigmoid", "softmax"],
+    weights: Sequence[float],
+    *,
+    normaliser: Normaliser = "voxels",
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy in which each channel has a weight, for tissues of unequal size (Ronneberger et al. 2015, eq. 1).
+
+    A term of exclusive labels weighs as much as the label of its voxel; of regions, as much as its channel.
+    voxels: the sum of the weighted terms over their number, as TensorFlow's losses have it; a batch with more voxels of
+    a heavy channel costs more. Mondal's GAN for infant brains uses 0.33, 1.5, 0.83 and 1.33 (background, CSF, GM, WM).
+    weights: over the sum of their weights, as PyTorch's `cross_entropy(weight=...)`; only ratios of weights matter.
+
+    Args:
+        logits: (B, C, *spatial).
+        target: (B, C, *spatial) in {0, 1}; one-hot for softmax.
+        activation: Of the label scheme.
+        weights: One for each of the C channels, at least 0, in the label scheme's order.
+        normaliser: Above.
+        mask: (B, 1, *spatial) bool, the voxels that count; None for all.
+
+    Returns:
+        Scalar of at least 0, in nats, float32 under any precision (float64 for float64); 0 where nothing counts.
+
+    Raises:
+        UsageError: There is not one weight for each channel.
+        ValueError: The shapes differ.
+    """
+    _require_same_shape(logits, target)
+    if len(weights) != logits.shape[1]:
+        raise UsageError(
+            f"the cross-entropy has {len(weights)} weights, {list(weights)}, and the label scheme {logits.shape[1]} "
+            f"channels; give one weight for each, in the order of the channels (the background of labels is first)"
+        )
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = cleared(at_least_float32(logits), mask)
+        target = cleared(target.to(logits.dtype), mask)
+        each = logits.new_tensor(weights).reshape(-1, *[1] * (logits.ndim - 2))  # (C, 1, ...)
+        if activation == "softmax":
+            terms = -(each * target * logits.log_softmax(1)).sum(1, keepdim=True)  # (B, 1, *spatial)
+            weight = (each * target).sum(1, keepdim=True)
+        else:
+            terms = each * binary_cross_entropy_with_logits(logits, target, reduction="none")  # (B, C, *spatial)
+            weight = each.expand_as(terms)
+        if normaliser == "voxels":
+            return masked_mean(terms, mask)
+        total = cleared(weight, mask).sum()
+        # Nothing counts where it is 0, and the numerator is 0 too.
+        return cleared(terms, mask).sum() / torch.where(total > 0, total, 1)
+
+
+class WeightedCrossEntropy(Recorded):
+    """`weighted_cross_entropy` with its options, as a configuration gives it to an objective.
+
+    Args:
+        weights: One for each channel of the label scheme, in its order; the background of labels is first.
+        normaliser: See `weighted_cross_entropy`.
+
+    Raises:
+        ValueError: A weight is negative or no number, all are 0, or the normaliser is unknown.
+    """
+
+    def __init__(self, weights: list[float], *, normaliser: Normaliser = "voxels") -> None:
+        require_choice("cross-entropy normaliser", normaliser, Normaliser)
+        if not all(isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+            raise ValueError(f"cross-entropy weights are {weights}, expected numbers of at least 0 and not all 0")
+        self.loss = partial(weighted_cross_entropy, weights=weights, normaliser=normaliser)
+
+    def __call__(
+        self, logits: Tensor, target: Tensor, activation: Literal["sigmoid", "softmax"], *, mask: Tensor | None = None
+    ) -> Tensor:
+        """Scalar, of (B, C, *spatial) each, over the voxels that count."""
+        return self.loss(logits, target, activation, mask=mask)
 
 
 def _require_same_shape(prediction: Tensor, target: Tensor) -> None:

@@ -23,7 +23,7 @@ class Supervised(Objective):
         dice_background: Whether the background of exclusive labels has a share in Dice; regions have no background.
         cross_entropy_weight: At least 0.
         cross_entropy: A loss of (logits, target, activation); binary for each region or over the labels, by the label
-            scheme, unless another one is given.
+            scheme, unless another one is given, as `losses.overlap.WeightedCrossEntropy` with a weight for each tissue.
 
     Raises:
         ValueError: A weight is negative or both are 0.

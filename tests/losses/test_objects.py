@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from segan_pl.losses.features import MultiscaleL1, multiscale_l1
-from segan_pl.losses.overlap import SoftDice, soft_dice_loss
+from segan_pl.losses.overlap import SoftDice, WeightedCrossEntropy, soft_dice_loss
 from segan_pl.losses.vat import ReleasedVATLoss, VATLoss, adversarial_perturbation, released_vat_loss, vat_loss
 from tests.contracts import tiny_batch
 
@@ -52,6 +52,11 @@ def test_the_released_vat_reads_neither_the_clean_prediction_nor_what_is_there()
         (SoftDice, {"reduction": "volume"}, "dice reduction is 'volume'.*slice"),
         (SoftDice, {"form": "eq3"}, "dice form is 'eq3'.*printed"),
         (SoftDice, {"epsilon": -1.0}, "dice epsilon is -1.0"),
+        (WeightedCrossEntropy, {"weights": [1.0, -1.0]}, "cross-entropy weights are .*-1.0.* at least 0"),
+        (WeightedCrossEntropy, {"weights": [1.0, float("nan")]}, "cross-entropy weights are .*nan"),
+        (WeightedCrossEntropy, {"weights": [0.0, 0.0]}, "not all 0"),
+        (WeightedCrossEntropy, {"weights": []}, "not all 0"),
+        (WeightedCrossEntropy, {"weights": [1.0], "normaliser": "sum"}, "normaliser is 'sum'.*voxels"),
         (MultiscaleL1, {"reduction": "mean"}, "global_mean"),
         (MultiscaleL1, {"layer_weights": [-1.0]}, "layer_weights"),
         (VATLoss, {"reference": "truth"}, "vat reference is 'truth', expected one of"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segan_pl.losses.overlap import cross_entropy, soft_dice_loss
+from segan_pl.losses.overlap import cross_entropy, soft_dice_loss, weighted_cross_entropy
 from segan_pl.losses.vat import adversarial_perturbation, released_vat_loss, vat_loss
 from segan_pl.losses.voxels import cleared, masked_mean
 
@@ -26,6 +26,12 @@ LOSSES: dict[str, Loss] = {
     "printed dice": dice(form="printed"),
     "cross-entropy of labels": lambda z, y, mask: cross_entropy(z, y, "softmax", mask=mask),
     "cross-entropy of regions": lambda z, y, mask: cross_entropy(z, y, "sigmoid", mask=mask),
+    "weighted cross-entropy of labels": lambda z, y, mask: weighted_cross_entropy(
+        z, y, "softmax", [1.0, 2.0, 0.5], mask=mask
+    ),
+    "weighted cross-entropy of regions by weights": lambda z, y, mask: weighted_cross_entropy(
+        z, y, "sigmoid", [1.0, 2.0, 0.5], normaliser="weights", mask=mask
+    ),
     "vat": lambda z, y, mask: vat_loss(lambda _: z, z, y, "softmax", torch.zeros_like(z), mask=mask),
 }
 
