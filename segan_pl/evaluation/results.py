@@ -27,7 +27,6 @@ from segan_pl.evaluation.statistics.summaries import (
     RESAMPLES,
     UNKNOWN,
     Scored,
-    Statistics,
     Summary,
     nested,
     strata_of,
@@ -199,8 +198,12 @@ def print_report(report: EvaluationReport, console: Console | None = None) -> No
     for number, name in enumerate(("region", "metric", "mean", "95 % interval", "median", "sd", "n", "n/a")):
         table.add_column(name, justify="left" if number < 2 else "right", overflow="fold")
     for (region, metric), found in report.overall.items():
-        if metric not in SHOWN_LESS:
-            table.add_row(*map(Text, (region, metric, *_shown(found, len(report.scored)))))
+        if metric in SHOWN_LESS:
+            continue
+        interval = "n/a" if math.isnan(found.low) else f"{found.low:.4g} to {found.high:.4g}"
+        mean, median, sd = ("n/a" if math.isnan(x) else f"{x:.4g}" for x in (found.mean, found.median, found.sd))
+        numbers = (mean, interval, median, sd, str(found.n), str(len(report.scored) - found.n))
+        table.add_row(*map(Text, (region, metric, *numbers)))
     console.print(table)
     for line in [*legend(report), *(f"note: {note}" for note in report.notes())]:
         console.print(Text(line))
@@ -230,9 +233,3 @@ def legend(report: EvaluationReport) -> list[str]:
         f"mean over cases; interval: bootstrap over patients, {RESAMPLES} resamples, seed {report.seed}, from {LEAST} "
         f"patients on",
     ]
-
-
-def _shown(found: Statistics, cases: int) -> list[str]:
-    interval = "n/a" if math.isnan(found.low) else f"{found.low:.4g} to {found.high:.4g}"
-    numbers = ["n/a" if math.isnan(value) else f"{value:.4g}" for value in (found.mean, found.median, found.sd)]
-    return [numbers[0], interval, *numbers[1:], str(found.n), str(cases - found.n)]

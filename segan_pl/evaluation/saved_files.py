@@ -50,18 +50,14 @@ def metrics_rows(path: Path) -> list[dict[str, str]]:
         raise CaseError(f"{path}: no column epoch ({', '.join(rows[0])}); restore or remove it")
     for number, row in enumerate(rows, 2):
         for name, cell in row.items():
-            if (cell or name == "epoch") and not is_number(cell):
-                raise CaseError(f"{path}, line {number}, {name}: {cell!r}; expected a number; restore or remove it")
+            if not cell and name != "epoch":
+                continue
+            try:
+                float(cell)  # NaN and infinity are numbers too
+            except ValueError:
+                why = f"{path}, line {number}, {name}: {cell!r}; expected a number; restore or remove it"
+                raise CaseError(why) from None
     return rows
-
-
-def is_number(cell: str) -> bool:
-    """Whether a cell holds a number, NaN and infinity among them."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def json_file(path: Path) -> dict[str, Any]:

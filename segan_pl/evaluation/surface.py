@@ -96,19 +96,6 @@ def elements(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> Su
     return Surface(index, areas_mm2(spacing)[code[tuple(index.T)]])
 
 
-def percentile_mm(there: NDArray[np.float64], back: NDArray[np.float64], *, together: bool = False) -> float:
-    """HD95 over places that count alike.
-
-    Args:
-        there: (n,), of `directed_mm`.
-        back: (m,), the same.
-        together: Whether both directions are put together ("medpy"); else the larger of their percentiles ("monai").
-    """
-    if together:
-        return float(np.percentile(np.concatenate([there, back]), PERCENT))
-    return float(max(np.percentile(there, PERCENT), np.percentile(back, PERCENT)))
-
-
 def directed_mm(
     a: Surface, b: Surface, spacing: tuple[float, float, float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -125,18 +112,6 @@ def directed_mm(
 def weighted_hd95_mm(a: Surface, b: Surface, spacing: tuple[float, float, float]) -> float:
     """The larger of the two directed percentiles by area, as "deepmind" defines them."""
     return weighted_percentile_mm((a, b), directed_mm(a, b, spacing))
-
-
-def weighted_dice(surfaces: Sequence[Surface], apart: Sequence[NDArray[np.float64]], within_mm: float) -> float:
-    """The share of the surfaces' area, both together, that lies within a distance of the other surface.
-
-    Args:
-        surfaces: Two, weighted by mm2.
-        apart: Of `directed_mm`.
-        within_mm: Tolerance; a distance equal to it is within.
-    """
-    near = sum(float(s.weight[distance <= within_mm].sum()) for s, distance in zip(surfaces, apart, strict=True))
-    return near / sum(float(surface.weight.sum()) for surface in surfaces)
 
 
 def weighted_percentile_mm(surfaces: Sequence[Surface], apart: Sequence[NDArray[np.float64]]) -> float:

@@ -60,16 +60,14 @@ def confusion(mask: Tensor, target: Tensor, ignored: Tensor | None = None) -> Te
     if ignored is not None:
         mask, target, voxels = mask & ~ignored, target.masked_fill(ignored, 0), voxels - ignored.sum()
     mask, target = mask.flatten(1), target.flatten(1).bool()
-    tp, predicted, reference = (_filled(one) for one in (mask & target, mask, target))
+    if mask.device.type == "cpu":
+        # NumPy counts bytes 20 times as fast as torch adds them on a CPU.
+        counted = (list(map(np.count_nonzero, one.numpy())) for one in (mask & target, mask, target))
+        tp, predicted, reference = (torch.tensor(one) for one in counted)
+    else:
+        tp, predicted, reference = (one.sum(1) for one in (mask & target, mask, target))
     fp, fn = predicted - tp, reference - tp
     return torch.stack([tp, fp, fn, voxels - tp - fp - fn], 1)
-
-
-def _filled(mask: Tensor) -> Tensor:
-    """(C,) int64, the voxels of a (C, n) bool mask; NumPy counts bytes 20 times as fast as torch adds them on a CPU."""
-    if mask.device.type != "cpu":
-        return mask.sum(1)
-    return torch.tensor([np.count_nonzero(channel) for channel in mask.numpy()])
 
 
 LEVELS = 501

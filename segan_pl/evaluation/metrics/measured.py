@@ -11,10 +11,9 @@ from segan_pl.evaluation.metrics.base import MaskPair, Metric
 from segan_pl.evaluation.policies import UNMATCHED_MM, EmptyPolicy
 from segan_pl.evaluation.surface import (
     DEFINITIONS,
+    PERCENT,
     TOUCH_MM,
     Definition,
-    percentile_mm,
-    weighted_dice,
     weighted_percentile_mm,
 )
 
@@ -48,7 +47,9 @@ class HD95(SurfaceDistance):
         """By the definition."""
         if self.definition == "deepmind":
             return weighted_percentile_mm(masks.surface_elements, masks.element_distances)
-        return percentile_mm(*masks.boundary_distances, together=self.definition == "medpy")
+        if self.definition == "medpy":
+            return float(np.percentile(np.concatenate(masks.boundary_distances), PERCENT))
+        return float(max(np.percentile(distances, PERCENT) for distances in masks.boundary_distances))
 
 
 class MeanSurfaceDistance(SurfaceDistance):
@@ -92,7 +93,10 @@ class SurfaceDiceArea(SurfaceDice):
 
     def compute(self, masks: MaskPair) -> float:
         """Of surface elements."""
-        return weighted_dice(masks.surface_elements, masks.element_distances, self.tolerance_mm + TOUCH_MM)
+        within_mm = self.tolerance_mm + TOUCH_MM
+        pairs = zip(masks.surface_elements, masks.element_distances, strict=True)
+        near = sum(float(surface.weight[distances <= within_mm].sum()) for surface, distances in pairs)
+        return near / sum(float(surface.weight.sum()) for surface in masks.surface_elements)
 
 
 class LesionMetric(Metric):

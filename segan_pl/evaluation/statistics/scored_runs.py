@@ -203,32 +203,26 @@ def _metrics(rows: Sequence[Mapping[str, str]], known: Collection[str]) -> list[
 
     names = list(rows[0])
     behind = names[names.index("region") + 1 :]
-
-    def holds_numbers(name: str) -> bool:
+    found = []
+    for name in (name for name in names if name and name not in NOT_METRICS):
         cells = [row[name] for row in rows if row[name].strip().lower() not in NOT_AVAILABLE]
-        return bool(cells) and all(map(_is_number, cells))
-
-    return [
-        name
-        for name in names
-        if name and name not in NOT_METRICS and (name in known or (name in behind and holds_numbers(name)))
-    ]
+        if name in known or (name in behind and cells and all(map(_is_number, cells))):
+            found.append(name)
+    return found
 
 
 def _row(cells: Mapping[str, str], metrics: Sequence[str], place: str) -> Row:
-    values = {name: _number(cells[name], f"{place}, {name}") for name in metrics}
+    values = {}
+    for name in metrics:
+        values[name] = math.nan
+        if (cell := cells[name]).strip().lower() in NOT_AVAILABLE:
+            continue
+        if not _is_number(cell):
+            raise CaseError(f"{place}, {name}: {cell!r}; expected a finite number, or an empty cell for not available")
+        values[name] = float(cell)
     voxels = [cells.get(name) or "" for name in ("tp", "fn")]
     reference = sum(int(float(cell)) for cell in voxels) if all(_is_number(cell) for cell in voxels) else None
     return Row(cells.get("status") or "", cells.get("empty") or "", reference, values)
-
-
-def _number(cell: str, place: str) -> float:
-    """A finite number, or NaN for an empty cell or n/a."""
-    if cell.strip().lower() in NOT_AVAILABLE:
-        return math.nan
-    if not _is_number(cell):
-        raise CaseError(f"{place}: {cell!r}; expected a finite number, or an empty cell for not available")
-    return float(cell)
 
 
 def _is_number(cell: str) -> bool:

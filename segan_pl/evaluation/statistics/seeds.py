@@ -180,12 +180,15 @@ def _suggestions(entries: Sequence[Entry]) -> list[str]:
         if config := entry.runs[0].config:
             home = next((g for g in groups if config_differences(g[0].runs[0].config, config) <= set(SEEDS)), None)
             groups.append([entry]) if home is None else home.append(entry)
-    return [
-        f"{', '.join(entry.name for entry in group)} differ only in seeds or splits: runs of one experiment, compared "
-        f"here one by one; to take them as one, give NAME={','.join(_folder(entry) for entry in group)}"
-        for group in groups
-        if len(group) > 1
-    ]
+    notes = []
+    for group in (group for group in groups if len(group) > 1):
+        tables = [entry.runs[0].table for entry in group]
+        folders = [one.path.parent if one.kind == "evaluation" else home_of(one.path) for one in tables]
+        notes.append(
+            f"{', '.join(entry.name for entry in group)} differ only in seeds or splits: runs of one experiment, "
+            f"compared here one by one; to take them as one, give NAME={','.join(map(str, folders))}"
+        )
+    return notes
 
 
 def _mixed(entries: Sequence[Entry]) -> list[str]:
@@ -197,11 +200,6 @@ def _mixed(entries: Sequence[Entry]) -> list[str]:
             listed = ", ".join(others[:4]) + (", ..." if len(others) > 4 else "")
             notes.append(f"the runs of {entry.name} differ in more than seeds and splits: {listed}")
     return notes
-
-
-def _folder(entry: Entry) -> str:
-    table = entry.runs[0].table
-    return str(table.path.parent if table.kind == "evaluation" else home_of(table.path))
 
 
 def known_patients(entries: Sequence[Entry]) -> dict[str, str]:

@@ -57,7 +57,13 @@ class Sheet:
 
 def sheets(study: Study) -> list[Sheet]:
     """Which scores were taken, the spread over seeds where there are any, and the comparisons."""
-    seeds = _seed_rows(study)
+    # Each run once for each metric and region, over the cases of its first comparison there.
+    spreads: dict[tuple[str, str, str], Spread] = {}
+    for line in study.lines:
+        for name, found in ((line.run, line.spread_run), (line.against, line.spread_against)):
+            if found is not None:
+                spreads.setdefault((line.metric, line.region, name), found)
+    seeds = tuple((*key, str(s.seeds), *(f"{x:.4f}" for x in (s.sd, s.low, s.high))) for key, s in spreads.items())
     spread = Sheet("Spread over seeds", ("metric", "region", "run", "seeds", "sd", "lowest", "highest"), seeds, 3)
     words = ("metric", "region", "run", "against")
     numbers = ("patients", "mean", "mean against", "difference", "95 % interval", "p perm.", "p Wilc.", "r", "dz")
@@ -93,16 +99,6 @@ def _runs(study: Study) -> Sheet:
             cases = f"{len(run.cases)} (all {len(entry.held)})" if last and not alone else str(len(run.cases))
             rows.append((entry.name, str(run.table.path), run.table.reason, arrangement, cases))
     return Sheet("Runs", columns, tuple(rows), 4)
-
-
-def _seed_rows(study: Study) -> tuple[tuple[str, ...], ...]:
-    """Each run once for each metric and region, over the cases of its first comparison there."""
-    found: dict[tuple[str, str, str], Spread] = {}
-    for line in study.lines:
-        for name, spread in ((line.run, line.spread_run), (line.against, line.spread_against)):
-            if spread is not None:
-                found.setdefault((line.metric, line.region, name), spread)
-    return tuple((*key, str(s.seeds), *(f"{x:.4f}" for x in (s.sd, s.low, s.high))) for key, s in found.items())
 
 
 def _cells(line: Line) -> tuple[str, ...]:
@@ -160,7 +156,7 @@ def write_study(study: Study, outputs: Mapping[str, Output]) -> list[Path]:
 
 def as_csv(study: Study) -> str:
     """One row for each comparison, every number with six digits, empty where it was not computed."""
-    return csv_text({name: _cell(value) for name, value in _record(line).items()} for line in study.lines)
+    return csv_text(map(_record, study.lines))
 
 
 def _record(line: Line) -> Mapping[str, object]:
@@ -178,13 +174,13 @@ def _record(line: Line) -> Mapping[str, object]:
         values = spread or (None, None, None, None)
         spreads |= {f"{name}_{side}": v for name, v in zip(("seeds", "sd", "lowest", "highest"), values, strict=True)}
     note = {"note": "; ".join(found.notes)}
-    return {**about, **counted, **means, "low": low, "high": high, **tests, **effects, **votes, **spreads, **note}
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return "" if value is None else value
+    cells = {**about, **counted, **means, "low": low, "high": high, **tests, **effects, **votes, **spreads, **note}
+    for name, value in cells.items():
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            cells[name] = ""
+        elif isinstance(value, float):
+            cells[name] = f"{value:.6g}"
+    return cells
 
 
 def as_markdown(study: Study) -> str:

@@ -47,7 +47,11 @@ class _AtValidations(ModelCheckpoint):
         if state_dict["dirpath"] == str(here):
             super().load_state_dict(state_dict)
         elif names and all((here / Path(name).name).is_file() for name in names):  # the run was moved
-            super().load_state_dict(_moved(state_dict, here))
+            paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+            there = {name: str(here / Path(state_dict[name]).name) for name in paths if state_dict.get(name)}
+            models = {str(here / Path(name).name): score for name, score in state_dict["best_k_models"].items()}
+            moved = {**state_dict, **there, "dirpath": str(here), "best_k_models": models}
+            super().load_state_dict(moved)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save at once within an epoch, where Lightning would wait until the weights are others."""
@@ -119,14 +123,6 @@ class LastCheckpoint(_AtValidations):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(dirpath=folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-
-
-def _moved(state: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The state of a run whose folder has another place now."""
-    paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-    there = {name: str(folder / Path(state[name]).name) for name in paths if state.get(name)}
-    models = {str(folder / Path(path).name): score for path, score in state["best_k_models"].items()}
-    return {**state, **there, "dirpath": str(folder), "best_k_models": models}
 
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -52,11 +52,7 @@ class VolumeDiceStopping(Callback):
             return f"{self.monitor} was never available, so no epoch is the best"
         ending = f"stopped after {self.waited} validations" if self.stopped else f"{self.waited} validations ago"
         detail = f"{ending} without a better one" if self.stopped else ending
-        return f"best {self.monitor} {self.best_score:.4f} at {self._best_moment}, {detail}"
-
-    @property
-    def _best_moment(self) -> str:
-        return moment(self.best_epoch, self.best_batch)
+        return f"best {self.monitor} {self.best_score:.4f} at {moment(self.best_epoch, self.best_batch)}, {detail}"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse a score that the module never logs, where the module says what it logs."""
@@ -91,7 +87,11 @@ class VolumeDiceStopping(Callback):
             return f"{self.monitor} {score:.4f} at {now}: the best so far"
         self.waited += 1
         found = "is not a number (nan)" if math.isnan(score) else f"{score:.4f}"
-        best = "none yet" if self.best_score is None else f"{self.best_score:.4f} at {self._best_moment}"
+        best = (
+            "none yet"
+            if self.best_score is None
+            else f"{self.best_score:.4f} at {moment(self.best_epoch, self.best_batch)}"
+        )
         return (
             f"{self.monitor} {found} at {now}: no improvement, best {best}, "
             f"waited {self.waited} of {self.patience} validations"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import cast
 
 import lightning as L
@@ -135,29 +135,20 @@ def find_frozen(networks: nn.Module, patterns: Sequence[str]) -> Frozen:
         named_parts(networks, pattern, "--finetuning.frozen")
 
     def is_frozen(name: str) -> bool:
-        return any(fnmatchcase(part, pattern) for part in _with_owners(name) for pattern in patterns)
+        # A name, and what it lies in: "critic", "critic.enc2", "critic.enc2.conv".
+        owners = accumulate(name.split("."), "{}.{}".format)
+        return any(fnmatchcase(part, pattern) for part in owners if part for pattern in patterns)
 
     frozen = {name: parameter for name, parameter in networks.named_parameters() if is_frozen(name)}
     chosen = {id(parameter) for parameter in frozen.values()}
-    statistics = [
-        module
-        for name, module in networks.named_modules()
-        if any(True for _ in module.buffers(recurse=False)) and _all_frozen(module, chosen, otherwise=is_frozen(name))
-    ]
+    statistics = []
+    for name, module in networks.named_modules():
+        own = [id(parameter) for parameter in module.parameters(recurse=False)]
+        # Without parameters of its own, a module is frozen by its name.
+        still = chosen.issuperset(own) if own else is_frozen(name)
+        if still and any(True for _ in module.buffers(recurse=False)):
+            statistics.append(module)
     return Frozen({name: one for name, one in frozen.items() if one.requires_grad}, statistics)
-
-
-def _with_owners(name: str) -> Iterator[str]:
-    """A dotted name, then what it lies in: "critic.enc2.conv", "critic.enc2", "critic"."""
-    while name:
-        yield name
-        name = name.rpartition(".")[0]
-
-
-def _all_frozen(module: nn.Module, chosen: set[int], *, otherwise: bool) -> bool:
-    """Whether all of a module's own parameters are frozen; `otherwise` for a module that has none."""
-    own = [id(parameter) for parameter in module.parameters(recurse=False)]
-    return chosen.issuperset(own) if own else otherwise
 
 
 def moving_and_frozen(networks: nn.ModuleDict, frozen: Frozen) -> list[str]:
@@ -168,19 +159,19 @@ def moving_and_frozen(networks: nn.ModuleDict, frozen: Frozen) -> list[str]:
         still = {part: size for part, size in sizes.items() if part in frozen.parameters}
         moving = {part: size for part, size in sizes.items() if part not in still}
         if still and moving:
+            # The first-level layers of the parameters' names, in order.
+            moving_layers, still_layers = (
+                ", ".join(layer for layer, _ in groupby(part.split(".")[1] for part in parts))
+                for parts in (moving, still)
+            )
             said = (
-                f"{sum(moving.values()):,} parameters move ({_layers(moving)}), {sum(still.values()):,} are frozen "
-                f"({_layers(still)})"
+                f"{sum(moving.values()):,} parameters move ({moving_layers}), {sum(still.values()):,} are frozen "
+                f"({still_layers})"
             )
         else:
             said = f"{sum(sizes.values()):,} parameters {'are frozen' if still else 'move'}"
         lines.append(f"{name}: {said}")
     return lines
-
-
-def _layers(names: Mapping[str, int]) -> str:
-    """The first-level layers of parameters' names, in order."""
-    return ", ".join(layer for layer, _ in groupby(name.split(".")[1] for name in names))
 
 
 def frozen_at_random(frozen: Iterable[str], loaded: Iterable[str]) -> list[str]:

@@ -53,10 +53,6 @@ class Pace:
         self.done = self.first_done if epoch == self.first_epoch else 0
         self.validation, self.validation_started = 0.0, None
 
-    def start_validation(self, now: float) -> None:
-        """Validation begins."""
-        self.validation_started = now
-
     def end_validation(self, now: float) -> None:
         """Validation ends."""
         if self.validation_started is not None:

@@ -47,7 +47,9 @@ class Preview(Callback):
         self._validations += 1
         if due and chosen and trainer.is_global_zero:
             epoch, batch = trainer.current_epoch, batch_in_epoch(trainer)
-            write_picture(draw(chosen, moment(epoch, batch)), self.directory / f"{validation_name(epoch, batch)}.png")
+            picture = io.BytesIO()
+            draw(chosen, moment(epoch, batch)).savefig(picture, format="png")
+            write_whole(self.directory / f"{validation_name(epoch, batch)}.png", picture.getvalue())
 
 
 def draw(slices: Sequence[PreviewSlice], title: str) -> Figure:
@@ -77,10 +79,3 @@ def _draw_row(figure: Figure, axes: Sequence[Axes], one: PreviewSlice) -> None:
         axes[1].imshow(tint)
     shown = axes[2].imshow(one.probability, cmap="magma", vmin=0.0, vmax=1.0)
     figure.colorbar(shown, ax=axes[2], shrink=0.85)
-
-
-def write_picture(figure: Figure, path: Path) -> None:
-    """Save as PNG, at once or not at all."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    write_whole(path, picture.getvalue())

@@ -158,7 +158,7 @@ class Progress(ProgressBar):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Its time counts."""
-        self.pace.start_validation(time.monotonic())
+        self.pace.validation_started = time.monotonic()
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """A case is scored."""

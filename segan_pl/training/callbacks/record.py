@@ -62,7 +62,11 @@ class RunRecord(Callback):
             write_whole(self.directory / "config.yaml", self.config)
         with (self.directory / "command.txt").open("a", encoding="utf-8") as file:
             file.write(shlex.join(sys.argv) + "\n")
-        write_environment(self.directory / "environment.json")
+        place, earlier = self.directory / "environment.json", list[Any]()
+        if place.exists():  # an earlier start of the same run
+            before = json_file(place)
+            earlier = [*before.pop("earlier", []), before]
+        write_whole(place, json.dumps({**environment(), "earlier": earlier}, indent=2) + "\n")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's clock."""
@@ -80,7 +84,11 @@ class RunRecord(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; scores of an earlier epoch's validation are not repeated."""
-        self._add_row(trainer, {**of_epoch(trainer, validated=self._validated), **learning_rates(trainer, pl_module)})
+        networks = getattr(getattr(pl_module, "objective", None), "networks", ())
+        pairs = zip(networks, trainer.optimizers, strict=False)
+        # The rates of the epoch that ends: schedules step later.
+        rates = {f"lr/{network}": optimizer.param_groups[0]["lr"] for network, optimizer in pairs}
+        self._add_row(trainer, {**of_epoch(trainer, validated=self._validated), **rates})
 
     def _add_row(self, trainer: pl.Trainer, scalars: Mapping[str, float]) -> None:
         if not trainer.is_global_zero:
@@ -89,15 +97,6 @@ class RunRecord(Callback):
         self._started = time.monotonic()
         fixed = {"epoch": trainer.current_epoch, "batches_seen": batches_seen(trainer), "seconds": seconds}
         write_row(self.directory / "metrics.csv", {**scalars, **fixed})
-
-
-def learning_rates(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
-    """The rate of each network's optimiser in the epoch that ends, by "lr/segmentor"; schedules step later."""
-    networks = getattr(getattr(module, "objective", None), "networks", ())
-    return {
-        f"lr/{network}": optimizer.param_groups[0]["lr"]
-        for network, optimizer in zip(networks, trainer.optimizers, strict=False)
-    }
 
 
 def write_row(path: Path, row: Mapping[str, float]) -> None:
@@ -116,15 +115,6 @@ def write_row(path: Path, row: Mapping[str, float]) -> None:
 def position(row: Mapping[str, Any]) -> tuple[int, float]:
     """The place of a row in metrics.csv: its epoch, and the batch of a validation within it; the epoch's own last."""
     return int(row["epoch"]), float(row.get("batch") or math.inf)
-
-
-def write_environment(path: Path) -> None:
-    """Describe this process's surroundings; those of earlier starts of the same run move to "earlier"."""
-    earlier: list[Any] = []
-    if path.exists():
-        before = json_file(path)
-        earlier = [*before.pop("earlier", []), before]
-    write_whole(path, json.dumps({**environment(), "earlier": earlier}, indent=2) + "\n")
 
 
 def environment() -> dict[str, Any]:

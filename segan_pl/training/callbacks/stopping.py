@@ -102,18 +102,16 @@ class Stopping(Callback):
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """A rank that was told to stop scores no further case."""
-        if self._counts(trainer) and self.signals.stop:
+        if self.signals.stop:
             self._meet(trainer)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The others meet those that stopped, before anything else that needs all of them."""
-        if self._counts(trainer):
-            self._meet(trainer)
-
-    def _counts(self, trainer: pl.Trainer) -> bool:
-        return trainer.state.fn == "fit" and not trainer.sanity_checking
+        self._meet(trainer)
 
     def _meet(self, trainer: pl.Trainer) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
         asked = self._agree(trainer)
         if asked not in (0, SAVE):
             self._agreed = asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,7 +152,8 @@ def _chosen(directory: Path, given: Path | None) -> tuple[Continuation, Found | 
     if own and given is not None and given.name != last.name:
         return _fallen_back(why, _require(given), given)
     others = [path for path in sorted(folder.glob("*.ckpt")) if path != last]
-    whole = [one for one in map(_whole, [*others, *([given] if given and not own else [])]) if one is not None]
+    candidates = [*others, *([given] if given and not own else [])]
+    whole = [one for one, _ in map(_look, candidates) if one is not None]
     if whole:
         begin, furthest = _fallen_back(why, max(whole, key=lambda one: one.batches), given)
         aside = _left_aside(directory, None if own or furthest.path == given else given)
@@ -160,8 +161,14 @@ def _chosen(directory: Path, given: Path | None) -> tuple[Continuation, Found | 
     if not others and not last.exists() and given is None and _ended_in_first_epoch(directory):
         note = f"{directory} holds a run that ended before its first checkpoint; it begins again"
         return Continuation(None, (note,)), None
+    made = (
+        ("rows in metrics.csv", len(metrics_rows(directory / "metrics.csv"))),
+        ("files in scores", len(list(directory.glob("scores/*")))),
+        ("files in checkpoints", len(list(directory.glob("checkpoints/*.ckpt")))),
+    )
+    traces = ", ".join(f"{count} {what}" for what, count in made if count)
     raise RunDirectoryError(
-        f"{directory} holds a trained run ({_traces(directory)}) but no whole checkpoint (last.ckpt {why}); put a copy "
+        f"{directory} holds a trained run ({traces}) but no whole checkpoint (last.ckpt {why}); put a copy "
         f"back, continue one with --ckpt_path, train in another --run.directory, or remove this folder"
     )
 
@@ -198,10 +205,6 @@ def _look(path: Path) -> tuple[Found | None, str]:
         return None, f"is a {reason}" if reason.startswith("damaged") else reason
 
 
-def _whole(path: Path) -> Found | None:
-    return _look(path)[0]
-
-
 def _require(path: Path) -> Found:
     """A checkpoint of ours.
 
@@ -228,16 +231,6 @@ def _ended_in_first_epoch(directory: Path) -> bool:
     rows = metrics_rows(directory / "metrics.csv")
     scores = [path.name for path in directory.glob("scores/*")]
     return all(int(row["epoch"]) == 0 for row in rows) and all(name.startswith("val_epoch_0000") for name in scores)
-
-
-def _traces(directory: Path) -> str:
-    """What is there of a trained run, in words."""
-    made: Iterable[tuple[str, int]] = (
-        ("rows in metrics.csv", len(metrics_rows(directory / "metrics.csv"))),
-        ("files in scores", len(list(directory.glob("scores/*")))),
-        ("files in checkpoints", len(list(directory.glob("checkpoints/*.ckpt")))),
-    )
-    return ", ".join(f"{count} {what}" for what, count in made if count)
 
 
 def saved_split(directory: Path | None, checkpoint: str | None, root: str) -> Path | None:

@@ -87,7 +87,8 @@ def run_directory(options: RunOptions) -> Path:
     if inherited and os.environ.get("LOCAL_RANK"):
         return Path(inherited)
     folder = Path(options.root).expanduser().resolve() / options.experiment
-    name = os.environ.get("WANDB_RUN_ID") or slurm_step()
+    job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID", "0")
+    name = os.environ.get("WANDB_RUN_ID") or (f"slurm{job}.{step}" if job else None)
     if name:
         there = sorted(folder.glob(f"*_{name}"))
         if there:
@@ -104,12 +105,6 @@ def scored_directory(options: RunOptions, checkpoint: str | None) -> Path:
         if home.name == "checkpoints":
             return home.parent
     return run_directory(options)
-
-
-def slurm_step() -> str | None:
-    """The Slurm job and step that this process belongs to, which a requeued job keeps; None outside Slurm."""
-    job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID", "0")
-    return f"slurm{job}.{step}" if job else None
 
 
 def has_trained(directory: Path) -> bool:

@@ -58,7 +58,7 @@ def srun_note() -> str | None:
 def requeue_job() -> str:
     """Have Slurm queue this process's job again, as it was submitted; returns what came of it, in words.
 
-    The run's folder is found again by the job's number, which a requeued job keeps (`run.slurm_step`).
+    The run's folder is found again by the job's number, which a requeued job keeps (`folder.run_directory`).
     """
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]

@@ -120,7 +120,7 @@ def test_the_share_of_validation_says_how_seldom_to_validate() -> None:
     pace = Pace()
     pace.start_run(0.0, epoch=0, epochs=2, batches=10)
     pace.start_epoch(0.0, epoch=0, batches=10)
-    pace.start_validation(20.0)
+    pace.validation_started = 20.0
     pace.end_validation(80.0)  # 60 s beside 20 s of training
     assert pace.validation_share(80.0) == pytest.approx(0.75)
     assert pace.epochs_a_validation(80.0, 0.25) == 9  # 60 s in 9 * 20 + 60 s are a quarter
