@@ -24,6 +24,8 @@ def require_sizes(
 ) -> None:
     """Refuse a training patch or windows that a network does not take, naming the nearest sizes that it does.
 
+    A network says by `divisor` what sides must be divisible by, and by `patch` that it is built for one size alone.
+
     Args:
         networks: Name to network.
         inputs: Name to input channels.
@@ -48,6 +50,13 @@ def require_sizes(
         raise UsageError(
             f"--data.patch {list(patch)}: the networks need multiples of {shown}; nearest {', '.join(near)}"
         )
+    for name, network in networks.items():
+        own = getattr(network, "patch", None)
+        if own is not None and tuple(own) != tuple(patch):
+            raise UsageError(
+                f"--data.patch {list(patch)}: the {name} is built for patches of {list(own)}; give "
+                f"--model.networks.{name}.init_args.patch the same numbers"
+            )
     require_windows(networks["segmentor"], patch, windows)
     if len(patch) == 3 or any(isinstance(module, nn.Conv3d) for one in networks.values() for module in one.modules()):
         dry_run(networks, inputs, patch, low_on_cpu=low_on_cpu)

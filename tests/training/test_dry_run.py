@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segan_pl.errors import UsageError
 from segan_pl.inference.inferer import Windows
-from segan_pl.nets import albunet, reciprocal, segan
+from segan_pl.nets import albunet, few_shot, reciprocal, segan
 from segan_pl.nets.monai_nets import MonaiSegmentor
 from segan_pl.training.dry_run import dry_run, require_sizes, suspicious
 
@@ -39,6 +39,14 @@ def show(network: nn.Module, patch: tuple[int, ...], *, low: bool = False, chann
 def test_a_patch_that_a_network_does_not_take_is_refused(network: nn.Module, patch: tuple[int, ...], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         show(network, patch)
+
+
+def test_a_network_that_is_built_for_one_patch_refuses_another_before_anything_is_prepared() -> None:
+    networks = {"segmentor": few_shot.Segmentor(1, 4, width=1), "generator": few_shot.Generator(1, width=1)}
+    require_sizes(networks, {"segmentor": 1}, (32, 32, 32), Windows(), low_on_cpu=False)
+    said = r"--data.patch \[16, 32, 32\]: the generator is built for patches of \[32, 32, 32\]; give --model.networks."
+    with pytest.raises(UsageError, match=said + r"generator.init_args.patch the same numbers"):
+        require_sizes(networks, {"segmentor": 1}, (16, 32, 32), Windows(), low_on_cpu=False)
 
 
 def test_a_dry_run_draws_nothing_and_changes_nothing() -> None:
