@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segan_pl.errors import UsageError
+from segan_pl.inference.brain import brain_of, nothing_found
 from segan_pl.losses.activation import Activation, activate
 from segan_pl.nets.modality_mask import Network
 
@@ -32,7 +33,9 @@ class Windows:
             which sums them and takes the largest).
         whole: Instead of windows one forward pass of the whole volume, padded at its end to a multiple of this along
             each axis; the reciprocal paper's code: 16. A network that takes any depth (2.5-D, AlbuNet) gets the
-            volume's own, or the patch's where that is more. Overlap, blend, step, average and batch then say nothing.
+            volume's own, or the patch's where that is more. Nothing else here then says anything.
+        skip_empty: Whether windows of background alone are not run. They have no share in the averages, and where no
+            other window lies, the result is background; inside the brain it is what it is without this.
     """
 
     overlap: float = 0.5
@@ -41,6 +44,7 @@ class Windows:
     step: tuple[int, ...] | None = None
     average: Average = "logits"
     whole: int | None = None
+    skip_empty: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
@@ -73,7 +77,7 @@ class Windows:
                 raise UsageError(f"{named}: of 3-D patches, but --data.patch is {list(patch)}; leave it out")
             return
         other = "step" if self.step is not None else "whole" if self.whole is not None else None
-        idle = {"step": ["overlap"], "whole": ["overlap", "blend", "batch", "average"], None: []}[other]
+        idle = {"step": ["overlap"], "whole": ["overlap", "blend", "batch", "average", "skip_empty"], None: []}[other]
         if wrong := [name for name in idle if name in given]:
             named = ", ".join(f"--model.windows.{name} {getattr(self, name)}" for name in wrong)
             back = ", ".join(f"{name} {getattr(usual, name)}" for name in wrong)
@@ -105,8 +109,10 @@ def window_probabilities(
     patch: Sequence[int],
     windows: Windows,
     activation: Activation,
+    channels: int,
     background: float = 0.0,
     any_depth: bool = False,
+    brain: Tensor | None = None,
 ) -> Tensor:
     """(M, D, H, W) float32 to (C, D, H, W) float32 probabilities, by MONAI's sliding windows.
 
@@ -118,13 +124,15 @@ def window_probabilities(
         patch: Size of a window.
         windows: How they lie, and what is averaged.
         activation: Of the label scheme.
+        channels: C.
         background: What is padded with, the prepared value of padding.
         any_depth: See `takes_any_depth`.
+        brain: (D, H, W) bool, where windows are not empty; default `brain_of` the image.
 
     Raises:
         UsageError: The windows' step does not fit the patch.
     """
-    found = _walked(network, image, patch, windows, activation, background, any_depth)
+    found = _mean_of_windows(network, image, patch, windows, activation, channels, background, any_depth, brain)
     return found if windows.average == "probabilities" else activate(found[None], activation)[0]
 
 
@@ -135,11 +143,13 @@ def window_logits(
     patch: Sequence[int],
     windows: Windows,
     activation: Activation,
+    channels: int,
     background: float = 0.0,
     any_depth: bool = False,
+    brain: Tensor | None = None,
 ) -> Tensor:
     """As `window_probabilities`, but what the activation makes these of: averaged logits, or the mean's log odds."""
-    found = _walked(network, image, patch, windows, activation, background, any_depth)
+    found = _mean_of_windows(network, image, patch, windows, activation, channels, background, any_depth, brain)
     if windows.average == "logits":
         return found
     return found.clamp_min(1e-12).log() if activation == "softmax" else found.logit(1e-6)
@@ -150,43 +160,65 @@ def takes_any_depth(network: nn.Module) -> bool:
     return getattr(network, "depth_divisor", None) == 1
 
 
-def _walked(
+def _mean_of_windows(
     network: Network,
     image: Tensor,
     patch: Sequence[int],
     windows: Windows,
     activation: Activation,
+    channels: int,
     background: float,
     any_depth: bool,
+    brain: Tensor | None,
 ) -> Tensor:
     """The weighted mean over windows, of logits or of probabilities, in float32."""
+
+    def values(part: Tensor) -> Tensor:
+        # windows are summed, and bfloat16 would lose digits
+        logits = network(part).float()
+        return activate(logits, activation) if windows.average == "probabilities" else logits
+
     if windows.whole is not None:
         beyond = [-side % windows.whole for side in image.shape[1:]]
         if any_depth:
             beyond[0] = max(0, patch[0] - image.shape[1])
         # background is added behind each axis, and cut off again
         padding = [n for more in reversed(beyond) for n in (0, more)]
-        logits = network(functional.pad(image, padding, value=background)[None]).float()[0]
-        logits = logits[(slice(None), *(slice(side) for side in image.shape[1:]))]
-        return activate(logits[None], activation)[0] if windows.average == "probabilities" else logits
+        found = values(functional.pad(image, padding, value=background)[None])[0]
+        return found[(slice(None), *(slice(side) for side in image.shape[1:]))]
     # loads slowly: only where a network is 3-D
     from monai.inferers.utils import sliding_window_inference
 
-    def one(part: Tensor) -> Tensor:
-        # windows are summed, and bfloat16 would lose digits
-        logits = network(part).float()
-        return activate(logits, activation) if windows.average == "probabilities" else logits
+    def of_filled(part: Tensor) -> Tensor:
+        """(B, M + 1, *patch), the brain last, to (B, C + 1, *patch), 1 last; 0 in windows that are not run."""
+        out = part.new_zeros(len(part), channels + 1, *part.shape[2:])
+        filled = (part[:, -1] != background).flatten(1).any(1)
+        if filled.any():
+            out[filled, :-1] = values(part[filled, :-1])
+            out[filled, -1] = 1
+        return out
 
-    walked = sliding_window_inference(
-        image[None],
+    walked: Tensor = sliding_window_inference(  # type: ignore[assignment]  # always a tensor, as the network's output is
+        _with_brain(image, background, brain)[None] if windows.skip_empty else image[None],
         tuple(patch),
         windows.batch,
-        one,
+        of_filled if windows.skip_empty else values,
         overlap=windows.overlaps(patch),
         mode=windows.blend,
         cval=background,
     )
-    return torch.as_tensor(walked)[0]  # always a tensor, as the network's output is one
+    if not windows.skip_empty:
+        return walked[0]
+    # The weights that windows which were run have in all; exactly 1 where all were.
+    mean, share = walked[0, :-1], walked[0, -1]
+    empty = nothing_found(channels, activation, logits=windows.average == "logits").to(mean)
+    return torch.where(share > 0, mean / share.where(share > 0, 1), empty.reshape(-1, 1, 1, 1))
+
+
+def _with_brain(image: Tensor, background: float, brain: Tensor | None) -> Tensor:
+    """(M, D, H, W) to (M + 1, D, H, W): the last channel is the background's value outside the brain, as in padding."""
+    inside = brain_of(image, background) if brain is None else brain
+    return torch.cat([image, (background + inside.to(image))[None]])
 
 
 def pad_to_multiple(image: Tensor, divisor: int, background: float = 0.0) -> Tensor:

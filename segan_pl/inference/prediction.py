@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segan_pl.data.case import CaseError
 from segan_pl.data.io import read_grid, same_affine, write_like, write_volume
 from segan_pl.errors import UsageError
+from segan_pl.inference.brain import PredictIn
 from segan_pl.inference.inferer import Windows
 from segan_pl.inference.postprocessing import Step
 
@@ -32,6 +33,7 @@ class Settings:
         missing: A case that lacks a modality of a segmentor: "refuse", or "zero" for zeros in its place; "auto" is zero
             where every segmentor was trained with modalities missing, else refuse.
         nonfinite: NaN and Inf voxels: "refuse", or "zero"; None as each segmentor was trained.
+        predict_in: "anywhere", or in the "brain" alone; None as each segmentor was validated.
     """
 
     combine: Combine = "mean"
@@ -41,6 +43,7 @@ class Settings:
     steps: tuple[Step, ...] = ()
     missing: Literal["auto", "refuse", "zero"] = "auto"
     nonfinite: Literal["refuse", "zero"] | None = None
+    predict_in: PredictIn | None = None
 
     def __post_init__(self) -> None:
         if any(axis not in (0, 1, 2) for axis in self.mirror) or len(set(self.mirror)) < len(self.mirror):

@@ -239,7 +239,10 @@ class Predictor:
 
     def _probabilities(self, segmentor: TrainedSegmentor, image: Tensor, there: Sequence[bool]) -> Tensor:
         windows = replace(segmentor.windows, **self.settings.windows)
-        return probabilities(segmentor, image, modality_mask=there, mirror=self.settings.mirror, windows=windows)
+        asked = self.settings
+        return probabilities(
+            segmentor, image, modality_mask=there, mirror=asked.mirror, windows=windows, predict_in=asked.predict_in
+        )
 
     def _decided(self, parts: Sequence[Tensor]) -> NDArray[np.uint8]:
         """Probabilities of all segmentors on one grid to native labels on it."""
@@ -288,7 +291,7 @@ def _require_windows(segmentors: Sequence[TrainedSegmentor], asked: Mapping[str,
         whole = replace(segmentor.windows, **asked).whole
         if whole is not None and whole % segmentor.divisor:
             raise UsageError(f"--whole {whole}: {segmentor.source.name} needs a multiple of {segmentor.divisor}")
-        idle = [flag for name, flag in flags.items() if name in ("blend", "average", "batch")]
+        idle = [flag for name, flag in flags.items() if name in ("blend", "average", "batch", "skip_empty")]
         if whole is not None and idle:
             name = segmentor.source.name
             raise UsageError(f"{', '.join(idle)}: {name} takes whole volumes at once; give --overlap or --step too")

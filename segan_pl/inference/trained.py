@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError, not_allowed
+from segan_pl.inference.brain import PredictIn, brain_of, kept_inside, require_predict_in
 from segan_pl.inference.checkpoint_file import (
     CheckpointError,
     described_data,
@@ -54,6 +55,7 @@ class TrainedSegmentor:
         windows: How a 3-D network walked over a volume in validation.
         copes: Whether it was trained with modalities missing, so that cases may lack some.
         seen: What its training cases were like, see `data.scan.seen`; None of a checkpoint that does not say.
+        predict_in: Where validation took its predictions: "anywhere", or in the "brain" alone.
     """
 
     network: nn.Module
@@ -70,6 +72,7 @@ class TrainedSegmentor:
     windows: Windows = field(default_factory=Windows)
     copes: bool = False
     seen: Mapping[str, Any] | None = None
+    predict_in: PredictIn = "anywhere"
 
     @property
     def divisor(self) -> int:
@@ -105,7 +108,7 @@ def load_segmentor(
     if "segmentor" not in (model.get("networks") or {}):
         raise CheckpointError(f"{source}: its configuration names no segmentor in model.networks; give one of a run")
     scheme = label_scheme(data["labels"], data.get("native_labels"))
-    modality_mask = _modality_mask(model, source)
+    modality_mask: ModalityMask = _known(model.get("modality_mask", "zeros"), require_modality_mask, source)
     network = _build(model["networks"]["segmentor"], ours["channels"]["segmentor"], source)
     try:
         network.load_state_dict(weights_of("segmentor", checkpoint["state_dict"]))
@@ -139,6 +142,7 @@ def load_segmentor(
         windows=_windows(model.get("windows"), source),
         copes=copes,
         seen=seen,
+        predict_in=_known(model.get("predict_in", "anywhere"), require_predict_in, source),
     )
 
 
@@ -149,6 +153,7 @@ def probabilities(
     modality_mask: Sequence[bool] | None = None,
     mirror: Sequence[int] = (),
     windows: Windows | None = None,
+    predict_in: PredictIn | None = None,
 ) -> Tensor:
     """(M, D, H, W) prepared volume to (C, D, H, W) float32 probabilities on the segmentor's device.
 
@@ -158,6 +163,7 @@ def probabilities(
         modality_mask: Which of the M are there; default all.
         mirror: Axes of (D, H, W), 0 to 2, along which the image is mirrored too; the mean over all combinations.
         windows: Of a 3-D segmentor; default those that it was validated with.
+        predict_in: Default where it was validated.
 
     Raises:
         UsageError: The windows' step does not fit the segmentor's patch.
@@ -169,19 +175,26 @@ def probabilities(
         else torch.ones(len(image), dtype=torch.bool)
     )
     network = with_modality_mask_on_volumes(segmentor.network, there, segmentor.modality_mask)
+    windows, inside = windows or segmentor.windows, (predict_in or segmentor.predict_in) == "brain"
+    needed = inside or windows.skip_empty
+    brain = brain_of(image, segmentor.preparation.background, there) if needed else None
     total = None
     axes = [subset for size in range(len(mirror) + 1) for subset in combinations(mirror, size)]
     for subset in axes:
         flips = [axis + 1 for axis in subset]
-        part = _probability(segmentor, network, image.flip(flips) if flips else image, windows or segmentor.windows)
+        filled = brain if brain is None or not flips else brain.flip(subset)
+        part = _probability(segmentor, network, image.flip(flips) if flips else image, filled, windows)
         part = part.flip(flips) if flips else part
         # not in place: a window's is an inference tensor
         total = part if total is None else total + part
     assert total is not None, "the empty subset of the axes is always there"
-    return total / len(axes) if len(axes) > 1 else total
+    total = total / len(axes) if len(axes) > 1 else total
+    return kept_inside(total, brain if inside else None, segmentor.scheme.activation, logits=False)
 
 
-def _probability(segmentor: TrainedSegmentor, network: Network, image: Tensor, windows: Windows) -> Tensor:
+def _probability(
+    segmentor: TrainedSegmentor, network: Network, image: Tensor, brain: Tensor | None, windows: Windows
+) -> Tensor:
     """(C, D, H, W) float32, of the image as it lies; the network runs in its own precision."""
     low = segmentor.precision != torch.float32
     with torch.inference_mode(), torch.autocast(segmentor.device.type, segmentor.precision, enabled=low):
@@ -192,8 +205,10 @@ def _probability(segmentor: TrainedSegmentor, network: Network, image: Tensor, w
                 patch=segmentor.patch,
                 windows=windows,
                 activation=segmentor.scheme.activation,
+                channels=len(segmentor.scheme.channels),
                 background=segmentor.preparation.background,
                 any_depth=takes_any_depth(segmentor.network),
+                brain=brain,
             )
         logits = predict_slices(
             network,
@@ -207,14 +222,13 @@ def _probability(segmentor: TrainedSegmentor, network: Network, image: Tensor, w
     return activate(logits[None].float(), segmentor.scheme.activation)[0]
 
 
-def _modality_mask(model: Mapping[str, Any], source: Path) -> ModalityMask:
-    """What the run's segmentor was told of missing modalities."""
-    modality_mask = model.get("modality_mask", "zeros")
+def _known(choice: Any, require: Callable[[str], None], source: Path) -> Any:
+    """A run's choice, if this version knows it."""
     try:
-        require_modality_mask(modality_mask)
+        require(choice)
     except ValueError as error:
         raise CheckpointError(f"{source}: {error}; was it written by a later version?") from error
-    return modality_mask
+    return choice
 
 
 def _windows(fields: Mapping[str, Any] | None, source: Path) -> Windows:

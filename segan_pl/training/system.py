@@ -18,6 +18,7 @@ from segan_pl.data.source import CaseSource, case_source, require_alike
 from segan_pl.errors import UsageError
 from segan_pl.evaluation.metrics.named import CHEAP, evaluation_metrics, with_named
 from segan_pl.evaluation.policies import POLICIES
+from segan_pl.inference.brain import PredictIn, require_predict_in
 from segan_pl.inference.inferer import Windows
 from segan_pl.nets.blocks import to_channels_last
 from segan_pl.nets.modality_mask import ModalityMask, require_modality_mask, segmentor_channels
@@ -71,6 +72,8 @@ class AdversarialSegmentation(SavedSystem):
         compile: torch.compile the networks; falls back to eager with a notice.
         slices: Slices in one forward pass of a 2-D network in validation.
         windows: How a 3-D network walks over a volume in validation; `predict` does it alike.
+        predict_in: "anywhere", or in the "brain" alone: where the prepared image of some modality is not background, so
+            of stripped brains where its files are not 0. Validation, `test` and `predict` do it alike.
         patch: From the data module: three numbers tell a 3-D network.
         previews: Cases of which one slice is kept at each validation.
     """
@@ -97,6 +100,7 @@ class AdversarialSegmentation(SavedSystem):
         compile: bool = False,
         slices: int = 32,
         windows: Windows | None = None,
+        predict_in: PredictIn = "anywhere",
         patch: tuple[int, ...] | None = None,
         previews: int = 3,
     ) -> None:
@@ -106,6 +110,7 @@ class AdversarialSegmentation(SavedSystem):
         self.modalities = list(modalities)
         self.objective = objective
         require_modality_mask(modality_mask)
+        require_predict_in(predict_in)
         for option, value in (("accumulate", accumulate), ("slices", slices)):
             if value < 1:
                 raise UsageError(f"--model.{option} {value}: expected at least 1")
@@ -139,6 +144,7 @@ class AdversarialSegmentation(SavedSystem):
         self.channels_last = channels_last
         self.slices = slices
         self.windows = windows or Windows()
+        self.predict_in: PredictIn = predict_in
         self.patch = patch
         self.batches_seen = 0
         self.groups_seen = 0

@@ -23,6 +23,7 @@ from segan_pl.evaluation.tables import (
     summary_names,
 )
 from segan_pl.evaluation.volumes import PreviewSlice
+from segan_pl.inference.brain import PredictIn, brain_of, kept_inside
 from segan_pl.inference.inferer import Windows, predict_slices, takes_any_depth, window_logits
 from segan_pl.inference.input_case import image_of
 from segan_pl.inference.native_labels import native_labels
@@ -51,6 +52,7 @@ class WholeVolumes(L.LightningModule):
         subsets: Which subsets of the modalities are scored, too.
         patch: Of training; three numbers mean a 3-D network.
         windows: How a 3-D network walks over a volume.
+        predict_in: Where predictions may lie; elsewhere logits are those of certain background.
         slices: Slices in one forward pass of a 2-D network.
         channels_last: Memory format of images.
         batches_seen: Of training.
@@ -68,6 +70,7 @@ class WholeVolumes(L.LightningModule):
     subsets: str
     patch: tuple[int, ...] | None
     windows: Windows
+    predict_in: PredictIn
     slices: int
     channels_last: bool
     batches_seen: int
@@ -135,25 +138,32 @@ class WholeVolumes(L.LightningModule):
         """
         there = torch.ones(len(image), dtype=torch.bool) if modality_mask is None else modality_mask
         network = with_modality_mask_on_volumes(self.scored, there, self.modality_mask)
+        needed = self.predict_in == "brain" or self.windows.skip_empty
+        brain = brain_of(image, self.background, there) if needed else None
         if self.patch is not None and len(self.patch) == 3:
-            return window_logits(
+            logits = window_logits(
                 network,
                 image.to(self._input_dtype),
                 patch=self.patch,
                 windows=self.windows,
                 activation=self.scheme.activation,
+                channels=len(self.scheme.channels),
                 background=self.background,
                 any_depth=takes_any_depth(self.segmentor),
+                brain=brain,
             )
-        return predict_slices(
-            network,
-            image,
-            divisor=int(getattr(self.segmentor, "divisor", 1)),
-            batch=self.slices,
-            channels_last=self.channels_last,
-            dtype=self._input_dtype,
-            background=self.background,
-        )
+        else:
+            logits = predict_slices(
+                network,
+                image,
+                divisor=int(getattr(self.segmentor, "divisor", 1)),
+                batch=self.slices,
+                channels_last=self.channels_last,
+                dtype=self._input_dtype,
+                background=self.background,
+            )
+        inside = brain if self.predict_in == "brain" else None
+        return kept_inside(logits, inside, self.scheme.activation, logits=True)
 
     @property
     def background(self) -> float:
@@ -234,12 +244,11 @@ class WholeVolumes(L.LightningModule):
             return volume[None] if self.patch is not None and len(self.patch) == 3 else volume.movedim(1, 0)
 
         image = samples(image)
-        count = len(image)
         batch = batch._replace(
             image=image,
             target=samples(target).float(),
-            labelled=batch.labelled.expand(count),
-            modality_mask=batch.modality_mask.expand(count, -1),
+            labelled=batch.labelled.expand(len(image)),
+            modality_mask=batch.modality_mask.expand(len(image), -1),
         )
         context = self._context(batch)
         # The logits are there already: nothing is computed again.
@@ -250,8 +259,7 @@ class WholeVolumes(L.LightningModule):
         """The forward pass, refused where it is not finite: it would score 0, and the weights replace last.ckpt."""
         logits = self.predict_volume(image, modality_mask)
         # Both are NaN where any logit is; `isfinite` of every logit takes ten times as long.
-        lowest, highest = torch.aminmax(logits)
-        if not (torch.isfinite(lowest) and torch.isfinite(highest)):
+        if not all(torch.isfinite(edge) for edge in torch.aminmax(logits)):
             self._refuse_non_finite("validation: the network's output", "", batch)
         return logits
 

@@ -80,7 +80,7 @@ def test_what_lies_around_a_small_volume_in_a_window_is_the_background(image: Te
     def summing(window: Tensor) -> Tensor:
         return torch.zeros_like(window[:, :1]) + window[:, :1].sum()
 
-    more = {"windows": Windows(blend="constant"), "activation": "sigmoid", "background": -1.0}
+    more = {"windows": Windows(blend="constant"), "activation": "sigmoid", "channels": 1, "background": -1.0}
     found = window_logits(summing, image, patch=(8, 12, 16), **more)
     added = 8 * 12 * 16 - 5 * 10 * 13
     torch.testing.assert_close(found, (image[:1].sum() - added).expand(1, 5, 10, 13))
@@ -93,7 +93,7 @@ def test_the_logits_of_averaged_probabilities_give_these_again(image: Tensor, ac
     def network(window: Tensor) -> Tensor:
         return torch.cat([Ramp()(window), -window.sum(1, keepdim=True)], 1)
 
-    more = {"patch": (4, 8, 8), "windows": Windows(average="probabilities"), "activation": activation}
+    more = {"patch": (4, 8, 8), "windows": Windows(average="probabilities"), "activation": activation, "channels": 2}
     with torch.no_grad():
         mean, logits = window_probabilities(network, image, **more), window_logits(network, image, **more)
     torch.testing.assert_close(activate(logits[None], activation)[0], mean, rtol=1e-4, atol=1e-5)
@@ -127,9 +127,8 @@ def test_what_lies_behind_a_whole_volume_is_the_background(image: Tensor) -> Non
         def forward(self, padded: Tensor) -> Tensor:
             return torch.zeros_like(padded[:, :1]) + padded[:, :1].sum()
 
-    found = window_logits(
-        Summing(), image, patch=(4, 8, 8), windows=Windows(whole=4), activation="sigmoid", background=-1.0
-    )
+    more = {"windows": Windows(whole=4), "activation": "sigmoid", "channels": 1, "background": -1.0}
+    found = window_logits(Summing(), image, patch=(4, 8, 8), **more)
     added = 8 * 12 * 16 - 5 * 10 * 13
     torch.testing.assert_close(found, (image[:1].sum() - added).expand(1, 5, 10, 13))
 

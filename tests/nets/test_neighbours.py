@@ -92,7 +92,7 @@ def test_whole_volumes_at_once_have_true_neighbours_everywhere_and_windows_do_no
 
     def predicted(windows: Windows) -> Tensor:
         with torch.no_grad():
-            return window_logits(network, volume, patch=(8, 16, 16), windows=windows, activation="sigmoid")
+            return window_logits(network, volume, patch=(8, 16, 16), windows=windows, activation="sigmoid", channels=1)
 
     assert isinstance(network.network, NeighbouringSlices)
     with torch.no_grad():

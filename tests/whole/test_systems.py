@@ -258,9 +258,8 @@ def test_a_saved_system_gives_the_same_output_to_the_bit(fitted: Fitted) -> None
     image = torch.rand(len(system.modalities), *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), fitted.precision():
         if len(system.patch or ()) == 3:  # forward gives log odds, which rounds once more
-            own = window_probabilities(
-                system.scored, image, patch=system.patch or (), windows=system.windows, activation=scheme.activation
-            )
+            more = {"activation": scheme.activation, "channels": len(scheme.channels)}
+            own = window_probabilities(system.scored, image, patch=system.patch or (), windows=system.windows, **more)
         else:
             own = activate(system.predict_volume(image)[None].float(), scheme.activation)[0]
     loaded = Predictor.load(fitted.last, device="cpu").predict_array(image.numpy())

@@ -19,6 +19,7 @@ from segan_pl.data.labels import label_meanings, meaning_line
 from segan_pl.data.layouts import DataSet
 from segan_pl.errors import UsageError
 from segan_pl.files import require_writable
+from segan_pl.inference.brain import PredictIn
 from segan_pl.inference.inferer import Average, Blend
 from segan_pl.inference.input_case import EMPTY, output_name, silent_notes
 from segan_pl.inference.native_labels import convention_for
@@ -49,12 +50,14 @@ class PredictOptions:
         combine: Of several checkpoints, the "mean" of their probabilities, or a weighted majority "vote".
         weights: One for each checkpoint; default equal.
         mirror: Axes mirrored at test time: 0 (z), 1 (y), 2 (x).
-        overlap: Of a 3-D network's windows; this and the next five default to those of the run's validation.
+        overlap: Of a 3-D network's windows; this and the next six default to those of the run's validation.
         step: Voxels from a window to the next along (D, H, W), instead of the overlap.
         whole: Instead of windows one forward pass of a volume, padded to a multiple of this.
         blend: Weights inside a window.
         average: What is averaged where windows overlap, "logits" or "probabilities".
         window_batch: Windows in a forward pass.
+        skip_empty: Windows of background alone are not run, and are background.
+        predict_in: "anywhere", or in the "brain" alone, where an image is not 0; default as in the run's validation.
         postprocess: Steps in order, e.g. [small_components:0.5, fill_holes]; [] for none. Default: those that
             `segan_pl postprocess` chose for the checkpoint, with a note; several checkpoints must agree on them.
         probabilities: Also write one <case>_<channel>.nii.gz of probabilities for each channel (uint8, 255 is 1).
@@ -80,6 +83,8 @@ class PredictOptions:
     blend: Blend | None = None
     average: Average | None = None
     window_batch: int | None = None
+    skip_empty: bool | None = None
+    predict_in: PredictIn | None = None
     postprocess: list[str] | None = None
     probabilities: bool = False
     missing: Literal["auto", "refuse", "zero"] = "auto"
@@ -104,6 +109,7 @@ class PredictOptions:
             steps=self._steps(),
             missing=self.missing,
             nonfinite=self.nonfinite,
+            predict_in=self.predict_in,
         )
 
     def _windows(self) -> dict[str, Any]:
@@ -114,6 +120,7 @@ class PredictOptions:
             raise UsageError(f"{' and '.join(f'--{name}' for name in given)} exclude each other; give one of them")
         unset = {name: None for name in ("step", "whole") if given and name not in given}
         asked = {"blend": self.blend, "average": self.average, "batch": self.window_batch}
+        asked |= {"skip_empty": self.skip_empty}
         return {name: value for name, value in asked.items() if value is not None} | unset | given
 
     def _steps(self) -> tuple[Step, ...]:
