@@ -21,7 +21,8 @@ from segan_pl.files import write_whole
 
 State = Literal["finished", "failed", "skipped"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,119}")
-PLACEHOLDER = re.compile(r"\{(run|best):([^{}]+)\}")
+# no space, so that the YAML mapping {run: 1} of an option is none
+PLACEHOLDER = re.compile(r"\{(run|best):([^{}\s]+)\}")
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from segan_pl.data.outputs import Kind, Output, figure_of, page_of
+from segan_pl.errors import UsageError
 
 EXPERIMENT, SWEEP = "segan_pl experiment", "segan_pl sweep"
 KINDS = {
@@ -25,6 +27,31 @@ ENDINGS = {
     ".csv": Kind(EXPERIMENT, "value,row,epoch,"),
 }
 """Figures, and the table of a figure's curves, which have the names of the plan's tables."""
+TABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
+HEADINGS = ("claims", "unfinished", "ensemble")
+"""Of index.html, whose other parts have the names of the tables."""
+
+
+def require_table_names(names: Mapping[str, bool], where: str) -> None:
+    """Refuse names of tables that are no file names, or are those of another of the study's files.
+
+    Args:
+        names: Table to whether it is drawn, into files of its name.
+        where: The plan, for errors.
+
+    Raises:
+        UsageError: There is one, or two tables differ in upper and lower case alone.
+    """
+    seen: dict[str, str] = {}
+    for name, drawn in names.items():
+        low = name.lower()
+        if not TABLE.fullmatch(name):
+            raise UsageError(f"{where}: table {name!r}: expected a name of letters, digits and . _ + -")
+        if low in HEADINGS or (drawn and low in {file.partition(".")[0] for file in KINDS}):
+            raise UsageError(f"{where}: table {name}: a study writes something else of this name; choose another")
+        if low in seen:
+            raise UsageError(f"{where}: tables {seen[low]} and {name}: differ in upper and lower case alone")
+        seen[low] = name
 
 
 def study_output(directory: Path, name: str) -> Output:

@@ -17,13 +17,12 @@ from segan_pl.data.split.strata import COLUMNS
 from segan_pl.errors import UsageError, nearest
 from segan_pl.experiments.plan.expansion import first_files, require_consistent
 from segan_pl.experiments.plan.plan import Plan
-from segan_pl.experiments.plan.plan_runs import lasting
+from segan_pl.experiments.plan.plan_runs import config_file, lasting
 from segan_pl.experiments.runner import Runner, add_runner_options, runner_of
 from segan_pl.experiments.shipped import (
     FLAGS,
     config_paths,
     defines_model,
-    find_config,
     option_value,
     refuse_two_models,
     require_system_first,
@@ -115,7 +114,7 @@ def parsed(plan: Plan, own: list[str], extra: list[str]) -> Call:
     given = _given(plan, own)
     plan = replace(plan, values={**plan.values, **given})
     files = first_files(plan)
-    system = [part for file in files for part in ("--config", str(_file(plan, file)))]
+    system = [part for file in files for part in ("--config", str(config_file(plan, file)))]
     says = f"{plan.title}. What is given after -- goes to every fit, e.g. -- --trainer.max_epochs 30."
     to_every_fit: list[str] = []
     options, settings = parse(
@@ -123,7 +122,7 @@ def parsed(plan: Plan, own: list[str], extra: list[str]) -> Call:
     )
     apart = [part for one in own for part in (one.split("=", 1) if one.partition("=")[0] in FLAGS else [one])]
     configs = [lasting(str(path)) for path in config_paths(apart)]
-    found = [_file(plan, file) for file in (*files, *configs)]
+    found = [config_file(plan, file) for file in (*files, *configs)]
     if not any(defines_model(file) for file in found):
         raise UsageError(f"{plan.name}: {files[0]} has no model; expected a system file, e.g. segan_cat")
     refuse_two_models(found)
@@ -171,19 +170,17 @@ def _given(plan: Plan, own: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--set {text}: {plan.name} has no value {name}; {nearest(name, values)}")
         if not equals:
             raise UsageError(f"--set {text}: expected {name}=VALUE")
-        read = yaml.safe_load(value) if value else ""
+        try:
+            read = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {text}: not readable as YAML: {' '.join(str(error).split())}") from error
         form, words = next((pair for pair in FORMS.items() if isinstance(values[name], pair[0])), (object, ""))
         if values[name] is not None and (not isinstance(read, form) or (not words and isinstance(read, list | dict))):
             raise UsageError(f"--set {text}: expected {words or 'one value'}")
+        if read in ([], {}):
+            raise UsageError(f"--set {text}: is empty; expected {words}")
         found[name] = read
     return found
-
-
-def _file(plan: Plan, name: str) -> Path:
-    try:
-        return find_config(name)
-    except UsageError as error:
-        raise UsageError(str(error).replace("--config", f"{plan.name}:", 1)) from error
 
 
 def _require_extra(extra: Sequence[str], where: str) -> None:

@@ -17,7 +17,7 @@ from segan_pl.evaluation.statistics.scored_runs import ScoredRun, read_run
 from segan_pl.evaluation.statistics.seeds import Entry, Spread, known_patients
 from segan_pl.experiments.plan.expansion import Cell
 from segan_pl.experiments.plan.plan import TablePlan
-from segan_pl.experiments.runs import run_folder, run_state
+from segan_pl.experiments.runs import is_finished, run_folder, run_state
 
 LAST_EPOCHS = 3  # whose mean tells whether a run fell back from its best
 
@@ -99,10 +99,10 @@ class Result:
             return f"{len(self.scores)} of {len(self.states)} {word}"
         return next((word for word in ("failed", "skipped") if word in self.states.values()), "not run")
 
-    def of_seeds(self, seeds: Sequence[int], metric: str = "dice") -> list[Score]:
-        """One score for each case in the first region, the mean over these seeds."""
+    def of_seeds(self, seeds: Sequence[int], region: str) -> list[Score]:
+        """Dice of each case in a region, the mean over these seeds."""
         runs = [self.scores[name] for seed in seeds for name in self.cell.runs[seed]]
-        return case_scores(runs, metric, self.regions[0])
+        return case_scores(runs, "dice", region)
 
 
 def results(directory: Path, cells: Sequence[Cell], tables: Mapping[str, TablePlan]) -> list[Result]:
@@ -146,12 +146,13 @@ def _summarised(result: Result, table: TablePlan, directory: Path, read: Sequenc
         (region, metric): mean_of(case_scores(runs, metric, region))
         for region in regions
         for metric in table.metrics
-        if any(metric in run.metrics and region in run.regions for run in runs)
+        if any(region in run.regions for run in runs) and all(metric in run.metrics for run in runs)
     }
     learning = None
     if table.learning and table.form != "curves":
         fits = [name for names in result.cell.fits.values() for name in names]
-        learning = _learning(directory, [one for one in fits if result.states.get(one) == "finished"], table.learning)
+        # where the split has a test part, the states are of the tests
+        learning = _learning(directory, [one for one in fits if is_finished(directory, one)], table.learning)
     spread = _spread(result, regions)
     return Result(result.cell, result.states, result.reasons, result.scores, regions, means, spread, learning)
 

@@ -21,6 +21,7 @@ class Finding:
     Attributes:
         claim: Which.
         verdict: Of the interval of the paired difference, and of the seeds where there are several.
+        region: The first of the better side's table that both sides have.
         comparison: Of Dice, with patients as units, seeds averaged first; None where a side has not finished.
         by_seed: Seed to the difference of that seed alone.
         published: Data set to the paper's difference.
@@ -28,6 +29,7 @@ class Finding:
 
     claim: Claim
     verdict: Verdict
+    region: str
     comparison: Comparison | None
     by_seed: Mapping[int, float]
     published: Mapping[str, float]
@@ -46,8 +48,8 @@ class Finding:
             few = found.patients < LEAST
             interval = f"no interval (fewer than {LEAST} patients)" if few else "no patient differs"
         return (
-            f"{self.claim.text}: {self.verdict}; Dice {found.difference:+.3f}, {interval}, n = {found.patients}, "
-            f"{spread}{printed}"
+            f"{self.claim.text}: {self.verdict}; Dice{'' if self.region == 'wt' else f' of {self.region.upper()}'} "
+            f"{found.difference:+.3f}, {interval}, n = {found.patients}, {spread}{printed}"
         )
 
 
@@ -59,7 +61,7 @@ def findings(asked: Sequence[Claim], found: Sequence[Result]) -> list[Finding]:
 
 
 def _finding(claim: Claim, better: Result, worse: Result) -> Finding:
-    region = better.regions[0] if better.regions else ""
+    region = next((one for one in better.regions if one in worse.regions), "")
     ours, theirs = (
         {key.dataset: value for key, value in one.cell.published.items()
          if (key.region, key.metric, key.statistic) == (region, "dice", "mean")}
@@ -67,18 +69,22 @@ def _finding(claim: Claim, better: Result, worse: Result) -> Finding:
     )  # fmt: skip
     published = {dataset: value - theirs[dataset] for dataset, value in ours.items() if dataset in theirs}
     seeds = [seed for seed in better.finished if seed in worse.finished]
-    if not seeds:
-        return Finding(claim, "not run", None, {}, published)
-    whole = compare(better.of_seeds(seeds), worse.of_seeds(seeds))
+    if not seeds or not region:
+        return Finding(claim, "not decided" if seeds else "not run", region, None, {}, published)
+
+    def difference(seeds: Sequence[int], resamples: int = 10_000) -> Comparison:
+        return compare(better.of_seeds(seeds, region), worse.of_seeds(seeds, region), resamples=resamples)
+
+    whole = difference(seeds)
     # of a seed alone the mean difference is wanted, and no interval
-    alone = {seed: compare(better.of_seeds([seed]), worse.of_seeds([seed]), resamples=99).difference for seed in seeds}
+    alone = {seed: difference([seed], resamples=99).difference for seed in seeds}
     # decided where the interval leaves out 0 and no seed says the opposite
     clear = whole.interval is not None and not whole.interval[0] <= 0 <= whole.interval[1]
     agreed = all(value * whole.difference > 0 for value in alone.values())  # never of NaN
     verdict: Verdict = "not decided"
     if clear and agreed:
         verdict = "holds here" if whole.difference > 0 else "does not hold here"
-    return Finding(claim, verdict, whole, alone, published)
+    return Finding(claim, verdict, region, whole, alone, published)
 
 
 def lines(found: Sequence[Finding]) -> list[str]:

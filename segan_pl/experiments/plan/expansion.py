@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
-from segan_pl.errors import UsageError
-from segan_pl.experiments.plan.placeholders import LeftOutError, Names, combinations, text
-from segan_pl.experiments.plan.plan import ClaimPlan, Plan, RowPlan, TablePlan
+from segan_pl.errors import UsageError, nearest, own_packages
+from segan_pl.experiments.plan.placeholders import UNKNOWN, LeftOutError, Names, combinations, text
+from segan_pl.experiments.plan.plan import ClaimPlan, Kind, Plan, RowPlan, TablePlan
 from segan_pl.experiments.plan.plan_runs import PlanRuns, lasting
 from segan_pl.experiments.plan.study import Study
 from segan_pl.experiments.runs import Run
 from segan_pl.report.published import Key, numbers_of, selected
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -98,29 +101,47 @@ def require_consistent(plan: Plan) -> None:
     """Expand a plan as if the data had everything, so that a wrong name is found before any run.
 
     Raises:
-        UsageError: Something names a run, a list or a value that is not there.
+        UsageError: Something names a run, a list, a metric or a value that is not there, or a run of the wrong kind.
     """
-    given = {name: "given" if value is None else value for name, value in plan.values.items()}
-    whole = Study(replace(plan, values=given), Path("/study"), "/data", plan.modalities or ("t1", "flair"), ())
+    from segan_pl.evaluation.metrics.named import ALIASES, BUILT_IN, DEFINED  # loads SciPy, which --help does without
+
+    for table in plan.tables.values():
+        for metric in table.metrics:
+            column = ALIASES.get(metric) or (DEFINED[metric].name if metric in DEFINED else "")
+            # a metric of one's own needs its package in SEGAN_PL_ALLOW_IMPORTS
+            if metric not in BUILT_IN and (column or not own_packages()):
+                known = f"its column is {column}" if column else nearest(metric, BUILT_IN)
+                raise UsageError(f"{plan.name}: table {table.name}: metrics: {metric}: no column of scores; {known}")
+    whole = _with_everything(plan)
+    for sentence in (*plan.about, *(table.title for table in plan.tables.values())):
+        whole.text(sentence)
     found = _Expansion(whole, strict=True)
-    for pattern in plan.runs.values():
-        for variables in combinations(pattern.each, whole.names, pattern.name):
-            found.runs.run(text(pattern.name, {**whole.names, **variables}), 0)
+    for name in found.runs.patterns:
+        found.runs.run(name, 0)
     found.expanded()
+
+
+def _with_everything(plan: Plan) -> Study:
+    """A plan on data that have all it names."""
+    given = {name: UNKNOWN if value is None else value for name, value in plan.values.items()}
+    return Study(replace(plan, values=given), Path("/study"), "/data", plan.modalities or ("t1", "flair"), ())
 
 
 def first_files(plan: Plan) -> list[str]:
     """The configuration files of a plan's first training: its options of the data are those of the study.
 
     Raises:
-        UsageError: The plan has no training.
+        UsageError: The plan has no training, or none whose files are known.
     """
-    for pattern in plan.runs.values():
-        if pattern.kind == "fit":
-            names = {"modalities": list(plan.modalities), **plan.values}
-            first = {**names, **combinations(pattern.each, names, pattern.name)[0]}
+    names = {**_with_everything(plan).names, **plan.values}
+    why = "trains nothing; expected a run of the kind fit"
+    for pattern in (one for one in plan.runs.values() if one.kind == "fit"):
+        try:
+            first = {**names, **combinations(pattern.each, names, f"{plan.name}: run {pattern.name}")[0]}
             return [lasting(text(file, first)) for file in pattern.of]
-    raise UsageError(f"{plan.name}: trains nothing; expected a run of the kind fit")
+        except LeftOutError as lacking:
+            why = f"run {pattern.name}: {lacking}"
+    raise UsageError(f"{plan.name}: {why}")
 
 
 class _Expansion:
@@ -138,36 +159,64 @@ class _Expansion:
         for table in study.shown:
             found, reasons = self._cells(table)
             if not any(cell.names for cell in found):
-                why = next(iter(reasons.values()), f"the data have no {', '.join(study.lacking)}")
+                lacking = f"the data have no {', '.join(study.lacking)}" if study.lacking else "no row shows a run"
+                why = next(iter(reasons.values()), lacking)
+                if self.strict:
+                    raise UsageError(f"{study.plan.name}: table {table.name}: {why}")
                 if study.tables is not None:
                     raise UsageError(f"--tables {table.name}: {why}; leave {table.name} out of --tables")
                 notes.append(f"table {table.name} is left out: {why}")
                 continue
             cells += found
             notes += [f"table {table.name} has no {label}: {why}" for label, why in reasons.items()]
-        claims = [claim for one in study.plan.claims for claim in self._claims(one, cells)]
-        ensemble = {}
-        if study.plan.ensemble:
-            asked = RowPlan("", study.plan.ensemble.run, pool=study.plan.ensemble.pool)
-            ensemble = {seed: self._together(asked, study.names, seed)[1] for seed in study.seeds}
-        return Expansion(tuple(self.runs.runs.values()), tuple(cells), tuple(claims), ensemble, tuple(notes))
+        claims, gone = self._claims(cells)
+        if gone:
+            notes.append(f"claims are left out: {'; '.join(f'{said} ({why})' for said, why in gone.items())}")
+        ensembles: list[dict[int, tuple[str, ...]]] = []
+        if one := study.plan.ensemble:
+            asked = RowPlan("the ensemble", one.run, pool=one.pool)
+            ensembles, why_not = self._every({}, asked.label, partial(self._voters, asked))
+            notes += [f"{label} is left out: {why}" for label, why in why_not.items()]
+        together = next(iter(ensembles), {})
+        return Expansion(tuple(self.runs.runs.values()), tuple(cells), tuple(claims), together, tuple(notes))
+
+    def _every(
+        self, each: Mapping[str, object], label: str, make: Callable[[str, Names], Made]
+    ) -> tuple[list[Made], dict[str, str]]:
+        """What is made of every combination, and the label of each that is left out, with its runs, to why."""
+        found, reasons = [], {}
+        try:
+            every = combinations(each, self.study.names, label)
+        except LeftOutError as why:
+            return [], {label: str(why)}
+        for variables in every:
+            names: Names = {**self.study.names, **variables}
+            before, shown = dict(self.runs.runs), label
+            try:
+                shown = text(label, names)
+                found.append(make(shown, names))
+            except LeftOutError as why:
+                self.runs.runs = before
+                reasons[shown] = str(why)
+        return found, reasons
 
     # -- cells
 
     def _cells(self, table: TablePlan) -> tuple[list[Cell], dict[str, str]]:
         """A table's cells, and the label of each that is left out to why."""
-        found, reasons = [], {}
+        found: dict[str, Cell] = {}
+        reasons: dict[str, str] = {}
         for row in table.rows:
-            for variables in combinations(row.each, self.study.names, f"table {table.name}"):
-                names: Names = {**self.study.names, **variables}
-                before = dict(self.runs.runs)
-                label = text(row.label, names)
-                try:
-                    found.append(self._cell(table, row, label, names))
-                except LeftOutError as why:
-                    self.runs.runs = before
-                    reasons[label] = str(why)
-        return found, reasons
+            cells, why = self._every(row.each, row.label, partial(self._cell, table, row))
+            reasons |= why
+            for cell in cells:
+                if cell.label in found:
+                    raise UsageError(
+                        f"{self.study.plan.name}: table {table.name} has two rows {cell.label!r}; expected labels that "
+                        f"tell them apart, with every variable of each"
+                    )
+                found[cell.label] = cell
+        return list(found.values()), reasons
 
     def _cell(self, table: TablePlan, row: RowPlan, label: str, names: Names) -> Cell:
         facts = {key: text(value, names) for key, value in row.facts.items()}
@@ -182,41 +231,51 @@ class _Expansion:
             )
         if row.run is None:
             return Cell(table.name, label, facts=facts, printed=printed)
+        kinds: Sequence[Kind] = ("fit",) if table.form == "curves" else ("fit", "test", "evaluate")
         unseeded: tuple[str, ...] = ()
         runs, fits = {}, {}
         for seed in self.study.seeds:
-            unseeded, fits[seed] = self._together(row, names, seed)
+            unseeded, fits[seed] = self._together(row, names, seed, kinds)
             scored = [self.runs.tests.get(one, one) for one in unseeded] if table.form != "curves" else unseeded
             runs[seed] = tuple(self.runs.run(one, seed) for one in scored)
         trained = all(self.runs.patterns[one][0].kind == "fit" for one in unseeded)
         return Cell(table.name, label, unseeded, facts, runs, fits if trained else {}, printed)
 
-    def _together(self, row: RowPlan, names: Names, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _together(
+        self, row: RowPlan, names: Names, seed: int, kinds: Sequence[Kind]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names of a row's runs without the seed, and with it."""
         pooled = combinations(row.pool, names, f"run {row.run}")
         unseeded = tuple(text(row.run or "", {**names, **variables}) for variables in pooled)
-        return unseeded, tuple(self.runs.run(name, seed) for name in unseeded)
+        return unseeded, tuple(self.runs.run(name, seed, kinds) for name in unseeded)
 
-    def _claims(self, plan: ClaimPlan, cells: Sequence[Cell]) -> list[Claim]:
-        """Those whose both sides are cells of the tables."""
-        known = {cell.names: cell for cell in reversed(cells) if cell.names}
-        found = []
-        for variables in combinations(plan.each, self.study.names, "a claim"):
-            names = {**self.study.names, **variables}
-            sides = [self._side(patterns, plan, names, known) for patterns in (plan.better, plan.worse)]
-            if sides[0] and sides[1]:
-                found.append(Claim(text(plan.text, names), sides[0], sides[1], plan.group))
-        return found
+    def _voters(self, row: RowPlan, _: str, names: Names) -> dict[int, tuple[str, ...]]:
+        return {seed: self._together(row, names, seed, ("fit",))[1] for seed in self.study.seeds}
 
-    def _side(
-        self, patterns: Sequence[str], plan: ClaimPlan, names: Names, known: Mapping[tuple[str, ...], Cell]
-    ) -> Cell | None:
-        for pattern in patterns:
-            pooled = combinations(plan.pool, names, "a claim")
-            asked = tuple(text(pattern, {**names, **variables}) for variables in pooled)
+    # -- claims
+
+    def _claims(self, cells: Sequence[Cell]) -> tuple[list[Claim], dict[str, str]]:
+        """Those whose both sides are cells of the tables, of which curves have no scores; and why others are not."""
+        tables = self.study.plan.tables
+        known = {cell.names: cell for cell in reversed(cells) if cell.names and tables[cell.table].form != "curves"}
+        found: list[Claim] = []
+        reasons: dict[str, str] = {}
+        for plan in self.study.plan.claims:
+            claims, why = self._every(plan.each, plan.text, partial(self._claim, plan, known))
+            found, reasons = [*found, *claims], reasons | why
+        return found, reasons
+
+    def _claim(self, plan: ClaimPlan, known: Mapping[tuple[str, ...], Cell], said: str, names: Names) -> Claim:
+        pooled = [{**names, **variables} for variables in combinations(plan.pool, names, said)]
+        sides = []
+        for patterns in (plan.better, plan.worse):
+            asked = [tuple(text(pattern, one) for one in pooled) for pattern in patterns]
             if self.strict:
-                for name in asked:
+                for name in (name for side in asked for name in side):
                     self.runs.pattern(name)
-            if asked in known:
-                return known[asked]
-        return None
+            cell = next((known[side] for side in asked if side in known), None)
+            if cell is None:
+                why = f"no row of scores shows {' or '.join('+'.join(side) for side in asked)}"
+                raise UsageError(f"{self.study.plan.name}: claim {said}: {why}") if self.strict else LeftOutError(why)
+            sides.append(cell)
+        return Claim(said, sides[0], sides[1], plan.group)

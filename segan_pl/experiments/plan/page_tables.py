@@ -110,7 +110,7 @@ def _number(result: Result, table: TablePlan, region: str, metric: str) -> str:
     """A mean, with its n where cases lack this metric only (precision of an empty prediction)."""
     if (mean := result.means.get((region, metric))) is None:
         return result.state if result.state != "finished" else "n/a"
-    first = result.means[region, table.metrics[0]]
+    first = result.means.get((region, table.metrics[0]), mean)
     median = f" ({mean.median:.3f})" if "median" in table.statistics and mean.cases else ""
     return mean_text(mean) + median + (f", n {mean.patients}" if mean.cases < first.cases and mean.cases else "")
 
@@ -156,9 +156,9 @@ def _matrix_text(found: Sequence[Result]) -> TableText:
     sets = _data_sets(found)
     fields: dict[tuple[str, str], str] = {}
     for one in found:
-        mean = one.means.get((one.regions[0], "dice"))
+        mean, region = one.means.get((_first(one), "dice")), _first(one)
         part = f", {one.state}" if mean and one.state != "finished" else ""
-        paper = [_published(one, name, one.regions[0], "dice") for name in sets]
+        paper = [_published(one, name, region, "dice") for name in sets]
         printed = f" ({' / '.join(f'{value:.2f}' for value in paper)})" if paper and "" not in paper else ""
         place = one.cell.facts["trained_on"], one.cell.facts["tested_on"]
         fields[place] = (mean_text(mean) if mean else one.state) + part + printed
@@ -166,11 +166,18 @@ def _matrix_text(found: Sequence[Result]) -> TableText:
     return [f"Dice (paper: {' / '.join(sets)})" if sets else "Dice", *tested], body
 
 
+def _first(result: Result) -> str:
+    """The region of a figure; "" where all that the runs have are shown, and none has finished."""
+    return next(iter(result.regions), "")
+
+
 def _patients_text(table: TablePlan, found: Sequence[Result], region: str) -> TableText:
     """A column for each case, seeds averaged, and the mean."""
     metric, sets = table.metrics[0], _data_sets(found)
     scores = [
-        {s.case: s.value for s in case_scores(list(one.scores.values()), metric, region)} if one.scores else {}
+        {score.case: score.value for score in case_scores(list(one.scores.values()), metric, region)}
+        if (region, metric) in one.means
+        else {}
         for one in found
     ]
     cases = sorted({case for one in scores for case in one})
@@ -207,10 +214,11 @@ def _curves_text(table: TablePlan, found: Sequence[Result], directory: Path) -> 
 def matrix(found: Sequence[Result]) -> Figure:
     """Our matrix next to those of the papers."""
     place = {one.cell.label: (one.cell.facts["trained_on"], one.cell.facts["tested_on"]) for one in found}
-    ours = {place[one.cell.label]: one.means[one.regions[0], "dice"].value for one in found if one.means}
+    means = {one.cell.label: one.means.get((_first(one), "dice")) for one in found}
+    ours = {place[label]: mean.value for label, mean in means.items() if mean}
     squares: dict[str, Mapping[tuple[str, str], float]] = {"here": ours}
     for name in _data_sets(found):
-        theirs = {place[one.cell.label]: _published(one, name, one.regions[0], "dice") for one in found}
+        theirs = {place[one.cell.label]: _published(one, name, _first(one), "dice") for one in found}
         squares[f"paper, {name}"] = {key: value for key, value in theirs.items() if isinstance(value, float)}
     names = list(dict.fromkeys(name for pair in place.values() for name in pair))
     return heat_map(squares, names, blank={place[one.cell.label]: one.state for one in found})

@@ -16,7 +16,7 @@ from segan_pl.experiments.plan.expansion import Expansion
 from segan_pl.experiments.plan.page_tables import case_rows, matrix, panels, rows, table_texts
 from segan_pl.experiments.plan.plan import TablePlan
 from segan_pl.experiments.plan.study import Study
-from segan_pl.experiments.runs import best_checkpoint, run_folder
+from segan_pl.experiments.runs import best_checkpoint, is_finished, run_folder
 from segan_pl.files import csv_text
 from segan_pl.report.figures import Drawn, as_png, as_svg
 from segan_pl.report.page import page as filled_in
@@ -98,10 +98,11 @@ class Page:
     @cached_property
     def ensemble(self) -> list[str]:
         """The checkpoints whose models can decide together; none until every one of them has finished."""
-        names = [name for names in self.expansion.ensemble.values() for name in names]
-        done = {name for one in self.results for name, state in one.states.items() if state == "finished"}
+        names, directory = [name for names in self.expansion.ensemble.values() for name in names], self.study.directory
+        if not all(is_finished(directory, one) for one in names):
+            return []
         try:
-            return [str(best_checkpoint(run_folder(self.study.directory, one))) for one in names if done >= set(names)]
+            return [str(best_checkpoint(run_folder(directory, one))) for one in names]
         except CaseError:  # a checkpoint was taken away: the tables are written all the same
             return []
 

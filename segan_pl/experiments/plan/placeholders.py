@@ -12,6 +12,8 @@ import yaml
 from segan_pl.errors import UsageError, nearest
 
 VARIABLE = re.compile(r"\{(\w+)(?:\[(\w+)\])?\}")
+UNKNOWN = "<not given>"
+"""In the place of a value that a plan leaves to `--set`, while the plan is checked without it."""
 Names = Mapping[str, Any]
 """What placeholders mean: the plan's values, those of the data, and the variables of a pattern."""
 
@@ -27,18 +29,20 @@ def text(template: str, names: Names) -> str:
         UsageError: There is no such name.
         LeftOutError: It has no value.
     """
+    return VARIABLE.sub(lambda match: shown(_meant(match, names, template)), template)
 
-    def value(match: re.Match[str]) -> str:
-        found = named(match[1], names, template)
-        if match[2] is None:
-            return shown(found)
-        key = names.get(match[2], match[2])
-        if not isinstance(found, Mapping) or key not in found:
-            known = nearest(str(key), found) if isinstance(found, Mapping) else f"{match[1]} is no mapping"
-            raise UsageError(f"{match[0]}: no {key}; {known}")
-        return shown(found[key])
 
-    return VARIABLE.sub(value, template)
+def _meant(match: re.Match[str], names: Names, template: str) -> Any:
+    """What one placeholder means."""
+    found = named(match[1], names, template)
+    if match[2] is None or found == UNKNOWN:
+        return found
+    key = names.get(match[2], match[2])
+    if not isinstance(found, Mapping):
+        raise UsageError(f"{match[0]}: no {key}; {match[1]} is no mapping")
+    if key != UNKNOWN and (isinstance(key, list | Mapping) or key not in found):
+        raise UsageError(f"{match[0]}: no {key}; {nearest(str(key), map(str, found))}")
+    return UNKNOWN if key == UNKNOWN else found[key]
 
 
 def named(name: str, names: Names, template: str) -> Any:
@@ -65,24 +69,51 @@ def shown(value: Any) -> str:
 
 
 def option_text(value: Any, names: Names) -> str:
-    """A value of an option as the command line takes it."""
-    if isinstance(value, str) and (match := VARIABLE.fullmatch(value)) and match[2] is None:
-        found = named(match[1], names, value)
-        value = found if isinstance(found, list) else shown(found)
-    if isinstance(value, list):
-        return f"[{','.join(text(str(one), names) for one in value)}]"
-    return text(yaml.safe_dump(value).splitlines()[0] if not isinstance(value, str) else value, names)
+    """A value of an option as the command line takes it: a list as [a,b], a mapping as YAML in one line."""
+    value = _filled(value, names)
+    return f"[{','.join(map(_yaml, value))}]" if isinstance(value, list) else _yaml(value)
+
+
+def _filled(value: Any, names: Names) -> Any:
+    """A value with its placeholders filled; one that is a placeholder alone is what that means, of whatever type."""
+    if isinstance(value, str):
+        match = VARIABLE.fullmatch(value)
+        return _meant(match, names, value) if match else text(value, names)
+    if isinstance(value, Mapping):
+        return {key: _filled(one, names) for key, one in value.items()}
+    return [_filled(one, names) for one in value] if isinstance(value, list) else value
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100_000).splitlines()[0]
 
 
 def combinations(each: Mapping[str, Any], names: Names, where: str) -> list[dict[str, Any]]:
     """Every combination of the values of some variables; {} alone where there are none.
 
     A list is given, or named; a mapping means its keys, a whole number for 0 up to it.
+
+    Raises:
+        UsageError: A variable goes over something else.
+        LeftOutError: It goes over what has no value.
     """
     lists = []
-    for given in each.values():
+    for variable, given in each.items():
         value = named(given, names, where) if isinstance(given, str) else given
-        lists.append(list(range(value)) if isinstance(value, int) else list(value))
+        if isinstance(value, int) and value > 0 and value is not True:
+            value = range(value)
+        elif value == UNKNOWN:
+            value = [UNKNOWN]
+        elif not isinstance(value, list | Mapping):
+            raise UsageError(
+                f"{where}: {variable}: expected a list, a mapping or a whole number from 1, found {given!r}"
+                + (f" ({value!r})" if isinstance(given, str) else "")
+            )
+        if None in (every := list(value)):
+            raise UsageError(f"{where}: {variable}: expected values, found null among them")
+        lists.append(every)
     return [dict(zip(each, one, strict=True)) for one in product(*lists)]
 
 

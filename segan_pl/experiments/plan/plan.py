@@ -5,15 +5,17 @@ docs/experiments.md explains the keys. What a plan is on some data is in `expans
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 
 from segan_pl.errors import UsageError, nearest
+from segan_pl.experiments.plan.parts import mapping, part, require_choice
 from segan_pl.experiments.shipped import shipped_folder
+from segan_pl.experiments.study_files import require_table_names
 from segan_pl.report.published import COLUMNS
 
 Kind = Literal["fit", "test", "predict", "evaluate"]
@@ -21,7 +23,10 @@ Form = Literal["lines", "heat_map", "patients", "curves"]
 SplitKind = Literal["one", "folds", "none"]
 FACTS = ("model", "trained_on", "tested_on", "fine_tuning")
 """What tells the rows of tables.csv apart, in the words of published.csv."""
-Part = TypeVar("Part")
+DRAWN = ("heat_map", "curves")
+"""Forms that are figures, and have files of their own."""
+GIVEN_BY_DATA = ("modalities", "root", "labels")
+"""Placeholders that are there without a value of the plan."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class TablePlan:
     form: Form = "lines"
     metrics: tuple[str, ...] = ("dice", "precision", "sensitivity")
     regions: tuple[str, ...] | Literal["all"] | None = None
-    statistics: tuple[str, ...] = ("mean",)
+    statistics: tuple[Literal["mean", "median"], ...] = ("mean",)
     learning: str | None = None
     published: Mapping[str, Any] = field(default_factory=dict)
 
@@ -192,95 +197,56 @@ def read_plan(name: str) -> Plan:
 
 def _plan(path: Path, content: Any) -> Plan:
     where = str(path)
-    content = _mapping(content, where)
+    content = mapping(content, where)
     for key in ("runs", "tables"):
-        if not _mapping(content.get(key) or {}, f"{where}: {key}"):
+        if not mapping(content.get(key) or {}, f"{where}: {key}"):
             raise UsageError(f"{where}: {key} is missing")
     runs = {str(name): _run(f"{where}: run {name}", str(name), one) for name, one in content["runs"].items()}
     tables = {str(name): _table(f"{where}: table {name}", str(name), one) for name, one in content["tables"].items()}
-    claims = [
-        _part(ClaimPlan, f"{where}: claim {number}", _with_tuples(one, "better", "worse"))
-        for number, one in enumerate(content.get("claims") or [], 1)
-    ]
-    read = {**content, "name": path.stem, "runs": runs, "tables": tables, "claims": tuple(claims)}
-    if "ensemble" in content:
-        read["ensemble"] = _part(Ensemble, f"{where}: ensemble", content["ensemble"])
-    plan = _part(Plan, where, _with_tuples(read, "about", "modalities", "seeds"))
-    _require_choice(where, "split", plan.split, get_args(SplitKind))
+    plan = part(Plan, where, {**content, "name": path.stem, "runs": runs, "tables": tables})
+    require_table_names({name: table.form in DRAWN for name, table in tables.items()}, where)
     _require_columns(f"{where}: published", plan.published)
+    if not plan.seeds or min(plan.seeds) < 0 or len(set(plan.seeds)) < len(plan.seeds):
+        raise UsageError(f"{where}: seeds {[*plan.seeds]}: expected whole numbers from 0, each once, e.g. [0, 1, 2]")
+    for name, value in plan.values.items():
+        if name in GIVEN_BY_DATA:
+            raise UsageError(f"{where}: values: {name}: the data say it; choose another name")
+        if value in ([], {}):
+            raise UsageError(f"{where}: values: {name}: is empty; expected at least one")
     if plan.split == "folds" and not isinstance(plan.values.get("folds"), int):
         raise UsageError(f"{where}: split folds: expected their number as values.folds")
     return plan
 
 
 def _run(where: str, name: str, content: Any) -> RunPlan:
-    content = dict(_mapping(content, where))
+    content = dict(mapping(content, where))
     kinds = [kind for kind in get_args(Kind) if kind in content]
     if len(kinds) != 1:
         raise UsageError(f"{where}: expected one of {', '.join(get_args(Kind))}; found {', '.join(kinds) or 'none'}")
     of = content.pop(kinds[0])
-    return _part(RunPlan, where, {**content, "name": name, "kind": kinds[0], "of": _tuple(of)})
+    run = part(RunPlan, where, {**content, "name": name, "kind": kinds[0], "of": of})
+    if not run.of or (run.kind != "fit" and len(run.of) > 1):
+        expected = "configuration files" if run.kind == "fit" else "the name of one pattern of runs"
+        raise UsageError(f"{where}: {run.kind}: expected {expected}, found {', '.join(run.of) or 'none'}")
+    return run
 
 
 def _table(where: str, name: str, content: Any) -> TablePlan:
-    content = dict(_mapping(content, where))
-    rows = []
-    for number, one in enumerate(content.get("rows") or [], 1):
-        row = _part(RowPlan, f"{where}, row {number}", one)
+    table = part(TablePlan, where, {**mapping(content, where), "name": name})
+    for number, row in enumerate(table.rows, 1):
         for fact in row.facts:
-            _require_choice(f"{where}, row {number}", "facts", fact, FACTS)
-        _require_columns(f"{where}, row {number}, published", row.published or {})
-        rows.append(row)
-    lists = _with_tuples({**content, "name": name, "rows": tuple(rows)}, "metrics", "statistics")
-    if lists.get("regions") not in (None, "all"):
-        lists["regions"] = _tuple(lists["regions"])
-    table = _part(TablePlan, where, lists)
-    _require_choice(where, "form", table.form, get_args(Form))
-    _require_columns(f"{where}, published", table.published)
-    for statistic in table.statistics:
-        _require_choice(where, "statistics", statistic, ("mean", "median"))
+            require_choice(f"{where}: row {number}: facts", fact, FACTS)
+        _require_columns(f"{where}: row {number}: published", row.published or {})
+        if lacking := [fact for fact in FACTS[1:3] if table.form == "heat_map" and fact not in row.facts]:
+            raise UsageError(
+                f"{where}: row {number}: a heat_map is of trained_on and tested_on; add facts.{lacking[0]}"
+            )
+    _require_columns(f"{where}: published", table.published)
+    if table.form == "heat_map" and "dice" not in table.metrics:
+        raise UsageError(f"{where}: a heat_map shows Dice; expected dice among its metrics")
     if table.form == "curves" and table.learning is None:
         raise UsageError(f"{where}: curves: expected the column of metrics.csv as learning, e.g. val/dice_wt")
     return table
-
-
-def _part(kind: type[Part], where: str, content: Any) -> Part:
-    """A dataclass out of a mapping.
-
-    Raises:
-        UsageError: It is none, or has a key too many or too few.
-    """
-    content = _mapping(content, where)
-    known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
-    for key in content:
-        if key not in known:
-            raise UsageError(f"{where}: {key}: unknown; {nearest(str(key), known)}")
-    required = [name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING]
-    if lacking := [name for name in required if name not in content]:
-        raise UsageError(f"{where}: {lacking[0]} is missing")
-    for key in ("each", "pool", "options", "facts", "values"):
-        if key in content:
-            _mapping(content[key], f"{where}: {key}")
-    return kind(**content)
-
-
-def _mapping(content: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(content, Mapping):
-        raise UsageError(f"{where}: expected 'key: value' lines, found {type(content).__name__}")
-    return content
-
-
-def _tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-def _with_tuples(content: Any, *keys: str) -> dict[str, Any]:
-    return {key: _tuple(value) if key in keys else value for key, value in _mapping(content, "").items()}
-
-
-def _require_choice(where: str, key: str, value: Any, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(f"{where}: {key} {value}: unknown; {nearest(str(value), known)}")
 
 
 def _require_columns(where: str, selection: Mapping[str, Any]) -> None:

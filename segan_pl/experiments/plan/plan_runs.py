@@ -6,13 +6,13 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from segan_pl.errors import UsageError, nearest
-from segan_pl.experiments.plan.placeholders import LeftOutError, Names, combinations, option_text, text
-from segan_pl.experiments.plan.plan import RunPlan
+from segan_pl.experiments.plan.placeholders import UNKNOWN, LeftOutError, Names, combinations, option_text, text
+from segan_pl.experiments.plan.plan import Kind, Plan, RunPlan
 from segan_pl.experiments.plan.study import Study
 from segan_pl.experiments.runs import PLACEHOLDER, Run, run_folder
 from segan_pl.experiments.shipped import find_config
@@ -38,32 +38,61 @@ class PlanRuns:
         self.masks = study.directory / "masks"
         self.runs: dict[str, Run] = {}
         self.patterns: dict[str, tuple[RunPlan, Names]] = {}
+        self._left_out: list[str] = []
+        self._under_way: list[str] = []
         for pattern in study.plan.runs.values():
-            for variables in combinations(pattern.each, study.names, pattern.name):
-                names: Names = {**study.names, **variables}
-                self.patterns[text(pattern.name, names)] = (pattern, names)
+            try:
+                self._add(pattern)
+            except LeftOutError as why:
+                self._left_out.append(str(why))
         fits = [(name, names) for name, (pattern, names) in self.patterns.items() if pattern.kind == "fit"]
         # so that "<fit>_seed*" names the seeds' runs alone
         self.tests = {name: f"test_{name}" for name, _ in fits} if study.has_test else {}
         for name, names in fits if study.has_test else ():
             self.patterns.setdefault(f"test_{name}", (RunPlan(f"test_{name}", "test", (name,)), names))
 
-    def run(self, name: str, seed: int) -> str:
+    def _add(self, pattern: RunPlan) -> None:
+        for variables in combinations(pattern.each, self.study.names, f"run {pattern.name}"):
+            names: Names = {**self.study.names, **variables}
+            if (name := text(pattern.name, names)) in self.patterns:
+                raise UsageError(
+                    f"{self.study.plan.name}: two runs are named {name}; name every variable of each in a run's name"
+                )
+            self.patterns[name] = (pattern, names)
+
+    def run(self, name: str, seed: int, kinds: Sequence[Kind] = get_args(Kind)) -> str:
         """Add a run and what it needs; its whole name.
 
+        Args:
+            name: Without its seed.
+            seed: Of the run.
+            kinds: Those that will do where it is asked for.
+
         Raises:
+            UsageError: It is of another kind, or needs itself.
             LeftOutError: It cannot be made on these data.
         """
         whole = f"{name}_seed{seed}"
+        pattern, names = self.pattern(name)
+        if pattern.kind not in kinds:
+            raise UsageError(
+                f"{self.study.plan.name}: run {name} is a {pattern.kind}; expected a {' or '.join(kinds)} here"
+            )
+        if name in self._under_way:
+            chain = " -> ".join([*self._under_way[self._under_way.index(name) :], name])
+            raise UsageError(f"{self.study.plan.name}: a run needs itself: {chain}")
         if whole not in self.runs:
-            pattern, names = self.pattern(name)
             builders: dict[str, Callable[[str, RunPlan, Names, int], Run]] = {
                 "fit": self._fit,
                 "test": self._test,
                 "predict": self._predict,
                 "evaluate": self._evaluate,
             }
-            self.runs[whole] = builders[pattern.kind](whole, pattern, names, seed)
+            self._under_way.append(name)
+            try:
+                self.runs[whole] = builders[pattern.kind](whole, pattern, names, seed)
+            finally:
+                self._under_way.pop()
         return whole
 
     def pattern(self, name: str) -> tuple[RunPlan, Names]:
@@ -77,13 +106,15 @@ class PlanRuns:
             return self.patterns[name]
         if self.strict:
             raise UsageError(f"{self.study.plan.name}: no run {name}; {nearest(name, self.patterns)}")
-        raise LeftOutError(
-            f"the data have no {', '.join(self.study.lacking)}" if self.study.lacking else f"no run {name}"
-        )
+        if self.study.lacking:
+            raise LeftOutError(f"the data have no {', '.join(self.study.lacking)}")
+        raise LeftOutError("; ".join([f"no run {name}", *self._left_out]))
 
     def _fit(self, name: str, pattern: RunPlan, names: Names, seed: int) -> Run:
         study = self.study
-        files = [*(lasting(text(file, names)) for file in pattern.of), *study.configs]
+        own = [lasting(text(file, names)) for file in pattern.of]
+        files = [*own, *study.configs]
+        paths = [config_file(study.plan, file) for file in files if UNKNOWN not in file]
         split = {"one": "split.json", "folds": "folds.json"}.get(study.plan.split)
         kept = ("--data.split_file", str(study.directory / split), "--data.split_leftovers", "ignore") if split else ()
         arguments = (
@@ -93,7 +124,7 @@ class PlanRuns:
             *self._options(pattern, names, seed),
             *kept,
             *("--seed_everything", str(seed), "--data.seed", str(seed)),
-            *_limited(pattern.at_most, [files[0], *study.configs]),
+            *_limited(pattern.at_most, [*paths[:1], *paths[len(own) :]]),
             *study.extra,
         )
         return Run(name, arguments, values={"seed": seed})
@@ -107,7 +138,7 @@ class PlanRuns:
 
     def _predict(self, name: str, pattern: RunPlan, names: Names, seed: int) -> Run:
         together = [{**names, **variables} for variables in combinations(pattern.pool, names, pattern.name)]
-        if pattern.pool and len(together) < 2:
+        if pattern.pool and len(together) < 2 and not self.strict:
             raise LeftOutError("several models are needed")
         models = [self._checkpoint(text(pattern.of[0], one), pattern, seed) for one in together]
         arguments = (
@@ -119,19 +150,24 @@ class PlanRuns:
 
     def _evaluate(self, name: str, pattern: RunPlan, names: Names, seed: int) -> Run:
         predicted = text(pattern.of[0], names)
-        masks = self.run(predicted, seed)
+        masks = self.run(predicted, seed, ("predict",))
         folder = str(run_folder(self.study.directory, name))
         cases = self._cases(*self.pattern(predicted))
         arguments = ("evaluate", "--pred", f"{self.masks}/{masks}", "--root", cases, "--output", folder)
         return Run(name, (*arguments, *self._options(pattern, names, seed)), after=(masks,), values={"seed": seed})
 
     def _checkpoint(self, name: str, pattern: RunPlan, seed: int) -> str:
-        whole = self.run(name, seed)
+        whole = self.run(name, seed, ("fit",))
         return f"{{best:{whole}}}" if pattern.checkpoint == "best" else f"{{run:{whole}}}/checkpoints/last.ckpt"
 
     def _cases(self, pattern: RunPlan, names: Names) -> str:
         if pattern.cases is not None:
-            return lasting(text(pattern.cases, names))
+            return lasting(text(pattern.cases, names), Path.exists)
+        if self.study.plan.split == "none":
+            raise UsageError(
+                f"{self.study.plan.name}: run {pattern.name}: with split none the study scores no cases of its own; "
+                f"expected cases, the data to predict"
+            )
         return str(self.study.directory / "scored_cases.csv")
 
     def _options(self, pattern: RunPlan, names: Names, seed: int) -> list[str]:
@@ -150,18 +186,31 @@ class PlanRuns:
         return out
 
 
-def lasting(name: str) -> str:
-    """A file's path from everywhere; a shipped file's name as it is."""
-    return str(Path(name).expanduser().resolve()) if Path(name).expanduser().exists() else name
+def lasting(name: str, is_there: Callable[[Path], bool] = Path.is_file) -> str:
+    """A path from everywhere of what is there; else a name as it is: a folder lgg does not hide the shipped file."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if is_there(path) else name
 
 
-def _limited(at_most: Mapping[str, int], files: Sequence[str]) -> list[str]:
+def config_file(plan: Plan, name: str) -> Path:
+    """The configuration file that a plan means.
+
+    Raises:
+        UsageError: There is none; with the nearest.
+    """
+    try:
+        return find_config(name)
+    except UsageError as error:
+        raise UsageError(str(error).replace("--config", f"{plan.name}:", 1)) from error
+
+
+def _limited(at_most: Mapping[str, int], files: Sequence[Path]) -> list[str]:
     """Options that become what the files say, the last of which counts, and no more than a limit."""
     out: list[str] = []
     for option, limit in at_most.items():
         found: Any = math.inf
         for file in files:
-            settings = yaml.safe_load(find_config(file).read_text(encoding="utf-8")) or {}
+            settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
             for key in option.split("."):
                 settings = settings.get(key) if isinstance(settings, Mapping) else None
             found = settings if isinstance(settings, int) and settings > 0 else found

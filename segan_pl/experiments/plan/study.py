@@ -62,13 +62,12 @@ class Study:
         return {**known, **own}
 
     def text(self, template: str) -> str:
-        """A text of the plan with its placeholders filled.
+        """A text of the report with its placeholders filled; of what has no value it says so.
 
         Raises:
             UsageError: It names something that is not there.
-            LeftOutError: It names something that has no value.
         """
-        return text(template, self.names)
+        return text(template, {name: "not given" if value is None else value for name, value in self.names.items()})
 
     @property
     def shown(self) -> list[TablePlan]:

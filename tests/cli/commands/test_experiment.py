@@ -259,6 +259,8 @@ def test_a_given_split_is_the_studys_and_its_test_cases_are_scored(
         (["--set", "weights=[1]"], "--set weights=[1]: expected a mapping"),
         (["--set", "way=[all]"], "--set way=[all]: segan_cat has no value way; did you mean 'ways'?"),
         (["--set", "ways"], "--set ways: expected ways=VALUE"),
+        (["--set", "ways=[all"], "--set ways=[all: not readable as YAML"),
+        (["--set", "systems=[]"], "--set systems=[]: is empty; expected a list"),
         (["--seeds", "0,0"], "--seeds 0,0: expected whole numbers from 0, each once"),
         (["--seeds", "a"], "--seeds a: expected whole numbers"),
         (["--data.missing", "zero"], "compared over complete cases"),

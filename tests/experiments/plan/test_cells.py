@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from segan_pl.experiments.plan.drawings import bands
 from segan_pl.experiments.plan.expansion import Cell, Claim, expand
 from segan_pl.experiments.plan.page_tables import table_texts
 from segan_pl.experiments.plan.pages import Page, files, read_page
-from segan_pl.experiments.plan.plan import RowPlan, TablePlan, read_plan
+from segan_pl.experiments.plan.plan import Ensemble, RowPlan, TablePlan, read_plan
 from segan_pl.experiments.plan.study import Study
 from segan_pl.experiments.runs import Run, run_folder, write_state
 from segan_pl.report.published import Key, selected
@@ -204,6 +205,24 @@ def test_an_interval_that_holds_zero_decides_nothing(tmp_path: Path) -> None:
     assert verdict(tmp_path, {0: LOW}, {0: LOW[::-1]})[0] == "not decided"
 
 
+def test_both_sides_of_a_claim_are_of_the_same_region_which_is_named(tmp_path: Path) -> None:
+    higher = [value + 0.1 for value in LOW]
+    finish(tmp_path, "two", cases(higher), region="tc")
+    finish(tmp_path, "one", cases(LOW), region="tc")
+    tables = {
+        "I": TablePlan("I", "I", (RowPlan("x"),), regions=("et", "tc")),
+        "II": TablePlan("II", "II", (RowPlan("x"),), regions=("tc",)),
+    }
+    claim = Claim("b over a", Cell("I", "b", ("b",), runs={0: ("two",)}), cell("a", {0: "one"}))
+    (found,) = findings([claim], results(tmp_path, [claim.better, claim.worse], tables))
+    assert found.line().startswith("b over a: holds here; Dice of TC +0.100")
+
+
+def test_the_reciprocal_claims_are_of_the_whole_tumour_as_they_say(tmp_path: Path) -> None:
+    claims = page_of(tmp_path, name="reciprocal").findings
+    assert [(one.region, "(whole tumour)" in one.claim.text) for one in claims] == [("wt", True)] * 4
+
+
 def test_five_patients_decide_nothing(tmp_path: Path) -> None:
     said, line = verdict(tmp_path, {0: LOW[:5]}, {0: [value + 0.1 for value in LOW[:5]]})
     assert said == "not decided"
@@ -302,6 +321,28 @@ def test_how_runs_learnt_is_the_mean_over_them(tmp_path: Path) -> None:
     assert found is not None
     assert found == (pytest.approx(0.6), 1.5, pytest.approx((0.6 + 0.3) / 2), 2.0)
     assert text_of(page, "systems")[0][6:] == ["1.5", "0.600", "0.450 (0.75 of it)", "2.0"]
+
+
+def test_with_a_test_part_learning_and_the_ensemble_are_of_the_trainings(tmp_path: Path) -> None:
+    for split in range(2):
+        finish(tmp_path, f"test_segan_cat_small_split{split}_seed0", cases(LOW))
+        finish(tmp_path, f"segan_cat_small_split{split}_seed0", cases(LOW))
+        log_epochs(run_folder(tmp_path, f"segan_cat_small_split{split}_seed0"), [0.1, 0.8, 0.6])
+    plan = replace(read_plan("lgg"), ensemble=Ensemble("segan_cat_small_split{split}", {"split": 2}))
+    plan.values.update({"splits": 2})  # type: ignore[attr-defined]
+    study = Study(plan, tmp_path, "/data", FOUR, (), has_test=True)
+    page = read_page(study, expand(study), [], [])
+    assert page.results[0].learning is not None
+    assert page.results[0].learning.best == 0.8
+    assert len(page.ensemble) == 2
+
+
+def test_a_metric_that_the_runs_do_not_have_is_not_available(tmp_path: Path) -> None:
+    finish(tmp_path, "reciprocal_both_scores_seed0", cases(LOW))
+    page = page_of(tmp_path, name="reciprocal")
+    assert files(page)["report.md"]
+    table = page.study.plan.tables["1"]
+    assert table_texts(table, page.of(table), tmp_path)["WT"][1][0][1] == "n/a"
 
 
 def test_a_curve_is_the_mean_and_standard_deviation_of_the_seeds_at_each_epoch(tmp_path: Path) -> None:

@@ -94,6 +94,13 @@ def test_one_model_alone_does_not_vote() -> None:
     assert not [run for run in found.runs if run.name.startswith("flair_to")]  # only the votes would have needed it
 
 
+def test_the_way_that_votes_is_one_of_those_that_are_trained() -> None:
+    notes = expanded("voting", values={"ways": ["all"]}).notes
+    assert sum("no run flair_to_t1_critic_input" in note for note in notes) == 2
+    found = expanded("voting", values={"ways": ["all"], "voters": "all"})
+    assert len(found.cells) == 4
+
+
 def test_each_seed_repeats_everything_and_a_cell_knows_all_of_them() -> None:
     found = expanded("II", seeds=(3, 7))
     assert len(found.runs) == 10

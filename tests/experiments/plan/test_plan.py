@@ -36,7 +36,7 @@ def test_one_configuration_file_and_one_side_of_a_claim_need_no_list(tmp_path: P
         ("fit: segan", "ift: segan", "run a_{n}: expected one of fit, test, predict, evaluate; found none"),
         ("fit: segan", "fit: segan, test: b", "found fit, test"),
         ("fit: segan", "fit: segan, optoins: {}", "run a_{n}: optoins: unknown; did you mean 'options'?"),
-        ("run: ", "from: ", "table I, row 1: from: unknown"),
+        ("run: ", "from: ", "table I: row 1: from: unknown"),
         ("title: One", "title: One, form: hot", "table I: form hot: unknown"),
         ("title: One", "title: One, form: curves", "curves: expected the column of metrics.csv as learning"),
         ("title: One", "title: One, statistics: [mode]", "statistics mode: unknown"),
