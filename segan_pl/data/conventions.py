@@ -129,6 +129,7 @@ CONVENTIONS: dict[str, Convention] = {
         Convention("mrbrains13", (("csf", 1), ("gm", 2), ("wm", 3))),  # LabelsForTesting
         Convention("mrbrains13_training", _MRBRAINS, ignore=(7, 8), advised=False),  # LabelsForTraining
         Convention("mrbrains18", _MRBRAINS, ignore=(7, 8, 9, 10), advised=False),  # 9 infarction, 10 other
+        Convention("ibsr18", (("csf", 1), ("gm", 2), ("wm", 3)), advised=False),  # the numbers of LabelsForTesting
     )
 }
 YEARS = {

@@ -26,8 +26,11 @@ KNOWN = {
 """Experiment (config `run.experiment`) to the published model; segan_isic and the like have no published number."""
 PAPER = "segan_cat"
 TABLES = ("I", "II")
-HEALTHY = {"iseg": "iSEG2017", "mrbrains13": "MRBrainS13"}
-"""What the labels mean to the data set; GT-GAN's tables are of these, and no system here is one of its models."""
+HEALTHY = {
+    "iseg": "iSEG2017",
+    **dict.fromkeys(("mrbrains13", "mrbrains13_training", "mrbrains13_testing"), "MRBrainS13"),
+}
+"""What the labels mean, or the layout, to the data set of GT-GAN's tables; no system here is one of its models."""
 
 
 class Key(NamedTuple):
@@ -68,18 +71,26 @@ def numbers_of(rows: Sequence[Mapping[str, str]]) -> dict[Key, float]:
     }
 
 
-def published_for(config: Mapping[str, Any], regions: Sequence[str]) -> list[Mapping[str, str]]:
+def published_for(
+    config: Mapping[str, Any], regions: Sequence[str], native_labels: str | None = None
+) -> list[Mapping[str, str]]:
     """The rows that a report sets next to a run, of a region that was scored.
 
     For the systems of SegAN-CAT's tables I and II those of the same model and modalities, also at another size: the
     page says so. For tissues of a healthy brain those of GT-GAN's tables of the same data set. Other data sets are not
     matched: the page names each.
+
+    Args:
+        config: Of the run.
+        regions: That were scored.
+        native_labels: What an evaluation found the labels to mean: a configuration may leave that to the layout.
     """
     data = mapping(config.get("data"))
     scored = {region.lower() for region in regions}
-    convention = data.get("native_labels")
-    if isinstance(convention, str) and convention in HEALTHY:  # it may be a mapping of the user's own
-        return [row for row in published() if row["dataset"] == HEALTHY[convention] and row["region"].lower() in scored]
+    said = (data.get("native_labels"), data.get("layout"), native_labels)
+    # The labels may be a mapping of the user's own.
+    if known := [HEALTHY[name] for name in said if isinstance(name, str) and name in HEALTHY]:
+        return [row for row in published() if row["dataset"] == known[0] and row["region"].lower() in scored]
     if (model := KNOWN.get(str(mapping(config.get("run")).get("experiment") or ""))) is None:
         return []
     modalities = frozenset(data.get("modalities") or ("t1", "t1ce", "t2", "flair"))

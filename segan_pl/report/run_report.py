@@ -94,7 +94,7 @@ class Report:
         """One row for each run and published number of its system, modalities, region and metric."""
         rows = []
         for run in self.scored:
-            for row in published_for(run.config, scores_of(run).regions):
+            for row in published_for(run.config, scores_of(run).regions, run.summary.get("native_labels")):
                 region, metric = row["region"], row["metric"]
                 if found := self.statistics[run.name].get((region.lower(), metric)):
                     where = f"{row['model']}, {row['dataset']}, table {row['table']}"

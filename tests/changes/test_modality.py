@@ -11,9 +11,9 @@ import torch
 
 from segan_pl.__main__ import main
 from segan_pl.data.io import read_volume
+from segan_pl.data.synthetic.healthy import make_healthy_cohort
 from tests.changes.tiny import checkpoint, fit, rows
 from tests.cohort import QUIET
-from tests.generators.healthy import write_healthy_cohort
 
 pytestmark = [
     *QUIET,
@@ -24,8 +24,9 @@ pytest_plugins = ["tests.cohort_fixtures"]
 
 def test_it_is_checked_trained_and_predicted(example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "out"
-    write_healthy_cohort(root, cases=4, shape=(8, 48, 48), native_labels="mrbrains13_training")
+    make_healthy_cohort(root, form="mrbrains13", subjects=4, shape=(8, 48, 48))
     shutil.copy(example / "manifest.csv", root)
+    root /= "manifest.csv"  # the folder is of a layout by itself
     assert main(["check", f"--root={root}", "--workers=1"]) == 0
     assert "t1_ir" in capsys.readouterr().out
     small = ["--model.networks.segmentor.init_args.width=8", "--model.networks.segmentor.init_args.levels=3"]

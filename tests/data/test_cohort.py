@@ -91,5 +91,5 @@ def test_images_whose_names_end_strangely_are_named(root: Path) -> None:
         (root / name / f"{name}_t2_brain.nii.gz").touch()
         (root / name / "notes.txt").touch()
     (note,) = find_cohort(root, missing="drop").source.notes
-    assert note.startswith("2 image files in 2 folders of cases end with no modality's name and are not used: ")
+    assert note.startswith("2 image files in 2 folders of cases are by their names no part of a case and not used: ")
     assert "BraTS2021_1_t2_brain.nii.gz" in note

@@ -14,7 +14,6 @@ from segan_pl.data.conventions import CONVENTIONS, label_convention
 from segan_pl.data.labels import label_scheme, meaning_line
 from segan_pl.errors import UsageError
 from segan_pl.inference.native_labels import in_convention
-from tests.generators.healthy import write_healthy_cohort
 
 OWN = "{csf: [5, 6], gm: [1, 2], thalamus: 9, ignore: [7, 8]}"
 
@@ -142,10 +141,10 @@ def test_a_region_that_the_labels_do_not_have_is_refused() -> None:
 
 
 def test_a_manifest_and_an_option_may_state_it(tmp_path: Path) -> None:
-    write_healthy_cohort(tmp_path, cases=2, shape=(8, 16, 16))
-    manifest = tmp_path / "manifest.csv"
     own = "{csf: 1, gm: 2, wm: 3}"
-    manifest.write_text(manifest.read_text().replace("mrbrains13", f'"{own}"'))
+    for name in ("t1.nii", "mask.nii"):
+        (tmp_path / name).touch()
+    (tmp_path / "manifest.csv").write_text(f'case,t1,mask,native_labels\na,t1.nii,mask.nii,"{own}"\n')
     scheme = find_cohort(tmp_path, labels="labels").scheme
     assert scheme is not None
     assert scheme.name == f"labels/{own}"

@@ -12,7 +12,7 @@ import torch
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.data.sample.options import Sampling
-from tests.generators.healthy import healthy_case, healthy_labels, write_healthy_cohort
+from segan_pl.data.synthetic.healthy import healthy_case, healthy_labels, make_healthy_cohort
 
 SHAPE = (16, 32, 32)
 
@@ -20,7 +20,7 @@ SHAPE = (16, 32, 32)
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mrbrains")
-    write_healthy_cohort(root, cases=4, shape=SHAPE, native_labels="mrbrains13_training")
+    make_healthy_cohort(root, form="mrbrains13", subjects=4, shape=SHAPE)
     return root
 
 
@@ -39,7 +39,7 @@ def module(root: Path, tmp_path: Path) -> Callable[..., MRIDataModule]:
 
 
 def mask_of(name: str) -> np.ndarray:
-    return healthy_labels(healthy_case(int(name) - 1, shape=SHAPE)[1], "mrbrains13_training")
+    return healthy_labels(healthy_case(int(name.removeprefix("training_")) - 1, shape=SHAPE)[1], "mrbrains13_training")
 
 
 def test_the_target_is_below_0_in_all_channels_of_an_ignored_voxel_and_nowhere_else(module) -> None:

@@ -11,10 +11,10 @@ import torch
 from segan_pl.cli.commands.evaluate import main as evaluate
 from segan_pl.data.case import Case
 from segan_pl.data.io import read_volume, write_volume
+from segan_pl.data.synthetic.healthy import make_healthy_cohort
 from segan_pl.objectives.segan import SegAN
 from segan_pl.training.system import AdversarialSegmentation
 from tests.cohort import QUIET, build_data, build_system, build_trainer
-from tests.generators.healthy import write_healthy_cohort
 
 pytestmark = QUIET
 MODALITIES = ("t1", "t1_ir")
@@ -23,7 +23,7 @@ MODALITIES = ("t1", "t1_ir")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mrbrains")
-    write_healthy_cohort(root, cases=4, shape=(8, 48, 48), native_labels="mrbrains13_training")
+    make_healthy_cohort(root, form="mrbrains13", subjects=4, shape=(8, 48, 48))
     return root
 
 

@@ -14,14 +14,14 @@ from segan_pl.data.layouts.folders import Folder, case_files, modality_name, par
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.data.synthetic.cohort import CONTRASTS
+from segan_pl.data.synthetic.healthy import healthy_case, make_healthy_cohort
 from segan_pl.errors import UsageError
-from tests.generators.healthy import healthy_case, write_healthy_cohort
 
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("healthy")
-    write_healthy_cohort(root, cases=3, shape=(16, 32, 32))
+    make_healthy_cohort(root, form="mrbrains13", subjects=3, shape=(16, 32, 32))
     return root
 
 
@@ -81,7 +81,7 @@ def test_the_data_module_serves_them_in_the_order_asked_for(healthy: Path, tmp_p
     data.setup("fit")
     batch = next(iter(data.val_dataloader()))
     name = data.split.val[0]
-    expected, _ = healthy_case(int(name) - 1, shape=(16, 32, 32))
+    expected, _ = healthy_case(int(name.removeprefix("training_")) - 1, shape=(16, 32, 32))
     assert batch.image.shape[1] == 2
     for channel, modality in enumerate(("t1_ir", "t1")):
         np.testing.assert_array_equal(batch.image[0, channel], expected[modality].astype(np.float16))

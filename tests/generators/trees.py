@@ -72,7 +72,7 @@ def write_cohort(
 
     Args:
         root: The data set's folder; it may hold one already.
-        layout: A key of FORMS, one for each of `layouts.LAYOUTS`.
+        layout: A key of FORMS; those of a healthy brain are made by `data.synthetic.healthy`.
         cases: How many.
         shape: (D, H, W), voxels of 1 mm; in fewer than about (16, 32, 32) a tumour may find no room.
         seed: Of the images.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from segan_pl.__main__ import main
+from segan_pl.data.layouts.tissues import TISSUES
 from segan_pl.report.figures import COLOURS, boxes
 from segan_pl.report.page import page as filled
 from segan_pl.report.published import published, published_for
@@ -172,6 +173,19 @@ def test_the_tissues_of_a_healthy_brain_are_shown_next_to_gt_gans_tables_of_the_
         ("gt_gan", "MRBrainS13", "CSF"),
         ("gt_gan", "MRBrainS13", "GM"),
     }
+
+
+@pytest.mark.parametrize("layout", [layout.NAME for layout in TISSUES])
+def test_the_labels_of_each_layout_of_tissues_are_those_of_their_published_data_set_or_of_none(layout):
+    dataset = {"iseg": "iSEG2017", "mrbrains18": None, "ibsr18": None}.get(layout, "MRBrainS13")
+    convention = {"mrbrains13_testing": "mrbrains13"}.get(layout, layout)
+    found = [
+        published_for({"data": {"native_labels": "auto", "layout": layout}}, ["wm"]),
+        published_for({"data": {"native_labels": "auto", "layout": "auto"}}, ["wm"], convention),
+        published_for({"data": {"native_labels": convention}}, ["wm"]),
+    ]
+    assert found[0] == found[1] == found[2]
+    assert {row["dataset"] for row in found[0]} == ({dataset} if dataset else set())
 
 
 def test_labels_that_a_user_states_are_of_no_published_data_set():

@@ -18,7 +18,7 @@ from segan_pl.data.io.reading import (
     same_affine,
     same_grid,
 )
-from segan_pl.data.io.writing import write_like, write_volume
+from segan_pl.data.io.writing import write_analyze, write_like, write_volume
 
 __all__ = [
     "AXES_TOLERANCE",
@@ -33,6 +33,7 @@ __all__ = [
     "read_volume",
     "same_affine",
     "same_grid",
+    "write_analyze",
     "write_like",
     "write_volume",
 ]

@@ -19,6 +19,8 @@ HEADER_BYTES = {348: 352, 540: 544}
 HEAD_BYTES = max(HEADER_BYTES.values())
 SINGLE, PAIR = (b"n+1", b"n+2"), (b"ni1", b"ni2")
 HALVES = (".hdr", ".img")
+# Its byte "orient" is set rightly by few programs.
+ANALYZE_NOTE = "geometry assumed: Analyze has no reliable orientation; axes taken as RAS, left may be right"
 
 
 def begins_like(head: bytes) -> bool:
@@ -151,7 +153,7 @@ def _affine(header: AnalyzeHeader) -> tuple[NDArray[np.float64], tuple[str, ...]
     require_spacing(spacing)
     notes: tuple[str, ...] = ()
     if not isinstance(header, nib.Nifti1Header):
-        affine, notes = np.diag([*spacing, 1.0]), ("geometry assumed: Analyze has neither sform nor qform",)
+        affine, notes = np.diag([*spacing, 1.0]), (ANALYZE_NOTE,)
     elif int(header["sform_code"]) > 0:
         affine = np.asarray(header.get_sform(), np.float64)
     elif int(header["qform_code"]) > 0:

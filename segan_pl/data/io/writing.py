@@ -56,6 +56,25 @@ def write_volume(path: Path | str, array: NDArray, affine: ArrayLike, *, compres
     write_whole(path, _zipped(image.to_bytes(), path, compresslevel))
 
 
+def write_analyze(path: Path | str, array: NDArray, spacing_mm: Sequence[float]) -> None:
+    """Write (D, H, W) voxels as an Analyze 7.5 pair with a trailing axis of 1, as iSEG's files are.
+
+    The voxels come first and the header, by which a pair is found, last: a kill leaves no pair that is half there.
+
+    Args:
+        path: Of the header, x.hdr; x.img lies next to it.
+        array: Of int16, uint8, int32 or floats.
+        spacing_mm: (x, y, z); Analyze has no orientation, and the axes are the file's.
+    """
+    path = Path(path)
+    header = nib.AnalyzeHeader()
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape((*array.shape[::-1], 1))
+    header.set_zooms((*spacing_mm, 1.0))
+    write_whole(path.with_suffix(".img"), array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    write_whole(path, header.binaryblock)
+
+
 def write_like(reference: Path | str, array: NDArray, path: Path | str, *, compresslevel: int = 6) -> None:
     """Write (D, H, W) voxels on the grid of another file, its header kept to the byte.
 

@@ -1,6 +1,7 @@
 """Finding the cases of a data set on disk, in a known layout or in one of the user's own; no voxel is read.
 
-`layout.py` says what a layout is; the BraTS challenges are the table in `brats.py`, the others a module each.
+`layout.py` says what a layout is; the BraTS challenges are the table in `brats.py`, the data sets of a brain's tissues
+are in `tissues.py`, the others a module each.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from segan_pl.data.layouts.dataset_json import MSD, NNUNET
 from segan_pl.data.layouts.folders import DEPTH, Folder, Found, holds_images, modality_of, shortened, suffix_of
 from segan_pl.data.layouts.layout import Layout, imported_layout, require_found
 from segan_pl.data.layouts.nothing_found import nothing_found
+from segan_pl.data.layouts.tissues import TISSUES
 from segan_pl.errors import UsageError, nearest, own_packages
 
 __all__ = [
@@ -69,7 +71,12 @@ class DataSet:
         return replace(self, cases=tuple(cases))
 
 
-LAYOUTS: dict[str, Layout] = {layout.NAME: layout for layout in (*BRATS, MSD, NNUNET, manifest, lgg)}
+LAYOUTS: dict[str, Layout] = {layout.NAME: layout for layout in (*BRATS, MSD, NNUNET, manifest, lgg, *TISSUES)}
+
+
+def found_by_themselves() -> list[Layout]:
+    """The layouts that "auto" looks for: all but those that take other files of a data set that it finds."""
+    return [layout for layout in LAYOUTS.values() if not getattr(layout, "BY_NAME", False)]
 
 
 def find_cases(root: Path | str, layout: str = "auto") -> list[Case]:
@@ -94,7 +101,7 @@ def find_data_set(root: Path | str, layout: str = "auto") -> DataSet:
             f"--data.layout {layout}: unknown; {nearest(layout, ['auto', *LAYOUTS])}; one of your own is given by its "
             f"import path, e.g. my_package.my_layout"
         )
-    tried = list(LAYOUTS.values()) if layout == "auto" else [LAYOUTS.get(layout) or imported_layout(layout)]
+    tried = found_by_themselves() if layout == "auto" else [LAYOUTS.get(layout) or imported_layout(layout)]
     if root.is_file():
         if layout not in ("auto", manifest.NAME) or suffix_of(root.name):
             raise UsageError(
@@ -107,8 +114,8 @@ def find_data_set(root: Path | str, layout: str = "auto") -> DataSet:
     found = chosen.find(place)
     if not isinstance(found, Found):
         raise UsageError(f"--data.layout {layout}: find returned {type(found).__name__}; expected layouts.Found")
-    if getattr(chosen, "CASE", None) is not None:
-        skipped = [*skipped, *_notes_on_others(place, found.others, chosen)]
+    if getattr(chosen, "CASE", None) is not None or found.others:
+        skipped = [*skipped, *_notes_on_others(place, found, chosen)]
     return _data_set(found, chosen, place.path, skipped)
 
 
@@ -168,7 +175,7 @@ def require_distinct(root: Path, what: str, names: Iterable[str]) -> None:
 
 
 def _unused(cases: Sequence[Case]) -> list[str]:
-    """A note where images lie in folders of cases and belong to none, perhaps for a name that ends strangely."""
+    """A note where images lie in folders of cases and are not used, perhaps for a name that ends strangely."""
     used = {path for case in cases for path in (*case.images.values(), case.mask) if path is not None}
     unused = {
         place: [name for name in Folder(place).files if suffix_of(name) and place / name not in used]
@@ -179,7 +186,7 @@ def _unused(cases: Sequence[Case]) -> list[str]:
         return []
     count = sum(len(names) for names in unused.values())
     return [
-        f"{count} image files in {len(strange)} folders of cases end with no modality's name and are not used: "
+        f"{count} image files in {len(strange)} folders of cases are by their names no part of a case and not used: "
         f"{shortened([str(path) for path in strange], 3)}"
     ]
 
@@ -212,14 +219,14 @@ def _listed(folder: Folder, skipped: list[str], depth: int = 0) -> bool:
     return True
 
 
-def _notes_on_others(place: Folder, others: Sequence[Folder], chosen: Layout) -> list[str]:
+def _notes_on_others(place: Folder, found: Found, chosen: Layout) -> list[str]:
     """Notes on images that lie where cases lie and belong to none.
 
     Raises:
         CaseError: They are another layout's cases.
     """
     skipped: list[str] = []
-    strange = [folder for folder in others if _listed(folder, skipped, DEPTH) and holds_images(folder)]
+    strange = [folder for folder in found.others if _listed(folder, skipped, DEPTH) and holds_images(folder)]
     for other in LAYOUTS.values():
         pattern: re.Pattern[str] | None = getattr(other, "CASE", None)
         if hits := [folder for folder in strange if pattern and pattern.fullmatch(folder.path.name)]:
@@ -227,11 +234,12 @@ def _notes_on_others(place: Folder, others: Sequence[Folder], chosen: Layout) ->
                 f"{place.path}: cases of two layouts, {chosen.NAME} and {other.NAME} "
                 f"({shortened([str(one.path) for one in hits])}); expected one; part them into two folders"
             )
-    loose = [name for name in place.files if suffix_of(name)]
-    found = f"hold images but fit no case of layout '{chosen.NAME}' and are not used"
+    used = {path for case in found.cases for path in (*case.images.values(), case.mask)}
+    loose = [name for name in place.files if suffix_of(name) and place.path / name not in used]
+    said = f"hold images but fit no case of layout '{chosen.NAME}' and are not used"
     return [
         *skipped,
-        *([f"{len(strange)} folders {found}: {shortened([str(one.path) for one in strange])}"] if strange else []),
+        *([f"{len(strange)} folders {said}: {shortened([str(one.path) for one in strange])}"] if strange else []),
         *([f"{len(loose)} image files lie outside any case and are not used: {shortened(loose)}"] if loose else []),
     ]
 

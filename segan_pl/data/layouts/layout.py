@@ -25,7 +25,8 @@ class Layout(Protocol):
     """What each layout offers.
 
     A layout whose cases lie in folders of known names may have a CASE too, the regular expression of such a name: then
-    cases of two layouts in one folder are refused, and what else lies in the folder is noted.
+    cases of two layouts in one folder are refused, and what else lies in the folder is noted. One whose BY_NAME is true
+    is taken where it is named, and never looked for.
     """
 
     NAME: str

@@ -109,6 +109,15 @@ def read_volume_affine(path: Path) -> np.ndarray:
     return nib.load(path).affine
 
 
+def test_of_a_file_with_a_trailing_axis_a_segmentation_without_it_is_made_on_the_same_grid(tmp_path, affine):
+    nib.save(nib.Nifti1Image(ARRAY.T[..., None], affine), tmp_path / "a.nii.gz")
+    write_like(tmp_path / "a.nii.gz", LABEL, tmp_path / "b.nii.gz")
+    after = nib.load(tmp_path / "b.nii.gz")
+    assert after.shape == (6, 5, 4)
+    np.testing.assert_array_equal(after.affine, nib.load(tmp_path / "a.nii.gz").affine)
+    np.testing.assert_array_equal(np.asarray(after.dataobj).T, LABEL)
+
+
 def test_between_formats_shape_and_place_are_kept(tmp_path, affine):
     write_volume(tmp_path / "a.nii.gz", ARRAY, affine)
     write_like(tmp_path / "a.nii.gz", LABEL, tmp_path / "b.mha")

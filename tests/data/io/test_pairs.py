@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segan_pl.data.case import CaseError
-from segan_pl.data.io import read_channels, read_grid, read_volume, write_volume
+from segan_pl.data.io import read_channels, read_grid, read_volume, write_analyze, write_volume
 
 ARRAY = np.random.default_rng(2).integers(0, 900, (4, 5, 6)).astype(np.int16)
 
@@ -57,7 +57,7 @@ def test_an_analyze_pair_is_read_without_its_last_axis_and_its_geometry_is_assum
     np.testing.assert_array_equal(volume.affine, np.diag([1, 1, 2, 1]))
     assert volume.notes == (
         "trailing axes of 1 dropped from [6, 5, 4, 1]",
-        "geometry assumed: Analyze has neither sform nor qform",
+        "geometry assumed: Analyze has no reliable orientation; axes taken as RAS, left may be right",
     )
 
 
@@ -138,3 +138,33 @@ def test_plain_voxels_that_happen_to_begin_as_gzip_does_are_read_as_they_are(pai
     content = b"\x1f\x8b\x08" + voxels.read_bytes()[3:]
     voxels.write_bytes(content)
     assert read_volume(pair).array.tobytes() == content
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_an_analyze_pair_that_is_written_is_what_nibabel_reads_with_a_trailing_axis(tmp_path, dtype):
+    array = ARRAY.astype(dtype)
+    write_analyze(tmp_path / "a.hdr", array, (0.5, 1.0, 2.0))
+    image = nib.load(tmp_path / "a.img")
+    assert type(image).__name__ in ("AnalyzeImage", "Spm2AnalyzeImage", "Spm99AnalyzeImage")
+    assert (image.shape, image.header.get_zooms()[:3]) == ((6, 5, 4, 1), (0.5, 1.0, 2.0))
+    np.testing.assert_array_equal(np.asarray(image.dataobj)[..., 0].T, array)
+    volume = read_volume(tmp_path / "a.hdr")
+    np.testing.assert_array_equal(volume.array, array)
+    assert (volume.dtype_on_disk, volume.spacing_mm) == (dtype, (0.5, 1.0, 2.0))
+
+
+def test_an_analyze_pair_of_a_wrong_size_or_with_more_axes_is_refused(tmp_path):
+    write_analyze(tmp_path / "a.hdr", ARRAY, (1, 1, 1))
+    voxels, header = tmp_path / "a.img", bytearray((tmp_path / "a.hdr").read_bytes())
+    for wrong in (voxels.read_bytes()[:-2], voxels.read_bytes() + b"\0\0"):
+        voxels.write_bytes(wrong)
+        with pytest.raises(CaseError, match=r"a.hdr: the header announces 240 bytes"):
+            read_volume(tmp_path / "a.hdr")
+    write_analyze(tmp_path / "a.hdr", ARRAY, (1, 1, 1))
+    header[40:52] = np.array([5, 6, 5, 4, 1, 2], "<i2").tobytes()  # dim: five axes, the last of 2
+    (tmp_path / "a.hdr").write_bytes(header)
+    with pytest.raises(CaseError, match=r"the image has 5 axes \[6, 5, 4, 1, 2\], expected one 3-D volume"):
+        read_volume(tmp_path / "a.hdr")
+    header[40:52] = np.array([5, 6, 5, 4, 1, 1], "<i2").tobytes()
+    (tmp_path / "a.hdr").write_bytes(header)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.hdr").array, ARRAY)

@@ -13,7 +13,7 @@ import pytest
 from segan_pl.data.case import MODALITIES, CaseError
 from segan_pl.data.conventions import label_convention
 from segan_pl.data.labels import label_scheme
-from segan_pl.data.layouts import LAYOUTS, DataSet, find_cases, find_data_set
+from segan_pl.data.layouts import DataSet, find_cases, find_data_set
 from tests.generators.people import Identity
 from tests.generators.trees import FORMS, identities, write_cohort
 
@@ -47,7 +47,7 @@ def vsd(root: Path, case: str, kind: str, number: int) -> Path:
     return root / case / name
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FORMS)
 def test_each_form_is_found_by_itself_one_folder_up_with_all_that_it_tells(tmp_path, layout):
     everyone = write_cohort(tmp_path / "downloaded", layout=layout, cases=7)
     found = find_data_set(tmp_path)
@@ -64,7 +64,7 @@ def test_each_form_is_found_by_itself_one_folder_up_with_all_that_it_tells(tmp_p
     assert find_data_set(tmp_path / "downloaded", layout) == found
 
 
-@pytest.mark.parametrize("layout", sorted(set(LAYOUTS) - {"msd", "nnunet", "brats_men_rt"}))
+@pytest.mark.parametrize("layout", sorted(set(FORMS) - {"msd", "nnunet", "brats_men_rt"}))
 def test_a_set_without_masks_and_with_missing_sequences_is_found_with_what_it_has(tmp_path, layout):
     write_cohort(tmp_path, layout=layout, cases=3, masks=False, lacking={1: ("t1ce", "flair")})
     name = identities(layout, 3)[1].name

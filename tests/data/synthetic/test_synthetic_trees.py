@@ -13,8 +13,9 @@ from segan_pl.data.case import MODALITIES
 from segan_pl.data.conventions import CONVENTIONS
 from segan_pl.data.io import read_volume
 from segan_pl.data.labels import label_scheme
-from segan_pl.data.layouts import LAYOUTS, find_cases
+from segan_pl.data.layouts import find_cases, found_by_themselves
 from segan_pl.data.synthetic.cohort import make_case
+from segan_pl.data.synthetic.healthy import HEALTHY_FORMS
 from tests.generators.people import scan_number
 from tests.generators.trees import CHANNELS_MSD, FORMS, identities, native, write_cohort
 
@@ -22,7 +23,7 @@ SHAPE = (16, 32, 32)
 
 
 def test_there_is_a_form_for_each_layout():
-    assert set(FORMS) == set(LAYOUTS)
+    assert {*FORMS, *HEALTHY_FORMS} == {layout.NAME for layout in found_by_themselves()}
 
 
 @pytest.mark.parametrize("layout", FORMS)
