@@ -199,12 +199,11 @@ def grouped(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         part, text = (found[1], found[2]) if found else ("", text)
         cases.setdefault(text, {})[name] = None
         parts.setdefault(text, {}).update({part: None} if part else {})
-    return tuple(_line(text, list(names), list(parts[text])) for text, names in cases.items())
-
-
-def _line(text: str, names: list[str], parts: list[str]) -> str:
-    said = f"{', '.join(parts)}: {text}" if parts else text
-    if len(names) == 1:
-        return f"{names[0]}: {said}"
-    rest = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
-    return f"{len(names)} cases: {said}: {', '.join(names[:EXAMPLES])}{rest}"
+    lines = []
+    for text, found_in in cases.items():
+        names, some = list(found_in), ", ".join(parts[text])
+        said = f"{some}: {text}" if some else text
+        rest = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+        many = f"{len(names)} cases: {said}: {', '.join(names[:EXAMPLES])}{rest}"
+        lines.append(f"{names[0]}: {said}" if len(names) == 1 else many)
+    return tuple(lines)

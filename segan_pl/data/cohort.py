@@ -141,19 +141,17 @@ def native_convention(source: DataSet, native_labels: Stated = "auto", labels: s
         return source.native_labels
     convention = label_convention(asked)
     if against := convention.contradictions(source.names):
+        assert source.names is not None  # which are what contradicts
         option = f"--data.labels {labels}" if labels == "binary" else f"--data.native_labels {native_labels}"
-        raise UsageError(f"{option}: {'; '.join(against[:CONTRADICTIONS_NAMED])}; {_instead(source, labels)}")
+        correct = f"correct {source.names.where}"
+        if not source.native_labels:
+            instead = remedy((), source.names, "choose another", correct)
+        elif labels == "binary":
+            instead = "choose --data.labels whole_tumour"
+        else:
+            instead = f"leave it out (the names are those of '{source.native_labels}'), or {correct}"
+        raise UsageError(f"{option}: {'; '.join(against[:CONTRADICTIONS_NAMED])}; {instead}")
     return convention.ignoring(source.names.ignored).name if source.names else convention.name
-
-
-def _instead(source: DataSet, labels: str) -> str:
-    """What to do where a convention contradicts the data set's own names."""
-    assert source.names is not None
-    if source.native_labels and labels == "binary":
-        return "choose --data.labels whole_tumour"
-    if source.native_labels:
-        return f"leave it out (the names are those of '{source.native_labels}'), or correct {source.names.where}"
-    return remedy((), source.names, "choose another", f"correct {source.names.where}")
 
 
 def scheme_of(source: DataSet, labels: str, native_labels: Stated) -> LabelScheme | None:

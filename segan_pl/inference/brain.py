@@ -12,7 +12,7 @@ from segan_pl.errors import require_choice
 from segan_pl.losses.activation import Activation
 
 PredictIn = Literal["anywhere", "brain"]
-# As `window_logits` has a probability of 0: the logarithm of 1e-12.
+# As `over_volume` has a probability of 0: the logarithm of 1e-12.
 CERTAIN = 27.6
 
 

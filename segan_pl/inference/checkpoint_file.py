@@ -153,7 +153,14 @@ def read_plain(source: Path, map_location: Any = "cpu") -> dict[str, Any]:
         _require_intact(source)
         return torch.load(source, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_why_unreadable(source, error)) from error
+        # Foreign objects and random bytes both end here; only the first names a global.
+        text = str(error)
+        if "GLOBAL" not in text and "global" not in text.partition("\n")[2]:
+            raise CheckpointError(_damaged(source, error)) from error
+        name = text.partition("GLOBAL ")[2].split(" ")[0] or "a class"
+        raise CheckpointError(
+            f"{source}: holds {name}, which only running its code could restore; only tensors and plain values load"
+        ) from error
     except (RuntimeError, EOFError, LookupError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise CheckpointError(_damaged(source, error)) from error
 
@@ -171,37 +178,23 @@ def _require_intact(source: Path) -> None:
             raise ValueError("the file is cut off")
 
 
-def _why_unreadable(source: Path, error: Exception) -> str:
-    """Foreign objects and random bytes both end in an UnpicklingError; only the first names a global."""
-    text = str(error)
-    if "GLOBAL" in text or "global" in text.partition("\n")[2]:
-        name = text.partition("GLOBAL ")[2].split(" ")[0] or "a class"
-        return f"{source}: holds {name}, which only running its code could restore; only tensors and plain values load"
-    return _damaged(source, error)
-
-
 def _damaged(source: Path, error: Exception) -> str:
     remedy = _others(source) or "; no other one in its folder is whole"
-    return f"{source}: damaged checkpoint ({_first_sentence(error)}){remedy}"
-
-
-def _first_sentence(error: Exception) -> str:
-    """The start of an error's text; a long sentence ends with a whole word."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return textwrap.shorten(re.split(r"(?<=\w)\. ", line)[0].removesuffix("."), 120, placeholder=" ...")
+    # The start of an error's text; a long sentence ends with a whole word.
+    sentence = textwrap.shorten(re.split(r"(?<=\w)\. ", line)[0].removesuffix("."), 120, placeholder=" ...")
+    return f"{source}: damaged checkpoint ({sentence}){remedy}"
 
 
 def _others(source: Path) -> str:
     """What to try instead of a damaged checkpoint: the newest other whole one in its folder; "" where there is none."""
     others = [path for path in source.parent.glob("*.ckpt") if path != source]
     newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
-    return next((f"; try {path}" for path in newest_first if _is_intact(path)), "")
-
-
-def _is_intact(path: Path) -> bool:
-    """Whether a file is an archive whose checksums are right."""
-    try:
-        _require_intact(path)
-    except (ValueError, RuntimeError, OSError, zipfile.BadZipFile, NotImplementedError):
-        return False
-    return path.stat().st_size > 0
+    for path in newest_first:
+        try:
+            _require_intact(path)
+        except (ValueError, RuntimeError, OSError, zipfile.BadZipFile, NotImplementedError):
+            continue
+        if path.stat().st_size > 0:
+            return f"; try {path}"
+    return ""

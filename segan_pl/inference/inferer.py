@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from segan_pl.errors import UsageError
@@ -102,62 +102,66 @@ class Windows:
         return tuple(max(0.0, 1 - (s + 0.5) / p) for s, p in steps)
 
 
-def window_probabilities(
+def over_volume(
     network: Network,
     image: Tensor,
     *,
-    patch: Sequence[int],
+    patch: Sequence[int] | None,
     windows: Windows,
     activation: Activation,
     channels: int,
+    wanted: Average = "logits",
+    bare: object = None,
+    slices: int = 32,
+    channels_last: bool = False,
+    dtype: torch.dtype = torch.float32,
     background: float = 0.0,
-    any_depth: bool = False,
     brain: Tensor | None = None,
 ) -> Tensor:
-    """(M, D, H, W) float32 to (C, D, H, W) float32 probabilities, by MONAI's sliding windows.
+    """(M, D, H, W) to (C, D, H, W) logits or probabilities: window by window for a 3-D network, else slice by slice.
 
-    The last window of each axis ends at the border; a volume smaller than the patch is padded.
+    MONAI's sliding windows: the last one of each axis ends at the border; a volume smaller than the patch is padded.
+    Logits of averaged probabilities are what the activation makes these of: the mean's log odds, or its logarithms.
 
     Args:
         network: (B, M, *patch) to (B, C, *patch).
         image: A prepared volume.
-        patch: Size of a window.
+        patch: Of training: three numbers mean a 3-D network, and are the size of a window.
         windows: How they lie, and what is averaged.
         activation: Of the label scheme.
         channels: C.
+        wanted: What is returned; probabilities are float32.
+        bare: The network without what tells it of missing modalities: its `divisor` is what slices are padded to a
+            multiple of, and it takes any depth from its patch's on where its `depth_divisor` is 1.
+        slices: In one forward pass of a 2-D network.
+        channels_last: Memory format of slices.
+        dtype: Of the network's input.
         background: What is padded with, the prepared value of padding.
-        any_depth: See `takes_any_depth`.
         brain: (D, H, W) bool, where windows are not empty; default `brain_of` the image.
 
     Raises:
         UsageError: The windows' step does not fit the patch.
     """
-    found = _mean_of_windows(network, image, patch, windows, activation, channels, background, any_depth, brain)
-    return found if windows.average == "probabilities" else activate(found[None], activation)[0]
-
-
-def window_logits(
-    network: Network,
-    image: Tensor,
-    *,
-    patch: Sequence[int],
-    windows: Windows,
-    activation: Activation,
-    channels: int,
-    background: float = 0.0,
-    any_depth: bool = False,
-    brain: Tensor | None = None,
-) -> Tensor:
-    """As `window_probabilities`, but what the activation makes these of: averaged logits, or the mean's log odds."""
-    found = _mean_of_windows(network, image, patch, windows, activation, channels, background, any_depth, brain)
-    if windows.average == "logits":
+    held: Average = "logits"
+    if patch is not None and len(patch) == 3:
+        any_depth, image = getattr(bare, "depth_divisor", None) == 1, image.to(dtype)
+        found = _mean_of_windows(network, image, patch, windows, activation, channels, background, any_depth, brain)
+        held = windows.average
+    else:
+        found = predict_slices(
+            network,
+            image,
+            divisor=int(getattr(bare, "divisor", 1)),
+            batch=slices,
+            channels_last=channels_last,
+            dtype=dtype,
+            background=background,
+        )
+    if held == wanted:
         return found
+    if wanted == "probabilities":
+        return activate(found[None].float(), activation)[0]
     return found.clamp_min(1e-12).log() if activation == "softmax" else found.logit(1e-6)
-
-
-def takes_any_depth(network: nn.Module) -> bool:
-    """Whether a network says that it takes any depth from its patch's on (`depth_divisor` 1)."""
-    return getattr(network, "depth_divisor", None) == 1
 
 
 def _mean_of_windows(

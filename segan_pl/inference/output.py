@@ -109,7 +109,11 @@ class OutputFolder:
             names = {file.name for target in self.targets.values() for file in target.files}
             if not self.begun():
                 old = names | set(before.get("files", ()) if before else ())
-                for file in [*map(self._inside, old), *_tables(self.path)]:
+                # Names that a file held: nothing outside of the folder is removed.
+                if strange := [name for name in old if Path(name).name != name]:
+                    why = f"lists the file {strange[0]!r}, expected plain names; remove the folder"
+                    raise CaseError(f"{self.path / IDENTITY}: {why}")
+                for file in [*(self.path / name for name in old), *_tables(self.path)]:
                     file.unlink(missing_ok=True)
             else:
                 assert before is not None  # the folder was begun
@@ -129,12 +133,6 @@ class OutputFolder:
         asked, then = about.get("cases"), earlier.get("cases")
         about["cases"] = sorted({*asked, *then}) if asked and then else None  # None: all of the input
         return about
-
-    def _inside(self, name: str) -> Path:
-        """A file of the folder, by a name that a file held."""
-        if Path(name).name != name:
-            raise CaseError(f"{self.path / IDENTITY}: lists the file {name!r}, expected plain names; remove the folder")
-        return self.path / name
 
 
 def targets(

@@ -25,10 +25,9 @@ from segan_pl.inference.checkpoint_file import (
     stored_settings,
     weights_of,
 )
-from segan_pl.inference.inferer import Windows, predict_slices, takes_any_depth, window_probabilities
-from segan_pl.losses.activation import activate
+from segan_pl.inference.inferer import Windows, over_volume
 from segan_pl.nets.blocks import to_channels_last
-from segan_pl.nets.modality_mask import ModalityMask, Network, require_modality_mask, with_modality_mask_on_volumes
+from segan_pl.nets.modality_mask import ModalityMask, require_modality_mask, with_modality_mask_on_volumes
 from segan_pl.recipe import NAMELESS, may_import
 
 NETWORKS = ("segan_pl.nets", "monai.networks.nets")
@@ -178,48 +177,35 @@ def probabilities(
     windows, inside = windows or segmentor.windows, (predict_in or segmentor.predict_in) == "brain"
     needed = inside or windows.skip_empty
     brain = brain_of(image, segmentor.preparation.background, there) if needed else None
-    total = None
+    total, low = None, segmentor.precision != torch.float32
     axes = [subset for size in range(len(mirror) + 1) for subset in combinations(mirror, size)]
     for subset in axes:
         flips = [axis + 1 for axis in subset]
         filled = brain if brain is None or not flips else brain.flip(subset)
-        part = _probability(segmentor, network, image.flip(flips) if flips else image, filled, windows)
-        part = part.flip(flips) if flips else part
-        # not in place: a window's is an inference tensor
-        total = part if total is None else total + part
-    assert total is not None, "the empty subset of the axes is always there"
-    total = total / len(axes) if len(axes) > 1 else total
-    return kept_inside(total, brain if inside else None, segmentor.scheme.activation, logits=False)
-
-
-def _probability(
-    segmentor: TrainedSegmentor, network: Network, image: Tensor, brain: Tensor | None, windows: Windows
-) -> Tensor:
-    """(C, D, H, W) float32, of the image as it lies; the network runs in its own precision."""
-    low = segmentor.precision != torch.float32
-    with torch.inference_mode(), torch.autocast(segmentor.device.type, segmentor.precision, enabled=low):
-        if len(segmentor.patch) == 3:
-            return window_probabilities(
+        flipped = image.flip(flips) if flips else image
+        with torch.inference_mode(), torch.autocast(image.device.type, segmentor.precision, enabled=low):
+            part = over_volume(
                 network,
-                image.float(),
+                flipped,
                 patch=segmentor.patch,
                 windows=windows,
                 activation=segmentor.scheme.activation,
                 channels=len(segmentor.scheme.channels),
+                wanted="probabilities",
+                bare=segmentor.network,
+                slices=segmentor.slices,
+                channels_last=segmentor.channels_last,
+                # windows are summed, and bfloat16 would lose digits
+                dtype=segmentor.precision if len(segmentor.patch) == 2 else torch.float32,
                 background=segmentor.preparation.background,
-                any_depth=takes_any_depth(segmentor.network),
-                brain=brain,
+                brain=filled,
             )
-        logits = predict_slices(
-            network,
-            image,
-            divisor=segmentor.divisor,
-            batch=segmentor.slices,
-            channels_last=segmentor.channels_last,
-            dtype=torch.float32 if not low else segmentor.precision,
-            background=segmentor.preparation.background,
-        )
-    return activate(logits[None].float(), segmentor.scheme.activation)[0]
+        part = part.flip(flips) if flips else part
+        # not in place: it is an inference tensor
+        total = part if total is None else total + part
+    assert total is not None, "the empty subset of the axes is always there"
+    total = total / len(axes) if len(axes) > 1 else total
+    return kept_inside(total, brain if inside else None, segmentor.scheme.activation, logits=False)
 
 
 def _known(choice: Any, require: Callable[[str], None], source: Path) -> Any:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segan_pl.data.case import Case, CaseError, pictured
 from segan_pl.data.case_files import labels_of
@@ -63,23 +62,18 @@ def case_pictures(run: RunFiles) -> tuple[list[Overlay], list[str]]:
         scores = {name: row.values["dice"] for (where, name), row in run.scored.rows.items() if where == region}
         for rank, name in chosen(scores).items():
             try:
-                prediction = _prediction(predictions.get(name), images.get(name), name)
-                one = draw(images[name], prediction, schemes, region, rank=rank, score=scores[name])
+                case, pair = images.get(name), predictions.get(name)
+                if case is None or not case.images:
+                    raise CaseError(f"{name}: no image next to its reference")
+                if pair is None or PREDICTION not in pair.images:
+                    raise CaseError(f"{name}: no prediction")
+                one = draw(case, pair.images[PREDICTION], schemes, region, rank=rank, score=scores[name])
                 if size := " x ".join(map(str, run.scored.crop or ())):
                     one = replace(one, caption=f"{one.caption}; the Dice is of the central {size} voxels alone")
                 drawn.append(one)
             except CaseError as error:
                 notes.append(f"no picture of the {rank} case, {region.upper()}: {error}")
     return drawn, notes
-
-
-def _prediction(paired: Case | None, case: Case | None, name: str) -> Path:
-    """The predicted file of a case that can be drawn."""
-    if case is None or not case.images:
-        raise CaseError(f"{name}: no image next to its reference")
-    if paired is None or PREDICTION not in paired.images:
-        raise CaseError(f"{name}: no prediction")
-    return paired.images[PREDICTION]
 
 
 def chosen(scores: Mapping[str, float]) -> dict[str, str]:
@@ -116,11 +110,14 @@ def draw(
         raise CaseError(f"{case.name}: the references have no image to draw masks over")
     image = volume_of(case.images[modality], case.channels.get(modality))
     assert case.mask is not None  # it was scored
-    paths = (case.mask, prediction)
-    reference, found = (
-        _region(read_volume(path), image, scheme, region, case.name)
-        for path, scheme in zip(paths, schemes, strict=True)
-    )
+    masks = []
+    for path, scheme in zip((case.mask, prediction), schemes, strict=True):
+        mask = read_volume(path)
+        if not lies_over(mask, image):
+            raise CaseError(f"{case.name}: mask and image lie on different grids; they cannot be drawn over each other")
+        # 1 in the region, -1 where the mask is not judged, else 0
+        masks.append(scheme.encode(labels_of(mask, case.name))[scheme.channels.index(region)])
+    reference, found = masks
     ignored = reference < 0
     reference, found = reference > 0, (found > 0) & ~ignored
     z = int((reference if reference.any() else found).sum((1, 2)).argmax())  # not where most is falsely found
@@ -141,10 +138,3 @@ def volume_of(path: Path, channel: int | None) -> Volume:
 def lies_over(mask: Volume, image: Volume) -> bool:
     """Whether a mask's voxels lie over an image's, to half a voxel: a tolerance may have allowed that much."""
     return same_grid(mask, image, origin_mm=min(image.spacing_mm) / 2)
-
-
-def _region(mask: Volume, image: Volume, scheme: LabelScheme, region: str, case: str) -> NDArray:
-    """(D, H, W): 1 in the region, -1 where the mask is not judged, else 0."""
-    if not lies_over(mask, image):
-        raise CaseError(f"{case}: mask and image lie on different grids; they cannot be drawn over each other")
-    return scheme.encode(labels_of(mask, case))[scheme.channels.index(region)]

@@ -88,11 +88,13 @@ def look(row: CaseRow) -> Look:
     if drawn is None:
         return Look(row, None, "", histograms)
     mask = _mask(row, drawn)
-    places = _places(row, drawn, mask)
+    z, y, x = (side // 2 for side in drawn.shape)
+    if mask is not None and mask.any():  # the slices with most of it
+        z, y, x = (int(mask.sum(axis=others).argmax()) for others in ((1, 2), (0, 2), (0, 1)))
     spacing = drawn.spacing_mm[::-1]
-    png = figures.as_png(figures.three_slices(drawn.array, mask, places, spacing))
+    png = figures.as_png(figures.three_slices(drawn.array, mask, (z, y, x), spacing))
     outlined = "the mask's outline in yellow" if mask is not None else "no mask"
-    caption = f"{row.name}: {first}, axial, coronal and sagittal slices {', '.join(map(str, places))}, {outlined}"
+    caption = f"{row.name}: {first}, axial, coronal and sagittal slices {z}, {y}, {x}, {outlined}"
     return Look(row, png, f"{caption}; refused" if row.faults else caption, histograms)
 
 
@@ -115,15 +117,6 @@ def _mask(row: CaseRow, image: Volume) -> NDArray[np.bool_] | None:
         return labels_of(mask, row.name) > 0 if lies_over(mask, image) else None
     except CaseError:
         return None
-
-
-def _places(row: CaseRow, image: Volume, mask: NDArray[np.bool_] | None) -> tuple[int, int, int]:
-    """The slices (z, y, x) with most of the mask, or the middle ones."""
-    if mask is None or not mask.any():
-        depth, height, width = image.shape
-        return depth // 2, height // 2, width // 2
-    z, y, x = (int(mask.sum(axis=others).argmax()) for others in ((1, 2), (0, 2), (0, 1)))
-    return z, y, x
 
 
 def _volumes(rows: Sequence[CaseRow]) -> list[Drawn]:

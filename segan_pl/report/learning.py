@@ -64,19 +64,17 @@ def differences(runs: Sequence[RunFiles]) -> tuple[list[str], list[list[str]]]:
     return ["setting", *settings], [[key, *(o.get(key, "not set") for o in settings.values())] for key in differing]
 
 
-def _git(state: object) -> str | None:
-    """The revision and whether the checkout had changes of its own."""
-    if not isinstance(state, Mapping):
-        return str(state) if state else None
-    changed = " with changes" if state.get("dirty") else ""
-    return f"{state['revision']}{changed}" if state.get("revision") else None
-
-
 def run_facts(run: RunFiles) -> list[tuple[str, object]]:
     """Names and values: data, split, software, hardware and time of a run; None or "" where it does not say one."""
     data, environment = mapping(run.config.get("data")), run.environment
     seconds = sum(float(row["seconds"]) for row in run.epochs if row.get("seconds"))
     gpus = environment.get("gpus") or ()
+    git, state = None, environment.get("git")
+    if isinstance(state, Mapping):
+        changed = " with changes" if state.get("dirty") else ""
+        git = f"{state['revision']}{changed}" if state.get("revision") else None
+    elif state:
+        git = str(state)
     parts = {part: len(run.split.get(part) or ()) for part in ("train", "val", "test")} if run.split else {}
     return [
         ("folder", run.folder),
@@ -89,7 +87,7 @@ def run_facts(run: RunFiles) -> list[tuple[str, object]]:
         ("epochs", len({row["epoch"] for row in run.epochs}) or None),
         ("time", f"{seconds / 60:.1f} minutes in epochs" if seconds else None),
         ("started", environment.get("started")),
-        ("git", _git(environment.get("git"))),
+        ("git", git),
         ("software", ", ".join(f"{name} {environment[name]}" for name in SOFTWARE if environment.get(name))),
         ("hardware", ", ".join([*gpus, f"{environment.get('cpu_count', '?')} CPU cores"])),
         ("platform", environment.get("platform")),

@@ -72,8 +72,14 @@ def read_files(text: str) -> RunFiles:
         raise UsageError(f"{folder}: neither metrics.csv nor scores of cases; give a run's folder or an evaluation's")
     config = yaml_file(home / "config.yaml")
     command = home / "command.txt"
+    # Folder and experiment: unique on a page in most cases, and short.
+    experiment = mapping(config.get("run")).get("experiment")
+    inside_a_run = bool(config) and not (folder / "config.yaml").is_file()
+    place = f"{folder.resolve().parent.name}/{folder.name}" if inside_a_run else folder.resolve().name
+    tables = [file for file in sorted([*home.glob("*.csv"), *home.glob("*/*.csv")]) if PREDICTIONS.fullmatch(file.name)]
+    predicted = [rows for file in tables if (rows := csv_rows(file))]
     return RunFiles(
-        name=name or _name(folder, config),
+        name=name or (f"{experiment} {place}" if experiment else place),
         folder=folder,
         home=home,
         config=config,
@@ -84,16 +90,9 @@ def read_files(text: str) -> RunFiles:
         epochs=epochs,
         scored=scored,
         summary=json_file(scored.table.path.with_name("summary.json")) if scored else {},
-        predictions=_predictions(home),
+        # another file of such a name is none of predict's tables
+        predictions=tuple(row for rows in predicted if {"case", "refused"} <= set(rows[0]) for row in rows),
     )
-
-
-def _name(folder: Path, config: Mapping[str, Any]) -> str:
-    """Folder and experiment: unique on a page in most cases, and short."""
-    experiment = mapping(config.get("run")).get("experiment")
-    inside_a_run = bool(config) and not (folder / "config.yaml").is_file()
-    name = f"{folder.resolve().parent.name}/{folder.name}" if inside_a_run else folder.resolve().name
-    return f"{experiment} {name}" if experiment else name
 
 
 def when(row: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> float:
@@ -107,13 +106,6 @@ def when(row: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> float:
     seen = float(row["batches_seen"]) - float(batch)  # before this epoch
     ends = [float(one["batches_seen"]) - seen for one in rows if one["epoch"] == row["epoch"]]
     return epoch - 1 + float(batch) / max(*ends, float(batch))
-
-
-def _predictions(home: Path) -> tuple[Mapping[str, str], ...]:
-    """Rows of predict's own tables; another file of such a name is none of them."""
-    files = [file for file in sorted([*home.glob("*.csv"), *home.glob("*/*.csv")]) if PREDICTIONS.fullmatch(file.name)]
-    tables = [csv_rows(file) for file in files]
-    return tuple(row for rows in tables if rows and {"case", "refused"} <= set(rows[0]) for row in rows)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -24,7 +24,7 @@ from segan_pl.evaluation.tables import (
 )
 from segan_pl.evaluation.volumes import PreviewSlice
 from segan_pl.inference.brain import PredictIn, brain_of, kept_inside
-from segan_pl.inference.inferer import Windows, predict_slices, takes_any_depth, window_logits
+from segan_pl.inference.inferer import Windows, over_volume
 from segan_pl.inference.input_case import image_of
 from segan_pl.inference.native_labels import native_labels
 from segan_pl.inference.prediction import Prediction
@@ -140,28 +140,20 @@ class WholeVolumes(L.LightningModule):
         network = with_modality_mask_on_volumes(self.scored, there, self.modality_mask)
         needed = self.predict_in == "brain" or self.windows.skip_empty
         brain = brain_of(image, self.background, there) if needed else None
-        if self.patch is not None and len(self.patch) == 3:
-            logits = window_logits(
-                network,
-                image.to(self._input_dtype),
-                patch=self.patch,
-                windows=self.windows,
-                activation=self.scheme.activation,
-                channels=len(self.scheme.channels),
-                background=self.background,
-                any_depth=takes_any_depth(self.segmentor),
-                brain=brain,
-            )
-        else:
-            logits = predict_slices(
-                network,
-                image,
-                divisor=int(getattr(self.segmentor, "divisor", 1)),
-                batch=self.slices,
-                channels_last=self.channels_last,
-                dtype=self._input_dtype,
-                background=self.background,
-            )
+        logits = over_volume(
+            network,
+            image,
+            patch=self.patch,
+            windows=self.windows,
+            activation=self.scheme.activation,
+            channels=len(self.scheme.channels),
+            bare=self.segmentor,
+            slices=self.slices,
+            channels_last=self.channels_last,
+            dtype=self._input_dtype,
+            background=self.background,
+            brain=brain,
+        )
         inside = brain if self.predict_in == "brain" else None
         return kept_inside(logits, inside, self.scheme.activation, logits=True)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError
 from segan_pl.inference.brain import brain_of, kept_inside, nothing_found, require_predict_in
-from segan_pl.inference.inferer import Average, Windows, window_logits, window_probabilities
+from segan_pl.inference.inferer import Average, Windows, over_volume
 from segan_pl.inference.prediction import Settings
 from segan_pl.inference.predictor import Predictor
 from segan_pl.inference.trained import probabilities
@@ -57,8 +57,8 @@ def test_skipping_changes_no_voxel_of_the_brain_and_leaves_background_where_noth
     windows = Windows(batch=batch, average=average)
     more: dict[str, Any] = {"patch": (8, 8, 8), "activation": activation, "channels": 3, "background": background}
     every, some = Counting(), Counting()
-    whole = window_probabilities(every, image, windows=windows, **more)
-    found = window_probabilities(some, image, windows=replace(windows, skip_empty=True), **more)
+    whole = over_volume(every, image, windows=windows, wanted="probabilities", **more)
+    found = over_volume(some, image, windows=replace(windows, skip_empty=True), wanted="probabilities", **more)
     assert torch.equal(found[:, inside], whole[:, inside])
     # Windows at 0, 4, 8 (z), 0, 4, 8, 12, 16 (y), 0, 4, ..., 32 (x); 3 x 4 x 3 of them meet 5-10, 6-14, 12-19.
     assert (every.windows, some.windows) == (3 * 5 * 9, 3 * 4 * 3)
@@ -71,7 +71,7 @@ def test_skipping_changes_no_voxel_of_the_brain_and_leaves_background_where_noth
 def test_windows_that_are_not_run_have_no_share_in_the_mean() -> None:
     """Against MONAI's mean over the windows that are run, one by one."""
     image, windows = brain_in_air(), Windows(overlap=0.5, blend="gaussian", skip_empty=True)
-    found = window_logits(Counting(), image, patch=(8, 8, 8), windows=windows, activation="sigmoid", channels=3)
+    found = over_volume(Counting(), image, patch=(8, 8, 8), windows=windows, activation="sigmoid", channels=3)
 
     def weighed(part: Tensor) -> Tensor:
         run = float(part.any())
@@ -87,7 +87,7 @@ def test_windows_that_are_not_run_have_no_share_in_the_mean() -> None:
 def test_an_image_of_background_alone_runs_no_window() -> None:
     network = Counting()
     more: dict[str, Any] = {"patch": (8, 8, 8), "activation": "softmax", "channels": 3, "background": -1.0}
-    found = window_logits(network, torch.full((1, 4, 9, 9), -1.0), windows=Windows(skip_empty=True), **more)
+    found = over_volume(network, torch.full((1, 4, 9, 9), -1.0), windows=Windows(skip_empty=True), **more)
     assert network.windows == 0
     assert found.shape == (3, 4, 9, 9)
     assert (found.argmax(0) == 0).all()

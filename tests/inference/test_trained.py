@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError
-from segan_pl.inference.inferer import Average, Windows, window_logits, window_probabilities
+from segan_pl.inference.inferer import Average, Windows, over_volume
 from segan_pl.inference.native_labels import decide, vote
 from segan_pl.inference.trained import TrainedSegmentor, probabilities
 from segan_pl.losses.activation import Activation, activate
@@ -81,7 +81,7 @@ def test_what_lies_around_a_small_volume_in_a_window_is_the_background(image: Te
         return torch.zeros_like(window[:, :1]) + window[:, :1].sum()
 
     more = {"windows": Windows(blend="constant"), "activation": "sigmoid", "channels": 1, "background": -1.0}
-    found = window_logits(summing, image, patch=(8, 12, 16), **more)
+    found = over_volume(summing, image, patch=(8, 12, 16), **more)
     added = 8 * 12 * 16 - 5 * 10 * 13
     torch.testing.assert_close(found, (image[:1].sum() - added).expand(1, 5, 10, 13))
 
@@ -95,7 +95,7 @@ def test_the_logits_of_averaged_probabilities_give_these_again(image: Tensor, ac
 
     more = {"patch": (4, 8, 8), "windows": Windows(average="probabilities"), "activation": activation, "channels": 2}
     with torch.no_grad():
-        mean, logits = window_probabilities(network, image, **more), window_logits(network, image, **more)
+        mean, logits = (over_volume(network, image, wanted=wanted, **more) for wanted in ("probabilities", "logits"))
     torch.testing.assert_close(activate(logits[None], activation)[0], mean, rtol=1e-4, atol=1e-5)
     assert float((logits - mean).abs().max()) > 1
     if activation == "sigmoid":
@@ -128,7 +128,7 @@ def test_what_lies_behind_a_whole_volume_is_the_background(image: Tensor) -> Non
             return torch.zeros_like(padded[:, :1]) + padded[:, :1].sum()
 
     more = {"windows": Windows(whole=4), "activation": "sigmoid", "channels": 1, "background": -1.0}
-    found = window_logits(Summing(), image, patch=(4, 8, 8), **more)
+    found = over_volume(Summing(), image, patch=(4, 8, 8), **more)
     added = 8 * 12 * 16 - 5 * 10 * 13
     torch.testing.assert_close(found, (image[:1].sum() - added).expand(1, 5, 10, 13))
 

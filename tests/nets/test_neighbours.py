@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segan_pl.inference.inferer import Windows, window_logits
+from segan_pl.inference.inferer import Windows, over_volume
 from segan_pl.losses.overlap import SoftDice
 from segan_pl.nets.blocks import to_channels_last
 from segan_pl.nets.monai_nets import MonaiSegmentor
@@ -92,7 +92,7 @@ def test_whole_volumes_at_once_have_true_neighbours_everywhere_and_windows_do_no
 
     def predicted(windows: Windows) -> Tensor:
         with torch.no_grad():
-            return window_logits(network, volume, patch=(8, 16, 16), windows=windows, activation="sigmoid", channels=1)
+            return over_volume(network, volume, patch=(8, 16, 16), windows=windows, activation="sigmoid", channels=1)
 
     assert isinstance(network.network, NeighbouringSlices)
     with torch.no_grad():

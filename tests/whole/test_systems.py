@@ -22,7 +22,7 @@ from segan_pl.data.case import MODALITIES
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.synthetic.cohort import make_cohort
 from segan_pl.experiments.shipped import find_config, shipped_folder
-from segan_pl.inference.inferer import window_probabilities
+from segan_pl.inference.inferer import over_volume
 from segan_pl.inference.predictor import Predictor
 from segan_pl.inference.trained import load_segmentor
 from segan_pl.losses.activation import activate
@@ -258,8 +258,15 @@ def test_a_saved_system_gives_the_same_output_to_the_bit(fitted: Fitted) -> None
     image = torch.rand(len(system.modalities), *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), fitted.precision():
         if len(system.patch or ()) == 3:  # forward gives log odds, which rounds once more
-            more = {"activation": scheme.activation, "channels": len(scheme.channels)}
-            own = window_probabilities(system.scored, image, patch=system.patch or (), windows=system.windows, **more)
+            own = over_volume(
+                system.scored,
+                image,
+                patch=system.patch,
+                windows=system.windows,
+                activation=scheme.activation,
+                channels=len(scheme.channels),
+                wanted="probabilities",
+            )
         else:
             own = activate(system.predict_volume(image)[None].float(), scheme.activation)[0]
     loaded = Predictor.load(fitted.last, device="cpu").predict_array(image.numpy())

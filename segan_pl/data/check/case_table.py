@@ -5,7 +5,7 @@ Shapes, spacings and orientations are in the file's own order (x, y, z), as view
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -137,14 +137,10 @@ def triple(numbers: Sequence[float]) -> str:
 
 def case_table_csv(rows: Sequence[CaseRow]) -> str:
     """The case table as CSV: a line a case, with columns for the modalities, labels and extras that occur."""
-    parts = ordered(_keys(row.files for row in rows) - {"mask"})
-    labels = sorted(_keys(row.labels for row in rows))
-    extra = sorted(_keys(row.extra for row in rows))
+    parts = ordered({part for row in rows for part in row.files} - {"mask"})
+    labels = sorted({label for row in rows for label in row.labels})
+    extra = sorted({name for row in rows for name in row.extra})
     return csv_text([_flat(row, parts, labels, extra) for row in rows], () if rows else ["case"])
-
-
-def _keys(mappings: Iterable[Mapping[Any, Any]]) -> set[Any]:
-    return {key for mapping in mappings for key in mapping}
 
 
 def _flat(row: CaseRow, parts: Sequence[str], labels: Sequence[int], extra: Sequence[str]) -> dict[str, Any]:

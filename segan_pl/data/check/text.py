@@ -98,6 +98,10 @@ def _head(report: CheckReport, source: DataSet, facts: Mapping[str, Any]) -> Tab
     """What was read, and one line a distribution."""
     meaning = report.convention.name if report.convention else "unknown"
     size = facts["size_bytes"] / 1e6
+    tumour = ""
+    if volumes := facts["tumour_ml"]:
+        low, lower, middle, upper, high = (_ml(volumes[name]) for name in QUARTILES)
+        tumour = f"{low} to {high} ml, median {middle}, half of them {lower} to {upper} ({volumes['cases']} masks)"
     lines = {
         "data set": f"{source.root} (layout {source.layout}, native labels {meaning})",
         "read": f"{facts['files']} files, {size:.1f} MB, in {report.seconds:.1f} s",
@@ -108,7 +112,7 @@ def _head(report: CheckReport, source: DataSet, facts: Mapping[str, Any]) -> Tab
         "spacings": _distribution(facts["spacings_mm"], " mm"),
         "orientations": _distribution(facts["orientations"]),
         "data types": _distribution(facts["data_types"]),
-        "tumour": _volumes(facts["tumour_ml"]),
+        "tumour": tumour,
     }
     table = _plain("", "", header=False)
     for name, text in lines.items():
@@ -122,13 +126,6 @@ def _distribution(counts: Mapping[str, int], unit: str = "") -> str:
     shown = [f"{value}{unit} ({count})" for value, count in list(counts.items())[:VALUES_SHOWN]]
     more = len(counts) - VALUES_SHOWN
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-
-
-def _volumes(found: Mapping[str, float] | None) -> str:
-    if not found:
-        return ""
-    low, lower, middle, upper, high = (_ml(found[name]) for name in QUARTILES)
-    return f"{low} to {high} ml, median {middle}, half of them {lower} to {upper} ({found['cases']} masks)"
 
 
 def _ml(volume: float) -> str:

@@ -93,7 +93,11 @@ def write_like(reference: Path | str, array: NDArray, path: Path | str, *, compr
     raw = source.read_bytes()
     meta, wants_meta = metaimage.begins_like(raw), path.suffix.lower() == METAIMAGE
     if meta and wants_meta:
-        write_whole(path, _metaimage(_kept_lines(raw, grid.affine), array, compresslevel))
+        fields, _ = metaimage.parse(raw)
+        kept = [(key, value) for key, value in fields.items() if key not in VOXEL_KEYS]
+        of_volume = int(fields["NDims"]) == 3  # of a 4-D file the axes' numbers differ
+        lines = kept if of_volume else _meta_geometry(grid.affine)
+        write_whole(path, _metaimage(lines, array, compresslevel))
     elif meta or wants_meta:
         write_volume(path, array, grid.affine, compresslevel=compresslevel)
     else:
@@ -135,14 +139,6 @@ def _nifti_like(raw: bytes, array: NDArray, reference: Path) -> bytes:
     header["cal_min"] = header["cal_max"] = 0
     voxels = array.astype(array.dtype.newbyteorder(header.endianness), copy=False).tobytes()
     return header.binaryblock + extensions + voxels
-
-
-def _kept_lines(raw: bytes, affine: NDArray[np.float64]) -> list[tuple[str, str]]:
-    """The lines of a MetaImage header, but for those that speak of its voxels."""
-    fields, _ = metaimage.parse(raw)
-    if int(fields["NDims"]) != 3:  # of a 4-D file the axes' numbers differ
-        return _meta_geometry(affine)
-    return [(key, value) for key, value in fields.items() if key not in VOXEL_KEYS]
 
 
 def _meta_geometry(affine: NDArray[np.float64]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +52,12 @@ def survey(directory: Path, root: Path) -> list[Found]:
         directory: Of the cache.
         root: The folder of a data set that was found; what is gone is judged only below it.
     """
-    found = [_judged(place, root.absolute()) for place in _entries(directory)]
+    found = []
+    # Folders of entries, whole or not; a cache's folder may hold other things, which are none of ours.
+    for place in sorted(directory.glob("[0-9a-f]*/*-*")):
+        named = PREPARATION.fullmatch(place.parent.name) and ENTRY.fullmatch(place.name)
+        if named and place.is_dir() and not place.is_symlink() and {path.name for path in place.iterdir()} <= FILES:
+            found.append(_judged(place, root.absolute()))
     left = [path for building in directory.glob(f"*/{FOLDER}") for path in abandoned(building)]
     why = "left by a builder that no longer runs"
     return sorted([*found, *(Found(path, _bytes(path), "orphan", why) for path in left)], key=lambda one: one.place)
@@ -120,14 +125,6 @@ def _remove(one: Found, root: Path) -> str:
             return "is in use again"
         remove_entry(one.place, building)
     return ""
-
-
-def _entries(directory: Path) -> Iterator[Path]:
-    """Folders of entries, whole or not; a cache's folder may hold other things, which are none of ours."""
-    for place in sorted(directory.glob("[0-9a-f]*/*-*")):
-        named = PREPARATION.fullmatch(place.parent.name) and ENTRY.fullmatch(place.name)
-        if named and place.is_dir() and not place.is_symlink() and {path.name for path in place.iterdir()} <= FILES:
-            yield place
 
 
 def _judged(place: Path, root: Path) -> Found:

@@ -64,8 +64,8 @@ def prepare(case: Case, preparation: Preparation, *, held: Mapping[str, Volume] 
     """
     parts: Iterable[tuple[str, Volume]] = read_case(case, nonfinite=preparation.nonfinite, held=held)
     brain = None
-    if preparation.needs_brain:
-        # All modalities at once.
+    if preparation.scaling == "zscore" or preparation.crop == "nonzero":
+        # All modalities must be read before the first can be prepared.
         parts = list(parts)
         filled = reduce(np.logical_or, (volume.array != 0 for part, volume in parts if part != MASK))
         grid = parts[0][1]

@@ -81,7 +81,14 @@ def prepare_all(cases: Sequence[Case], cache: Cache, workers: int = 1, progress:
         raise UsageError(f"--data.prepare_workers {workers}: expected at least 1")
     outcomes = _held(cases, cache)
     missing = [case for case in cases if case.name not in outcomes]
-    need(missing, cache).require_room()
+    needed = need(missing, cache)
+    # An upper bound refuses nothing: each entry is weighed as it comes.
+    if not needed.fits and not needed.bounded:
+        raise CaseError(
+            f"the disk of the cache {needed.directory} is too full: {size(needed.total)} needed for "
+            f"{len(needed.missing)} cases, {size(needed.free)} free; make room, or set SEGAN_PL_CACHE or "
+            f"--data.cache_dir to another folder"
+        )
     with shown(len(missing), enabled=progress) as advance:
         for name, outcome in _outcomes(missing, cache, workers):
             outcomes[name] = outcome
@@ -189,19 +196,6 @@ class Need:
             *(f"refused: {why}" for _, why in self.refused),
             f"{used + len(self.refused)} given, {used} used, {len(self.refused)} refused",
         ]
-
-    def require_room(self) -> None:
-        """Refuse to begin what cannot be finished; an upper bound refuses nothing, each entry is weighed as it comes.
-
-        Raises:
-            CaseError: The disk is too small; with both numbers.
-        """
-        if not self.fits and not self.bounded:
-            raise CaseError(
-                f"the disk of the cache {self.directory} is too full: {size(self.total)} needed for "
-                f"{len(self.missing)} cases, {size(self.free)} free; make room, or set SEGAN_PL_CACHE or "
-                f"--data.cache_dir to another folder"
-            )
 
 
 def need(cases: Sequence[Case], cache: Cache) -> Need:

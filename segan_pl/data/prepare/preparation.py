@@ -107,11 +107,6 @@ class Preparation:
         """What all prepared intensities lie in, background at its low end; None where they are not bounded."""
         return (float(self.interval[0]), float(self.interval[1])) if self.scaling == "percentile" else None
 
-    @property
-    def needs_brain(self) -> bool:
-        """Whether all modalities must be read before the first can be prepared."""
-        return self.scaling == "zscore" or self.crop == "nonzero"
-
     def as_dict(self) -> dict[str, object]:
         """The fields as JSON holds them; equal for equal preparations, however they were typed."""
         crop = [int(n) for n in self.crop] if isinstance(self.crop, tuple | list) else self.crop

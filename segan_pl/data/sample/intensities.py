@@ -39,7 +39,7 @@ def with_intensities(
     noisy = rows_of(changes.noise > 0, image)
     if len(noisy):
         noise = normal(seed[noisy], NOISE, image[0].numel()).unflatten(1, image.shape[1:])
-        noise.mul_(_spread(changes.noise[noisy.cpu(), None].to(noise)))
+        noise.mul_(changes.noise[noisy.cpu(), None, None, None, None].to(noise))
         image.index_add_(0, noisy, noise)
     blurred = rows_of(((changes.blur > 0) & modality_mask.cpu()).flatten(), image)
     if len(blurred):
@@ -55,11 +55,12 @@ def _bend(image: Tensor, changes: Changes, modality_mask: Tensor, *, background:
     changed = (fields != 1).any(2)
     bent = rows_of(changed.any(0), image)
     if keep_background and len(bent):
-        hidden = ~_spread(modality_mask.index_select(0, bent))
+        hidden = ~modality_mask.index_select(0, bent)[..., None, None, None]
         outside = ((image.index_select(0, bent) == background) | hidden).all(1, keepdim=True)
     for number, rows in enumerate(rows_of(one, image) for one in changed):
         if len(rows):
-            some, value = image.index_select(0, rows), _spread(fields[number][rows.cpu()].to(image))
+            some = image.index_select(0, rows)
+            value = fields[number][rows.cpu(), :, None, None, None].to(image)
             if number == 0:
                 some.sub_(background).mul_(value).add_(background)
             else:
@@ -72,10 +73,6 @@ def _bend(image: Tensor, changes: Changes, modality_mask: Tensor, *, background:
 def rows_of(where: Tensor, image: Tensor) -> Tensor:
     """The rows of `where` (N,) that are true, for index_select and index_copy_, which copy faster than x[rows]."""
     return where.nonzero()[:, 0].to(image.device)
-
-
-def _spread(field: Tensor) -> Tensor:
-    return field[..., None, None, None]
 
 
 def gamma(image: Tensor, exponent: Tensor) -> Tensor:

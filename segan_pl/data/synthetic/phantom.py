@@ -82,11 +82,17 @@ def draw_anatomy(rng: np.random.Generator, shape: Shape) -> Anatomy:
     depth = 1 - np.sqrt(z**2 + y**2 + x**2) + 0.035 * smooth_field(rng, shape, (3, 4, 4))
     crease = np.abs(smooth_field(rng, shape, (11, 16, 13)))  # a sulcus runs where the noise changes sign
     fissure = np.abs(x + 0.03 * smooth_field(rng, shape, (2, 5, 2)))
-    ventricle = _ventricles(rng, grid) + 0.06 * smooth_field(rng, shape, (5, 8, 8))
+    # Below 1 inside the two lateral ventricles; their width differs with age.
+    width = rng.uniform(0.07, 0.15)
+    off = np.abs(x) - 0.14 - 0.22 * y**2  # the horns diverge
+    ventricle = np.sqrt((off / width) ** 2 + (y / 0.5) ** 2 + ((z - 0.1 + 0.25 * y**2) / rng.uniform(0.2, 0.3)) ** 2)
+    ventricle = ventricle + 0.06 * smooth_field(rng, shape, (5, 8, 8))
+    thalamus = ((np.abs(x) - 0.17) / 0.13) ** 2 + ((y - 0.18) / 0.16) ** 2 + ((z + 0.15) / 0.2) ** 2
+    lentiform = ((np.abs(x) - 0.42) / 0.11) ** 2 + ((y + 0.1) / 0.25) ** 2 + ((z + 0.1) / 0.2) ** 2
 
     tissue = np.full(shape, WHITE, np.uint8)
     folded = np.clip(1.1 - depth / 0.4, 0, 1)  # how far the folds reach down
-    tissue[(depth < 0.09) | (crease < 0.75 * folded) | (_nuclei(grid) < 1)] = GREY
+    tissue[(depth < 0.09) | (crease < 0.75 * folded) | (np.minimum(thalamus, lentiform) < 1)] = GREY
     tissue[(fissure < 0.05) & (depth < 0.5)] = GREY
     inner = (depth > 0.03) & (ventricle > 1)
     outer_fluid = (crease < rng.uniform(0.08, 0.28) * folded) | ((fissure < 0.018) & (depth < 0.45)) | (depth < 0.025)
@@ -124,22 +130,6 @@ def draw_tumour(rng: np.random.Generator, anatomy: Anatomy, grade: Grade, *, sha
     oedema = np.clip(0.5 + (1 - spread / edge) / fade, 0, 1) * (anatomy.inner | whole)
     core_share = np.clip(0.5 + (1 - bulk / core_edge) / (0.1 if high else 0.5), 0, 1) * whole
     return Tumour(label, oedema.astype(np.float32), core_share.astype(np.float32), rim.astype(np.float32))
-
-
-def _ventricles(rng: np.random.Generator, grid: tuple[Floats, Floats, Floats]) -> Floats:
-    """Below 1 inside the two lateral ventricles; width differs with age."""
-    z, y, x = grid
-    width = rng.uniform(0.07, 0.15)
-    off = np.abs(x) - 0.14 - 0.22 * y**2  # the horns diverge
-    return np.sqrt((off / width) ** 2 + (y / 0.5) ** 2 + ((z - 0.1 + 0.25 * y**2) / rng.uniform(0.2, 0.3)) ** 2)
-
-
-def _nuclei(grid: tuple[Floats, Floats, Floats]) -> Floats:
-    """Below 1 inside the thalami and the lentiform nuclei."""
-    z, y, x = grid
-    thalamus = ((np.abs(x) - 0.17) / 0.13) ** 2 + ((y - 0.18) / 0.16) ** 2 + ((z + 0.15) / 0.2) ** 2
-    lentiform = ((np.abs(x) - 0.42) / 0.11) ** 2 + ((y + 0.1) / 0.25) ** 2 + ((z + 0.1) / 0.2) ** 2
-    return np.minimum(thalamus, lentiform)
 
 
 def _age(rng: np.random.Generator, tissue: NDArray[np.uint8], ventricle: Floats) -> Floats:
