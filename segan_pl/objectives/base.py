@@ -42,6 +42,7 @@ class StepContext:
         modality_mask: How the segmentor learns which modalities are missing.
         ignores: Whether the label scheme has voxels that are not judged, of target -1.
         step: How many steps the run has taken before this one, for weights that grow and terms that begin late.
+        steps: How many the whole run takes; None where nobody knows, as of a run without an end.
 
     Attributes:
         segment: The segmentor as a function of any image (B, M, *spatial) of these samples, to logits (B, C, *spatial);
@@ -57,6 +58,7 @@ class StepContext:
         *,
         ignores: bool = False,
         step: int = 0,
+        steps: int | None = None,
     ) -> None:
         self.networks = networks
         self.batch = batch
@@ -64,6 +66,7 @@ class StepContext:
         self.ignores = ignores
         self.modality_mask: ModalityMask = modality_mask
         self.step = step
+        self.steps = steps
         self.segment = self.as_segmentor("segmentor")
         self._kept: dict[str, Tensor] = {}
         # What moves at all: frozen parameters require no gradient when the step begins.
@@ -87,10 +90,15 @@ class StepContext:
     def voxels(self) -> Tensor | None:
         """(B, 1, *spatial) bool, True where a voxel is judged; None where the scheme ignores nothing.
 
+        Of a sample without a label every voxel is True: its target says nothing.
+
         A critic sees masks as `judged` makes them, and every other loss takes `**context.masked`: then nothing flows
         back from the other voxels.
         """
-        return self.batch.target[:, :1] >= 0 if self.ignores else None
+        if not self.ignores:
+            return None
+        target = self.batch.target[:, :1]
+        return (target >= 0) | ~self.batch.labelled.reshape(-1, *[1] * (target.ndim - 1))
 
     @cached_property
     def target(self) -> Tensor:
@@ -140,24 +148,38 @@ class StepContext:
         A forward pass that has run by then is shared. Another one is of the labelled samples alone: what needs no
         unlabelled sample costs nothing for them, and a batch norm does not see them.
         """
-        labelled = self.batch.labelled
         # A device waits for this answer, so it is asked once a step.
-        if bool(labelled.all()):
-            return self
-        count = int(labelled.sum())
+        return self if bool(self.batch.labelled.all()) else self._part(self.batch.labelled)
+
+    @cached_property
+    def unlabelled(self) -> StepContext | None:
+        """The same for the samples without a label; None where there is none. Their targets mean nothing."""
+        return self._part(~self.batch.labelled)
+
+    def _part(self, chosen: Tensor) -> StepContext | None:
+        """The context of the chosen samples, (B,) bool, which shares what has run; None where none is chosen."""
+        count = int(chosen.sum())
         if not count:
             return None
         # A slice keeps the memory format.
-        rows = slice(count) if bool(labelled[:count].all()) else labelled
-        batch = Batch(*(field[rows] for field in self.batch))
-        part = StepContext(
-            self.networks, batch, self.activation, self.modality_mask, ignores=self.ignores, step=self.step
-        )
-        # During a phase the parameters of other networks require no gradient, and would be taken for frozen ones.
-        part._moving = self._moving
+        first = int(chosen.int().argmax())
+        rows = slice(first, first + count) if bool(chosen[first : first + count].all()) else chosen
+        part = self.of(Batch(*(field[rows] for field in self.batch)))
         with torch.enable_grad():
             part._kept = {name: result[rows] for name, result in self._kept.items()}
         return part
+
+    def of(self, batch: Batch) -> StepContext:
+        """The same step with other samples, such as mixed or changed images; no forward pass of theirs has run."""
+        other = StepContext(
+            *(self.networks, batch, self.activation, self.modality_mask),
+            ignores=self.ignores,
+            step=self.step,
+            steps=self.steps,
+        )
+        # During a phase the parameters of other networks require no gradient, and would be taken for frozen ones.
+        other._moving = self._moving
+        return other
 
     @contextmanager
     def only(self, names: Sequence[str]) -> Iterator[None]:
@@ -220,11 +242,13 @@ class Objective(Recorded, nn.Module):
             not give it. Its first weights are its own.
         teachers: Those of `built_like` that no optimiser moves. They begin with the other network's weights and follow
             it in a phase's `after`.
+        needs_unlabelled: Whether every batch must have unlabelled samples; a run without any is refused.
     """
 
     networks: tuple[str, ...] = ("segmentor",)
     built_like: Mapping[str, str] = MappingProxyType({})
     teachers: tuple[str, ...] = ()
+    needs_unlabelled: bool = False
 
     def phases(self) -> Sequence[Phase]:
         """The phases of one step, in order."""

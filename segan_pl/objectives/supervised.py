@@ -7,7 +7,9 @@ from math import isfinite
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from segan_pl.losses.activation import Activation, activate
 from segan_pl.losses.overlap import SoftDice, cross_entropy
 from segan_pl.objectives.base import LossTerms, Objective, Phase, StepContext, of_labelled
 
@@ -66,16 +68,40 @@ class Supervised(Objective):
     @of_labelled
     def loss(self, context: StepContext) -> LossTerms:
         """The weighted sum; parts "dice" and "cross_entropy" unweighted, a term of weight 0 left out."""
+        probability = context.probability if self.dice_weight else None
+        return self.compared(context.logits, context.target, context.activation, probability, **context.masked)
+
+    def compared(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        activation: Activation,
+        probability: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+    ) -> LossTerms:
+        """The same for any prediction and mask of labels: of changed images, or of pseudo-labels.
+
+        Args:
+            logits: (B, C, *spatial).
+            target: (B, C, *spatial) in {0, 1}.
+            activation: Of the label scheme.
+            probability: Of the logits, where it is there already.
+            mask: (B, 1, *spatial) bool, the voxels that count; None for all.
+        """
+        masked = {} if mask is None else {"mask": mask}
         terms = []
         parts = {}
         if self.dice_weight:
+            if probability is None:
+                probability = activate(logits, activation)
             # Channel 0 of exclusive labels is the background; regions have none.
-            first = 0 if self.dice_background or context.activation == "sigmoid" else 1
-            dice = self.dice(context.probability[:, first:], context.target[:, first:], **context.masked)
+            first = 0 if self.dice_background or activation == "sigmoid" else 1
+            dice = self.dice(probability[:, first:], target[:, first:], **masked)
             terms.append(self.dice_weight * dice)
             parts["dice"] = dice.detach()
         if self.cross_entropy_weight:
-            entropy = self.cross_entropy(context.logits, context.target, context.activation, **context.masked)
+            entropy = self.cross_entropy(logits, target, activation, **masked)
             terms.append(self.cross_entropy_weight * entropy)
             parts["cross_entropy"] = entropy.detach()
         return LossTerms(torch.stack(terms).sum(), parts)

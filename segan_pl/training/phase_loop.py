@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from math import ceil, isfinite
 from typing import Any, cast
 
 import torch
@@ -51,6 +52,14 @@ class PhaseLoop(WholeVolumes):
         """The names of the networks that have an optimiser: all but the teachers."""
         return [name for name in self.networks if name not in self.objective.teachers]
 
+    @property
+    def steps(self) -> int | None:
+        """How many steps the run takes until `max_epochs`; None where nothing but time or patience ends it."""
+        epochs, batches = self.trainer.max_epochs, self.trainer.num_training_batches
+        if epochs is None or epochs < 1 or not isfinite(batches):
+            return None
+        return epochs * ceil(batches / self.accumulate)
+
     def configure_optimizers(self) -> Any:
         """One optimiser for each trained network, in the objective's order; a scheduler each where one is asked for."""
         default = self.optimizer_of.get(DEFAULT, rmsprop)
@@ -66,7 +75,7 @@ class PhaseLoop(WholeVolumes):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The phases of one batch, in the objective's order."""
         batch = batch._replace(image=self._format(batch.image), target=self._format(batch.target, torch.float32))
-        context = self._context(batch)
+        context = self._context(batch, self.steps)
         # The first of the group of batches that share a step.
         first = batch_idx - batch_idx % self.accumulate
         group = int(min(self.accumulate, self.trainer.num_training_batches - first))

@@ -209,16 +209,21 @@ class AdversarialSegmentation(SavedSystem):
             self.began = True
 
     def require_data(self, source: CaseSource, *, low_on_cpu: bool = False) -> None:
-        """Refuse a training patch, windows or batches that a network does not take.
+        """Refuse a patch, windows or batches that a network does not take, and data without what the objective needs.
 
         Args:
             source: The data.
             low_on_cpu: Whether batches run in bfloat16 on the CPU.
 
         Raises:
-            UsageError: One does not.
+            UsageError: One does not, or the objective needs unlabelled cases and there are none.
         """
         self.require_patch(source.patch, low_on_cpu=low_on_cpu)
+        if self.objective.needs_unlabelled and getattr(source, "split", True) and not source.rows("unlabelled"):
+            raise UsageError(
+                f"{type(self.objective).__name__} needs unlabelled cases too, and every training case is labelled; "
+                f"give --data.n_labelled N, so that the others count as unlabelled, or --data.unlabelled use"
+            )
         require_batch = getattr(source, "require_batch", None)
         # A loss may show the networks fewer patches at once than a batch has.
         fewest = getattr(source, "fewest", source.batch_size)

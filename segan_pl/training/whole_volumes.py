@@ -222,11 +222,14 @@ class WholeVolumes(L.LightningModule):
         channels, affine = self.scheme.channels, np.array(geometry.affine)
         return Prediction(label, None, channels, affine, (), image_of(case, self.modalities), case.name)
 
-    def _context(self, batch: Batch) -> StepContext:
+    def _context(self, batch: Batch, steps: int | None = None) -> StepContext:
         """What an objective's losses are given: `image` and `target` are floating point, in the memory format."""
         scheme, networks, ignores = self.scheme, dict(self.networks.items()), bool(self.scheme.ignore)
         return StepContext(
-            networks, batch, scheme.activation, self.modality_mask, ignores=ignores, step=self.groups_seen
+            *(networks, batch, scheme.activation, self.modality_mask),
+            ignores=ignores,
+            step=self.groups_seen,
+            steps=steps,
         )
 
     def _case_context(self, image: Tensor, target: Tensor, logits: Tensor, batch: Batch) -> StepContext:
