@@ -27,7 +27,7 @@ class CrossPseudoSupervision(SemiSupervised):
     supervised training.
 
     Args:
-        weight: 0.1 in SSL4MIS; 1.5 (VOC) and 6 (Cityscapes) from the first step on in the authors' code.
+        weight: 0.1 in SSL4MIS; in the paper 1.5 (VOC) and 6 (Cityscapes), from the first step on.
         ramp_up: See `SemiSupervised`; SSL4MIS lets the weight grow, the authors do not.
         pseudo: The loss against hard labels; default cross-entropy (the paper, SSL4MIS). Dice, for example, is a
             `Supervised` with `dice_weight` 1 and `cross_entropy_weight` 0.
