@@ -9,10 +9,12 @@ import yaml
 
 from segan_pl.errors import UsageError
 from segan_pl.experiments.plan.expansion import Expansion, expand, first_files, require_consistent
+from segan_pl.experiments.plan.pages import files, read_page
 from segan_pl.experiments.plan.placeholders import combinations, option_text
 from segan_pl.experiments.plan.plan import read_plan
 from segan_pl.experiments.plan.plan_runs import lasting
 from segan_pl.experiments.plan.study import Study
+from segan_pl.experiments.study_files import EXPERIMENT, require_own_folder, study_output
 
 GOOD = """
 title: own
@@ -149,9 +151,13 @@ def test_the_first_files_are_those_of_a_training_whose_files_are_known(tmp_path:
     assert first_files(read_plan(own(tmp_path, every))) == ["segan"]
 
 
-def test_text_in_lines_is_one_line(tmp_path: Path) -> None:
+def test_text_in_lines_is_one_line_so_that_a_study_knows_its_own_report(tmp_path: Path) -> None:
     plan = read_plan(own(tmp_path, GOOD.replace("title: own", "title: |\n  one\n  two\n\n")))
     assert plan.title == "one two"
+    study = Study(plan, tmp_path / "study", "/data", ("t1", "flair"), ())
+    for name, content in files(read_page(study, expand(study), [], [])).items():
+        study_output(study.directory, name).write(content)
+    require_own_folder(study.directory, EXPERIMENT, ["C"])
 
 
 def test_a_folder_does_not_hide_a_shipped_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
