@@ -16,13 +16,7 @@ from segan_pl.data.found_cases import FoundCases
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.data.sample.augment import Augment, Gathered, Transform
 from segan_pl.data.sample.loading import Loads, Workers, batch_bytes, choose_workers, loader
-from segan_pl.data.sample.options import (
-    Augmentation,
-    AugmentOn,
-    Sampling,
-    require_batches,
-    require_numbers,
-)
+from segan_pl.data.sample.options import Augmentation, AugmentOn, Sampling, require_batches, require_numbers
 from segan_pl.data.sample.patches import CaseDataset, PatchDataset
 from segan_pl.data.sample.samplers import PlanSampler, Pool, SameEveryEpoch, done_so_far, ranks_of
 from segan_pl.data.source import Part
@@ -224,6 +218,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
             [*cases, *others],
             scheme=self.scheme,
             patch=self.patch,
+            sampling=self.sampling,
             augmentation=self.augmentation,
             rows=[row for part in POOLS for row in self.rows(part)],
             background=self.preparation.background,

@@ -13,10 +13,11 @@ from segan_pl.batch import Batch
 from segan_pl.data.case import ABSENT
 from segan_pl.data.labels import LabelScheme
 from segan_pl.data.sample.augment import Augment, Gathered, Moving, Transform
-from segan_pl.data.sample.case_index import CaseIndex, labelled_voxels, opened, prepared, read_box
+from segan_pl.data.sample.case_index import CaseIndex, opened, prepared, read_box
 from segan_pl.data.sample.changes import draw_changes, kept_modalities
-from segan_pl.data.sample.options import Augmentation, AugmentOn
-from segan_pl.data.sample.samplers import ANYWHERE, Plan
+from segan_pl.data.sample.options import Augmentation, AugmentOn, Sampling
+from segan_pl.data.sample.places import Places
+from segan_pl.data.sample.samplers import Plan
 from segan_pl.data.sample.spatial import margins
 
 
@@ -29,6 +30,7 @@ class PatchDataset(Dataset[Batch | Gathered]):
         scheme: Native labels to channels.
         patch: (H, W) or (D, H, W).
         augmentation: What is varied.
+        sampling: Where patches lie.
         rows: The cases' rows in the data module's case table.
         background: Value of the image where a patch reaches beyond the volume.
         from_background: Whether that is the least intensity that there is, as with percentiles, not with z-scores.
@@ -44,15 +46,16 @@ class PatchDataset(Dataset[Batch | Gathered]):
         patch: tuple[int, ...],
         augmentation: Augmentation,
         rows: Sequence[int],
+        sampling: Sampling | None = None,
         background: float = 0.0,
         from_background: bool = True,
         transforms: Sequence[Transform] = (),
         augment_on: AugmentOn = "loader",
     ) -> None:
         self.cases = list(cases)
-        self.foreground = scheme.foreground_labels
         self.patch: tuple[int, int, int] = (1, *patch) if len(patch) == 2 else patch  # type: ignore[assignment]
         self.slices = len(patch) == 2
+        self.places = Places.of(sampling or Sampling(), scheme, self.patch, background)
         self.augmentation = augmentation
         self.rows = np.asarray(rows, np.int64)
         self.background = background
@@ -87,7 +90,7 @@ class PatchDataset(Dataset[Batch | Gathered]):
             # Padding is not drawn from, except in the plane of a slice (SegAN-CAT's crops).
             plane = tuple(slice(0, n) for n in opened(case.image).shape[2:]) if self.slices else case.real_box[1:]
             within = (case.real_box[0], *plane)
-            origin[b] = first = self._start(case, within, plan, b, margin[b].tolist())
+            origin[b] = first = self.places.start(case, within, plan, b, margin[b].tolist())
             to, mask = image[b], label[b]
             if b in place:
                 first, to, mask = first - most, boxes[place[b]], labels[place[b]]
@@ -121,27 +124,6 @@ class PatchDataset(Dataset[Batch | Gathered]):
         boxes = [self.cases[case].real_box[0] for case in plan.case]
         margin, flat = margins(changes, self.patch, torch.tensor([box.stop - box.start for box in boxes]))
         return margin.numpy(), flat.numpy(), changes.moved.nonzero()[:, 0].numpy()
-
-    def _start(
-        self, case: CaseIndex, within: Sequence[slice], plan: Plan, b: int, margin: Sequence[int]
-    ) -> NDArray[np.int64]:
-        """First voxel of the patch in the prepared volume: such that the box that it needs lies inside, if it can."""
-        voxels = labelled_voxels(case.label, self.foreground) if plan.foreground[b] and case.label else ()
-        centre = voxels[int(plan.pick[b] * len(voxels))] if len(voxels) else None
-        start = np.zeros(3, np.int64)
-        for axis, (side, n, more) in enumerate(zip(within, self.patch, margin, strict=True)):
-            room = side.stop - side.start - (n + 2 * more)
-            if axis == 0 and plan.z[b] != ANYWHERE:
-                first = int(plan.z[b]) - more
-            elif room < 0:
-                # The volume is smaller: the patch lies in its middle, to the voxel where MONAI's windows have it.
-                first = side.start - -room // 2
-            elif centre is None:
-                first = side.start + int(plan.corner[b, axis] * (room + 1))
-            else:
-                first = min(max(int(centre[axis]) - n // 2 - more, side.start), side.start + room)
-            start[axis] = first + more
-        return start
 
 
 class CaseDataset(Dataset[Batch]):

@@ -128,7 +128,8 @@ def test_voxels_of_a_modality_that_is_not_shown_do_not_reach_the_batch(tmp_path:
     augmentation = Augmentation(rotation=1, brightness=1, modality_dropout=0.5)
     channels, hide = (ABSENT, 1) if lacking else (0, 1), np.tile([[0.1, 0.9]], (4, 1))
     none, every = np.zeros(4, bool), np.ones(4, bool)
-    plan = Plan(np.zeros(4, np.int64), np.arange(4), rng.random((4, 3)), none, hide[:, 0], np.arange(4), hide, every)
+    case, z, corner, others = np.zeros(4, np.int64), np.arange(4), rng.random((4, 3)), np.zeros((4, 0, 3))
+    plan = Plan(case, z, corner, none, hide[:, 0], np.arange(4), hide, every, others)
     scheme = label_scheme("whole_tumour")
     cases = [indexed(tmp_path, name, array, channels) for name, array in (("one", image), ("two", other))]
     one, two = (

@@ -137,6 +137,7 @@ def plan(size: int, corner: object = None, foreground: bool = False, seed: int =
         rng.integers(2**63, size=size),
         np.ones((size, 4)),
         np.ones(size, bool),
+        np.zeros((size, 0, 3)),
     )
 
 

@@ -120,7 +120,7 @@ def plan(hide: NDArray[np.float64], foreground: bool = False) -> Plan:
     size, rng = len(hide), np.random.default_rng(0)
     corner, pick, seed = rng.random((size, 3)), rng.random(size), rng.integers(2**63, size=size)
     case, z, drawn = np.zeros(size, np.int64), np.full(size, ANYWHERE), np.full(size, foreground)
-    return Plan(case, z, corner, drawn, pick, seed, hide, np.ones(size, bool))
+    return Plan(case, z, corner, drawn, pick, seed, hide, np.ones(size, bool), np.zeros((size, 0, 3)))
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), TURNED], ids=["plain", "turned"])
