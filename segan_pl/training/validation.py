@@ -266,7 +266,9 @@ class VolumeScoring:
         found = self.states.gathered(device)
         if expected is not None:
             require_each_once([data.cases[row].name for (row,), _ in found], expected)
-        self.case_scores = [score for (row,), scores in found for score in self._rows(row, scores, data)]
+        self.case_scores = [
+            score for (row,), scores in found for score in case_rows(data.cases[row], scores, self.scheme.foreground)
+        ]
         summary = summarise(self.case_scores, self.scheme.foreground, self.computed)
         # Every case has the same weight in the mean.
         if self.losses:
@@ -287,9 +289,6 @@ class VolumeScoring:
         self.subset_scores = [
             SubsetScore("+".join(data.modalities[place] for place in subset), len(subset), score)
             for subset, row, scores in sorted(found, key=lambda one: (len(one[0]), one[0], one[1]))
-            for score in self._rows(row, scores, data)
+            for score in case_rows(data.cases[row], scores, self.scheme.foreground)
         ]
         return dice_over_subsets(self.subset_scores, self.scheme.foreground)
-
-    def _rows(self, row: int, scores: Sequence[RegionScore], data: CaseSource) -> list[CaseScore]:
-        return case_rows(data.cases[row], scores, self.scheme.foreground)

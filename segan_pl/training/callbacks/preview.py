@@ -55,7 +55,8 @@ class Preview(Callback):
 def draw(slices: Sequence[PreviewSlice], title: str) -> Figure:
     """One row a slice: image, image with the reference's outline, probability with its colour bar."""
     figure = Figure(figsize=(9.5, 3.1 * len(slices) + 0.4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)  # no pyplot: no window, no state shared with anyone
+    # no pyplot: no window, no state shared with anyone
+    FigureCanvasAgg(figure)
     figure.suptitle(title)
     rows = figure.subplots(len(slices), 3, squeeze=False)
     for axes, one in zip(rows, slices, strict=True):
@@ -70,7 +71,8 @@ def _draw_row(figure: Figure, axes: Sequence[Axes], one: PreviewSlice) -> None:
         axis.set_axis_off()
     axes[0].imshow(one.image, cmap="gray")
     axes[1].imshow(one.image, cmap="gray")
-    if one.reference.any() and not one.reference.all():  # a constant has no outline, and contour warns about it
+    # a constant has no outline, and contour warns about it
+    if one.reference.any() and not one.reference.all():
         axes[1].contour(one.reference, levels=[0.5], colors="red", linewidths=1.0)
     if one.ignored is not None and one.ignored.any():
         axes[1].set_title("reference (blue: not judged)", fontsize=9)
