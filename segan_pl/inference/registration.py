@@ -2,7 +2,7 @@
 
 An affine transform by mutual information (Mattes et al. 2003), then demons with symmetric forces (Vercauteren et al.
 2009) from coarse to fine, on images whose histograms were matched (Nyul et al. 2000). The parts are the field's usual
-ones; the numbers are ours, and docs/semi_supervised.md says how they were chosen.
+ones; the numbers are ours, and docs/atlas.md says how they were chosen.
 """
 
 from __future__ import annotations

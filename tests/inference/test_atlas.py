@@ -11,12 +11,12 @@ import pytest
 from segan_pl.data.case import Case, CaseError
 from segan_pl.data.io import write_volume
 from segan_pl.data.labels import label_scheme
+from segan_pl.data.synthetic.healthy import healthy_case
 from segan_pl.inference import atlas
 from segan_pl.inference.atlas import MARGIN, MultiAtlas, inside, read_subject
 from segan_pl.inference.input_case import EMPTY
 from segan_pl.inference.mixture import MixtureOptions
 from segan_pl.inference.registration import IGNORED, WHOLE, Registration
-from tests.generators.healthy import healthy_case
 
 SCHEME = label_scheme("labels", "{csf: [5, 6], gm: 1, wm: 3, ignore: 9}")  # channels background, csf, gm, wm
 SHAPE = (20, 30, 28)

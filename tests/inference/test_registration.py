@@ -9,10 +9,10 @@ from scipy import ndimage
 
 from segan_pl.data.case import CaseError
 from segan_pl.data.io import Volume, held_volume
+from segan_pl.data.synthetic.healthy import healthy_case
 from segan_pl.errors import UsageError
 from segan_pl.inference import registration
 from segan_pl.inference.registration import IGNORED, WHOLE, Registration, warped
-from tests.generators.healthy import healthy_case
 
 SHAPE = (24, 44, 40)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -14,21 +14,23 @@ import pytest
 from segan_pl.__main__ import main
 from segan_pl.data.cohort import find_cohort
 from segan_pl.data.io import read_volume
+from segan_pl.data.layouts import find_cases
 from segan_pl.data.split.choice import SplitChoice, UnlabelledCases
+from segan_pl.data.synthetic.healthy import make_healthy_cohort
 from segan_pl.inference import registration
-from tests.generators.healthy import write_healthy_cohort
 
 SHAPE = (16, 30, 28)
 QUICK = ("--registration.affine_iterations=15", "--registration.iterations=[10,5,2]", "--workers=1")
-LABELLED, TEST = ["1", "2", "3"], ["5", "6"]
+LABELLED, TEST = ["1", "4", "5"], ["070", "14"]
 
 
 @pytest.fixture(scope="module")
 def brains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six healthy brains in MRBrainS13's training labels, and a split of them next to the folder."""
+    """Six healthy brains in MRBrainS18's form, and a split of them next to the folder."""
     root = tmp_path_factory.mktemp("brains") / "data"
-    write_healthy_cohort(root, cases=6, shape=SHAPE, native_labels="mrbrains13_training")
-    write_split(root.parent / "split.json", train=LABELLED, unlabelled=["4"], test=TEST)
+    make_healthy_cohort(root, form="mrbrains18", subjects=6, shape=SHAPE)
+    parts = {"train": LABELLED, "val": [], "unlabelled": ["7"], "test": TEST}
+    (root.parent / "split.json").write_text(json.dumps(parts))
     return root
 
 
@@ -36,10 +38,6 @@ def brains(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where all tests keep their registrations."""
     return tmp_path_factory.mktemp("kept")
-
-
-def write_split(path: Path, **parts: list[str]) -> None:
-    path.write_text(json.dumps({"val": [], **parts}))
 
 
 def run(root: Path, output: Path, *more: str, kept: Path | None = None) -> int:
@@ -63,11 +61,11 @@ def test_a_part_is_segmented_in_native_labels_and_evaluate_scores_it(brains, kep
     assert run(brains, out, f"--method={method}", kept=kept) == 0
     said = capsys.readouterr().out
     assert last_line(said) == "2 given, 2 used, 0 refused"
-    assert f"{method} of 3 labelled cases by t1: 1, 2, 3" in said
+    assert f"{method} of 3 labelled cases by t1: 1, 4, 5" in said
     assert "labels in the files: 1 is gm; 3 is wm; 5 is csf" in said
-    assert sorted(file.name for file in out.glob("*.nii.gz")) == ["5.nii.gz", "6.nii.gz"]
+    assert sorted(file.name for file in out.glob("*.nii.gz")) == ["070.nii.gz", "14.nii.gz"]
     for name in TEST:
-        image = nib.load(brains / "TrainingData" / name / "T1.nii.gz")
+        image = nib.load(brains / "training" / name / "pre" / "reg_T1.nii.gz")
         found = nib.load(out / f"{name}.nii.gz")
         assert set(np.unique(found.dataobj)) <= {0, 1, 3, 5}
         for key in ("dim", "pixdim", "srow_x", "srow_y", "srow_z", "sform_code", "qform_code", "xyzt_units"):
@@ -83,7 +81,7 @@ def test_a_part_is_segmented_in_native_labels_and_evaluate_scores_it(brains, kep
 
 def test_no_mask_but_those_of_the_labelled_cases_is_opened(brains, kept, tmp_path, capsys):
     root = Path(shutil.copytree(brains.parent, tmp_path / "copy")) / "data"
-    masks = {mask.parent.name: mask for mask in root.rglob("LabelsForTraining.nii.gz")}
+    masks = {mask.parent.name: mask for mask in root.rglob("segm.nii.gz")}
     assert run(brains, tmp_path / "whole", "--n_labelled=2", "--split_seed=1", kept=kept) == 0
     chosen = chosen_cases(brains, 2, 1)
     for name in set(masks) - set(chosen):
@@ -95,7 +93,7 @@ def test_no_mask_but_those_of_the_labelled_cases_is_opened(brains, kept, tmp_pat
     masks[chosen[0]].write_bytes(b"no mask")
     capsys.readouterr()
     assert run(root, tmp_path / "other", "--n_labelled=2", "--split_seed=1") == 1
-    assert "LabelsForTraining.nii.gz" in last_line(capsys.readouterr().err)
+    assert "segm.nii.gz" in last_line(capsys.readouterr().err)
 
 
 def chosen_cases(root: Path, number: int, seed: int) -> list[str]:
@@ -126,19 +124,19 @@ def test_options_of_a_training_are_taken_as_they_are(brains, kept, tmp_path, cap
 def test_a_second_call_continues_and_replaces_nothing_in_silence(brains, kept, tmp_path, capsys):
     out = tmp_path / "out"
     run(brains, out, kept=kept)
-    before = (out / "6.nii.gz").stat().st_mtime_ns
-    (out / "5.nii.gz").unlink()
+    before = (out / "14.nii.gz").stat().st_mtime_ns
+    (out / "070.nii.gz").unlink()
     capsys.readouterr()
     assert run(brains, out, kept=kept) == 0
     assert "1 were there already and are kept" in capsys.readouterr().out
-    assert (out / "5.nii.gz").exists()
-    assert (out / "6.nii.gz").stat().st_mtime_ns == before
+    assert (out / "070.nii.gz").exists()
+    assert (out / "14.nii.gz").stat().st_mtime_ns == before
     assert run(brains, out, "--method=vote", kept=kept) == 2
     assert "holds predictions made with other method, settings" in last_line(capsys.readouterr().err)
     assert run(brains, out, "--n_labelled=1", kept=kept) == 2
     assert "holds predictions made with other labelled cases" in last_line(capsys.readouterr().err)
     assert run(brains, out, "--method=vote", "--overwrite=true", kept=kept) == 0
-    assert (out / "6.nii.gz").stat().st_mtime_ns != before
+    assert (out / "14.nii.gz").stat().st_mtime_ns != before
 
 
 def test_each_labelled_case_is_segmented_by_the_others(brains, kept, tmp_path, capsys):
@@ -149,6 +147,7 @@ def test_each_labelled_case_is_segmented_by_the_others(brains, kept, tmp_path, c
     assert made["predicted"]["parts"]["train"] == []
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_files(brains, kept, tmp_path):
     assert run(brains, tmp_path / "one", kept=kept) == 0
     assert run(brains, tmp_path / "two", "--workers=2") == 0
@@ -159,22 +158,20 @@ def test_processes_give_the_same_files(brains, kept, tmp_path):
 
 def test_a_case_that_cannot_be_used_does_not_stop_the_rest(brains, kept, tmp_path, capsys):
     root = Path(shutil.copytree(brains.parent, tmp_path / "copy")) / "data"
-    (root / "TrainingData" / "5" / "T1.nii.gz").write_bytes(b"no image")
+    (root / "training" / "14" / "pre" / "reg_T1.nii.gz").write_bytes(b"no image")
     assert run(root, tmp_path / "out", kept=kept) == 1
     said = capsys.readouterr().out
-    assert "refused: 5: " in said
+    assert "refused: 14: " in said
     assert last_line(said) == "2 given, 1 used, 1 refused"
 
 
-def manifest_without(root: Path, folder: Path, case: str, column: str) -> Path:
+def manifest_without(root: Path, folder: Path, name: str, part: str) -> Path:
     """A manifest of the same files in which a case lacks one."""
-    with (root / "manifest.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        for key in ("t1", "t1_ir", "flair", "mask"):
-            row[key] = str(root / row[key])
-        if row["case"] == case:
-            row[column] = ""
+    rows = []
+    for case in find_cases(root):
+        files = {**case.images, "mask": case.mask}
+        row = {"case": case.name, "native_labels": "mrbrains18", **{key: str(file) for key, file in files.items()}}
+        rows.append({**row, **({part: ""} if case.name == name else {})})
     path = folder / "manifest.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -186,21 +183,20 @@ def manifest_without(root: Path, folder: Path, case: str, column: str) -> Path:
 @pytest.mark.parametrize(
     ("case", "column", "code", "why"),
     [
-        ("2", "t1", 1, "2: no t1, it has flair, t1_ir; choose another --modalities, or complete the case"),
-        ("2", "mask", 1, 'the split has cases without a mask under "train": 2'),
-        ("6", "t1", 1, "refused: 6: no t1, it has flair, t1_ir"),
-        ("6", "mask", 0, "2 given, 2 used, 0 refused"),
+        ("4", "t1", 1, "4: no t1, it has flair, t1_ir; choose another --modalities, or complete the case"),
+        ("4", "mask", 1, 'the split has cases without a mask under "train": 4'),
+        ("14", "t1", 1, "refused: 14: no t1, it has flair, t1_ir"),
+        ("14", "mask", 0, "2 given, 2 used, 0 refused"),
     ],
 )
 def test_what_a_case_lacks_is_said_in_one_line(brains, kept, tmp_path, capsys, case, column, code, why):
-    shutil.copy(brains.parent / "split.json", tmp_path.parent / "split.json")
     root = manifest_without(brains, tmp_path, case, column)
     split = f"--split_file={brains.parent / 'split.json'}"
     arguments = [f"--root={root}", split, f"--output={tmp_path / 'out'}", f"--keep={kept}", *QUICK]
     assert main(["atlas", *arguments]) == code
     said = capsys.readouterr()
     assert why in said.out + said.err
-    assert (tmp_path / "out" / "predict.json").exists() == (case == "6")
+    assert (tmp_path / "out" / "predict.json").exists() == (case == "14")
 
 
 @pytest.mark.parametrize(
