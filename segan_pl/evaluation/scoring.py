@@ -77,8 +77,7 @@ def score_case(
         ignored = scheme.ignored(reference)
     spacing = (spacing_mm[2], spacing_mm[1], spacing_mm[0])
     voxels, box = reference.size, box_of((prediction != 0) | (reference != 0))
-    # of the volume, not of the box
-    flat = tuple(axis for axis, size in enumerate(reference.shape) if size == 1)
+    flat = tuple(axis for axis, size in enumerate(reference.shape) if size == 1)  # of the volume, not of the box
     prediction, reference, judged = prediction[box], reference[box], None
     if ignored is not None:
         voxels, judged = voxels - int(np.count_nonzero(ignored)), ~ignored[box]
@@ -157,8 +156,7 @@ def _values(region: str, metrics: Mapping[str, Callable[[], float]]) -> dict[str
                 f"{region}: the metric {name} failed with {why} ({last.filename}, line {last.lineno}); correct it, or "
                 f"leave it out"
             ) from error
-        # no mean is over it, and no table holds it
-        if math.isinf(value):
+        if math.isinf(value):  # no mean is over it, and no table holds it
             raise CaseError(
                 f"{region}: the metric {name} is {value}; expected a finite number, or NaN for not available"
             )

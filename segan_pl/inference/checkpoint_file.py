@@ -174,8 +174,7 @@ def _require_intact(source: Path) -> None:
             raise ValueError(f"checksum of {wrong} does not match")
         return
     with source.open("rb") as file:
-        # an older form without checksums begins with other bytes
-        if file.read(len(ZIP)) == ZIP:
+        if file.read(len(ZIP)) == ZIP:  # an older form without checksums begins with other bytes
             raise ValueError("the file is cut off")
 
 

@@ -238,17 +238,18 @@ class Objective(Recorded, nn.Module):
 
     Attributes:
         networks: The names of all.
-        built_like: A network's name to that of the one whose factory and channels it has too; the configuration does
-            not give it. Its first weights are its own.
+        built_like: A network without an entry in the configuration to the one whose factory and channels it has too.
         teachers: Those of `built_like` that no optimiser moves. They begin with the other network's weights and follow
             it in a phase's `after`.
         needs_unlabelled: Whether every batch must have unlabelled samples; a run without any is refused.
+        exclusive_labels: Whether it needs a label scheme whose labels exclude each other, background among them.
     """
 
     networks: tuple[str, ...] = ("segmentor",)
     built_like: Mapping[str, str] = MappingProxyType({})
     teachers: tuple[str, ...] = ()
     needs_unlabelled: bool = False
+    exclusive_labels: bool = False
 
     def phases(self) -> Sequence[Phase]:
         """The phases of one step, in order."""

@@ -132,8 +132,7 @@ def subset_rows(run: RunFiles) -> list[list[str]]:
     if (file := subset_file(run)) is None:
         return []
     cells, rows = _subset_cells(file), []
-    # in the file's order, which the sort keeps
-    sizes = {row["subset"]: int(row["modalities"]) for row in cells}
+    sizes = {row["subset"]: int(row["modalities"]) for row in cells}  # in the file's order, which the sort keeps
     for region in dict.fromkeys(row["region"] for row in cells):
         means = []
         for subset, size in sorted(sizes.items(), key=lambda one: one[1]):

@@ -118,6 +118,11 @@ class AdversarialSegmentation(SavedSystem):
             raise UsageError(f"--model.clip_gradient {clip_gradient}: expected a norm above 0, or null for no limit")
         self.modality_mask: ModalityMask = modality_mask
         self.subsets = subsets
+        if objective.exclusive_labels and self.scheme.activation != "softmax":
+            raise UsageError(
+                f"--data.labels {self.scheme.target}: {type(objective).__name__} needs labels that exclude each other; "
+                f"give --data.labels labels"
+            )
         given = {name: objective.built_like.get(name, name) for name in objective.networks}
         require_networks(type(objective).__name__, list(dict.fromkeys(given.values())), networks)
         self.networks = nn.ModuleDict({name: networks[of](**self.channels(name)) for name, of in given.items()})

@@ -46,8 +46,7 @@ def print_report(report: CheckReport, source: DataSet, file: IO[str]) -> None:
                 console.print()
         for style, line in _lines(report):
             console.print(Text(line, style), soft_wrap=True)
-    # rich fills lines with blanks
-    file.write("".join(f"{line.rstrip()}\n" for line in page.get().splitlines()))
+    file.write("".join(f"{line.rstrip()}\n" for line in page.get().splitlines()))  # rich fills lines with blanks
 
 
 def _lines(report: CheckReport) -> Iterator[tuple[str, str]]:

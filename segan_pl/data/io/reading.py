@@ -140,12 +140,10 @@ def held_volume(array: ArrayLike, affine: ArrayLike) -> Volume:
     require_numbers(voxels.dtype)
     require_affine(place)
     wanted = np.dtype(np.float32) if voxels.dtype.itemsize < 4 and voxels.dtype.kind == "f" else voxels.dtype
-    # no file holds float16
-    voxels = np.ascontiguousarray(voxels, wanted.newbyteorder("="))
+    voxels = np.ascontiguousarray(voxels, wanted.newbyteorder("="))  # no file holds float16
     digest = hashlib.blake2b(voxels.data, digest_size=DIGEST_BYTES).hexdigest()
     voxels = voxels.view()
-    # the view, not the caller's own array
-    voxels.flags.writeable = False
+    voxels.flags.writeable = False  # the view, not the caller's own array
     return Volume(voxels, place, digest, dtype_on_disk=voxels.dtype.name)
 
 
@@ -214,8 +212,7 @@ def _body(raw: bytes, header: Header) -> memoryview:
     packed = header.packed
     needed = header.offset + header.size
     if header.data is not None and packed == "no" and raw.startswith(GZIP):
-        # voxels that happen to begin so
-        plain = len(raw) == needed and header.data.suffix.lower() != ".gz"
+        plain = len(raw) == needed and header.data.suffix.lower() != ".gz"  # voxels that happen to begin so
         packed = "no" if plain else "gzip"
     most = len(raw) * (1 if packed == "no" else MAX_INFLATION)
     if needed > most:

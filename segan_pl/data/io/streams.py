@@ -83,8 +83,7 @@ def unzlib(raw: bytes | memoryview, size: int) -> bytes | memoryview:
     if (whole := _one_stream(raw, size, ZLIB_BITS, "zlib")) is not None:
         return whole
     stream = zlib.decompressobj(wbits=ZLIB_BITS)
-    # the same bytes again, to say what is wrong
-    body = stream.decompress(raw, size + 1)
+    body = stream.decompress(raw, size + 1)  # the same bytes again, to say what is wrong
     if not stream.eof and len(body) <= size:
         raise ValueError(f"the zlib stream breaks off after {len(body)} bytes; copy or download the file again")
     if stream.unused_data:

@@ -193,8 +193,7 @@ class PlanSampler(EpochSampler[Plan]):
         order = self._order(self._stream())
         others = self._order_of_unlabelled(self._stream(0, 1))
         for number in range(self.first, len(self)):
-            # 0 is the order's
-            plan = self._draw(self.pool, order, number, self.joined, self._stream(1 + number))
+            plan = self._draw(self.pool, order, number, self.joined, self._stream(1 + number))  # 0 is the order's
             if self.unlabelled is not None:
                 rng = self._stream(1 + number, 1)
                 more = self._draw(self.unlabelled, others, number, self.joined_unlabelled, rng)

@@ -152,8 +152,7 @@ class Metric:
             regions: How many are scored.
             keys: Numbers that name a case.
         """
-        # loads PyTorch, which `evaluate` does without
-        from segan_pl.evaluation.metrics.state import CaseValues
+        from segan_pl.evaluation.metrics.state import CaseValues  # loads PyTorch, which `evaluate` does without
 
         return CaseValues((regions,), keys)
 

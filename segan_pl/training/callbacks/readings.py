@@ -9,8 +9,7 @@ from torch import Tensor
 
 from segan_pl.evaluation.kept import Mode
 
-# what Lightning takes as a logger's x axis when a module logs it: here the batches seen
-AXIS = "step"
+AXIS = "step"  # what Lightning takes as a logger's x axis when a module logs it: here the batches seen
 
 
 def readings(trainer: pl.Trainer) -> dict[str, float]:

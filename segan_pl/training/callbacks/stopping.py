@@ -16,8 +16,7 @@ from segan_pl.training.run.lease import RunLease
 from segan_pl.training.run.signals import REQUEUE, SAVE, STOPPING, Signals, Stopped, name_of
 from segan_pl.training.run.surroundings import requeue_job
 
-# what ranks were told; the highest of them holds for all
-ORDER = (0, SAVE, REQUEUE, *STOPPING)
+ORDER = (0, SAVE, REQUEUE, *STOPPING)  # what ranks were told; the highest of them holds for all
 VALIDATION = "epoch_loop.val_loop.batch_progress"
 BEFORE_FIRST_CASE = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
@@ -52,8 +51,7 @@ class Stopping(Callback):
         if not trainer.fit_loop.restarted_mid_epoch:
             return
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        # none where another joined batch lets the epoch begin again, which is said already
-        if done:
+        if done:  # none where another joined batch lets the epoch begin again, which is said already
             rank_zero_info(
                 f"note: epoch {trainer.current_epoch} goes on after batch {done} of {trainer.num_training_batches}; "
                 f"its training losses and seconds will be those of the rest"
@@ -76,8 +74,7 @@ class Stopping(Callback):
             return
         asked = self._agree(trainer)
         where = f"epoch {trainer.current_epoch}, batch {batch_idx + 1} of {trainer.num_training_batches}"
-        # what comes now, validation or the epoch's end, saves what this batch brought
-        if last:
+        if last:  # what comes now, validation or the epoch's end, saves what this batch brought
             self._agreed = 0 if asked == SAVE else asked
         elif asked == SAVE:
             self.signals.save = False
@@ -182,8 +179,7 @@ class Stopping(Callback):
         if number == REQUEUE and whole:
             if trainer.is_global_zero:
                 self.signals.say(requeue_job())
-            # srun may end all tasks as soon as one has ended
-            trainer.strategy.barrier()
+            trainer.strategy.barrier()  # srun may end all tasks as soon as one has ended
         raise Stopped(number)
 
 

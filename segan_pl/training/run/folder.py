@@ -130,8 +130,7 @@ KINDS = {
     "cases.csv": Kind(FIT, "case,patient,grade,institution,part,modalities,absent"),
     "metrics.csv": Kind(FIT, "epoch,batches_seen,seconds"),
 }
-# whose first bytes tell nothing, written once config.yaml is there
-AFTER_CONFIG = ("command.txt", "environment.json")
+AFTER_CONFIG = ("command.txt", "environment.json")  # whose first bytes tell nothing, written once config.yaml is there
 SCORES = Kind(
     "segan_pl validate or test", "case,(subset,modalities,)?patient,grade,institution,([^\n]*,)?region,status,tp,"
 )
@@ -155,8 +154,7 @@ def require_own_run(directory: Path, given: str, reads: Iterable[Path] = (), spl
     for name, kind in KINDS.items():
         Output(directory / name, kind, given).require_free()
     config, split = directory / "config.yaml", directory / "split.json"
-    # the checkpoints hold the configuration, too
-    lost = any(directory.glob("checkpoints/*.ckpt"))
+    lost = any(directory.glob("checkpoints/*.ckpt"))  # the checkpoints hold the configuration, too
     if not lost and not config.exists():
         for name in AFTER_CONFIG:
             if (directory / name).exists():

@@ -107,8 +107,7 @@ class RunLease:
             return
         self._owner = 0
         self._over.set()
-        # else a beat that finds the lease gone would lay it down again
-        self._thread.join()
+        self._thread.join()  # else a beat that finds the lease gone would lay it down again
         if _read(self.file).get("token") == self.token:
             self.file.unlink(missing_ok=True)
         for folder in self._made:  # only those that are still empty
@@ -150,8 +149,7 @@ class RunLease:
             FolderInUseError: The holder lives.
         """
         holder, touched = _read(self.file), _touched(self.file)
-        # the touch may be another holder's: look again
-        if _read(self.file).get("token") != holder.get("token"):
+        if _read(self.file).get("token") != holder.get("token"):  # the touch may be another holder's: look again
             return
         if holder and is_here(holder):
             if lives(holder):
@@ -163,8 +161,7 @@ class RunLease:
             self.file.rename(tomb)
         except FileNotFoundError:  # released, or buried by another
             return
-        # somebody was faster, and holds it by now
-        if _read(tomb).get("token") != holder.get("token"):
+        if _read(tomb).get("token") != holder.get("token"):  # somebody was faster, and holds it by now
             _put_back(tomb, self.file)
         tomb.unlink(missing_ok=True)
 
@@ -211,8 +208,7 @@ class RunLease:
                 os.utime(self.file)
                 self._heard = time.time()
             except OSError:
-                # the share is away for a while, or no file can be opened; the next beat tells
-                continue
+                continue  # the share is away for a while, or no file can be opened; the next beat tells
 
     def _ours(self) -> bool:
         """Whether nobody else's lease lies here; where none lies any more, ours is laid down again.

@@ -39,8 +39,7 @@ def is_first_rank(nodes: int) -> bool:
     Args:
         nodes: `--trainer.num_nodes`; of one node, the number is left over from something else.
     """
-    # Lightning's order
-    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0")) if nodes > 1 else "0"
+    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0")) if nodes > 1 else "0"  # Lightning's order
     return (getattr(rank_zero_only, "rank", None) or 0) == 0 and node == "0"
 
 

@@ -1,0 +1,265 @@
+"""Semi-supervised segmentation by a GAN whose discriminator is the segmentor (Mondal et al. 2018, and their code)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from segan_pl.data.sample.random_numbers import uniform
+from segan_pl.errors import UsageError, require_choice
+from segan_pl.losses.gan import fake_loss, feature_matching, noise_nll, real_loss, verdict
+from segan_pl.losses.overlap import cross_entropy
+from segan_pl.nets.modality_mask import with_modality_mask
+from segan_pl.objectives.base import LossTerms, Objective, Phase, StepContext
+
+Layers = Literal["bottleneck", "all", "weighted"]
+GeneratorLoss = Literal["adversarial", "feature_matching", "all_layers", "weighted"]
+# The stream of random numbers of a sample's noise, see data/sample/random_numbers.py.
+NOISE = 400
+
+
+class Discriminating(Objective):
+    """What such objectives share: the segmentor's phase.
+
+    The segmentor minimises labelled_weight * cross-entropy of labelled images + unlabelled_weight * cross-entropy of
+    unlabelled images against "real" + fake_weight * that of generated images against "fake". Where a batch has no
+    unlabelled image, the labelled ones stand in for them. Voxels that are not judged have no share in the first term;
+    they are as real as others.
+
+    A step runs the generator once, for both phases. The segmentor sees labelled and unlabelled images in one forward
+    pass, and generated ones in one for each phase, since it moves in between; no layer of `nets.few_shot.Segmentor`
+    mixes samples, so that passes may be joined.
+
+    Args:
+        labelled_weight: Above 0.
+        unlabelled_weight: Above 0.
+        fake_weight: Above 0.
+        cross_entropy: Of labelled images: a loss of (logits, target, activation), an object or a function; default the
+            plain mean over voxels.
+
+    Attributes:
+        equilibrium: Where `real` and `fake`, the mean verdicts that training logs, meet when images cannot be told
+            apart: unlabelled_weight / (unlabelled_weight + fake_weight). So 1/3 is no fault with weights of 1 and 2.
+
+    Raises:
+        ValueError: A weight is out of range.
+    """
+
+    exclusive_labels = True
+
+    def __init__(
+        self,
+        *,
+        labelled_weight: float,
+        unlabelled_weight: float,
+        fake_weight: float,
+        cross_entropy: Callable[..., Any],
+    ) -> None:
+        super().__init__()
+        weights = {"labelled_weight": labelled_weight, "unlabelled_weight": unlabelled_weight}
+        require_weights(above=True, **weights, fake_weight=fake_weight)
+        self.labelled_weight = labelled_weight
+        self.unlabelled_weight = unlabelled_weight
+        self.fake_weight = fake_weight
+        self.cross_entropy = cross_entropy
+        self.equilibrium = unlabelled_weight / (unlabelled_weight + fake_weight)
+
+    def validation_parts(self) -> tuple[str, ...]:
+        """Cross-entropy."""
+        return ("cross_entropy",)
+
+    def validation_loss(self, context: StepContext) -> LossTerms:
+        """labelled_weight * cross-entropy; part "cross_entropy" unweighted."""
+        entropy = self.cross_entropy(context.logits, context.target, context.activation, **context.masked)
+        return LossTerms(self.labelled_weight * entropy, {"cross_entropy": entropy})
+
+    def generated(self, context: StepContext) -> Tensor | None:
+        """The step's generated images (N, M, *spatial), one for each sample of `real`; None where none can be."""
+        raise TypeError(f"{type(self).__name__} must define generated()")
+
+    def real(self, context: StepContext) -> StepContext:
+        """The samples that count as real: those without a label; all where there are none."""
+        return context.unlabelled or context
+
+    def segmentor_loss(self, context: StepContext) -> LossTerms:
+        """The weighted sum; parts the bare terms, and "real" and "fake", the mean verdicts on both."""
+        if not self.plays(context):
+            part = context.labelled
+            return LossTerms(torch.zeros(()), {}) if part is None else self.labelled_loss(part)
+        # Run before parts of the batch are asked for, one pass serves both.
+        everything = context.logits
+        part, real = context.labelled, self.real(context)
+        total, parts = (everything.new_zeros(()), {}) if part is None else self.labelled_loss(part)
+        made = self.generated(context)
+        if made is None:
+            return LossTerms(torch.zeros(()), {})
+        logits = self.judged(real, made.detach())
+        unlabelled, fake = real_loss(real.logits), fake_loss(logits)
+        total = total + self.unlabelled_weight * unlabelled + self.fake_weight * fake
+        verdicts = {"real": verdict(real.logits), "fake": verdict(logits)}
+        parts = {**parts, "unlabelled_loss": unlabelled.detach(), "fake_loss": fake.detach(), **verdicts}
+        return self.with_generated(context, LossTerms(total, parts), logits)
+
+    def labelled_loss(self, context: StepContext) -> LossTerms:
+        """labelled_weight * cross-entropy of a context of labelled samples; part "cross_entropy" unweighted."""
+        total, parts = self.validation_loss(context)
+        return LossTerms(total, {name: part.detach() for name, part in parts.items()})
+
+    def plays(self, context: StepContext) -> bool:
+        """Whether images are generated in this step."""
+        return True
+
+    def with_generated(self, context: StepContext, terms: LossTerms, logits: Tensor) -> LossTerms:
+        """The segmentor's loss with what else it learns from generated images, whose logits are given; here nothing."""
+        return terms
+
+    def judged(self, real: StepContext, images: Tensor) -> Tensor:
+        """The segmentor's logits of images, one for each sample of `real`, which lack its missing modalities."""
+        return real.segment(like(real, images))
+
+    def matched(self, real: StepContext, made: Tensor, layers: Layers) -> Tensor:
+        """Feature matching between generated images and the samples of `real`, the segmentor standing still.
+
+        With "bottleneck" (the authors' code) only the encoder runs, and not on labelled images.
+
+        Raises:
+            UsageError: The segmentor is none that shows its features.
+        """
+        segmentor: Any = real.networks["segmentor"]
+        if not hasattr(segmentor, "features"):
+            raise UsageError(
+                f"{type(self).__name__}: features are matched, but the segmentor {type(segmentor).__name__} does not "
+                f"show its own; use segan_pl.nets.few_shot.Segmentor"
+            )
+
+        def features(image: Tensor) -> list[Tensor]:
+            if layers == "bottleneck":
+                return [with_modality_mask(segmentor.bottleneck, real.batch.modality_mask, real.modality_mask)(image)]
+            run: Any = with_modality_mask(segmentor.features, real.batch.modality_mask, real.modality_mask)
+            found: list[Tensor] = run(image)[1]
+            return found
+
+        with torch.no_grad():
+            wanted = features(real.batch.image)
+        average: Any = "harmonic" if layers == "weighted" else "arithmetic"
+        return feature_matching(features(like(real, made)), wanted, average=average)
+
+
+class SemiSupervisedGAN(Discriminating):
+    """Mondal's few-shot GAN: a generator of noise alone; segmentor, then generator (their agents normal, fm and bad).
+
+    Of labelled images the segmentor learns their labels, of unlabelled ones that they are real, of generated ones that
+    they are not.
+
+    Args:
+        generator_loss: "adversarial": the segmentor's verdict shall be "real" (the authors' normal GAN, and the
+            "standard GAN" of GT-GAN's tables as we read them); "feature_matching" of the segmentor's bottleneck
+            (FM-GAN); "all_layers": of the mean over its 14 layers; "weighted": of their harmonic mean (the authors'
+            option).
+        encoder_weight: Of the noise's likelihood under an encoder that finds it again in the image, so that the images
+            vary (bad-GAN, 0.01 in the authors' code); 0 for no such network. The authors move generator and encoder on
+            one backward pass; here the encoder's phase is last, on the same images and by the same gradient.
+        labelled_weight: 1 in the code.
+        unlabelled_weight: 0.5 in the code.
+        fake_weight: 0.5 in the code.
+        cross_entropy: See `Discriminating`; the code weights background, CSF, grey and white matter by 0.33, 1.5, 0.83
+            and 1.33 (`losses.overlap.WeightedCrossEntropy`).
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        generator_loss: GeneratorLoss = "feature_matching",
+        encoder_weight: float = 0.0,
+        labelled_weight: float = 1.0,
+        unlabelled_weight: float = 0.5,
+        fake_weight: float = 0.5,
+        cross_entropy: Callable[..., Any] = cross_entropy,
+    ) -> None:
+        super().__init__(
+            labelled_weight=labelled_weight,
+            unlabelled_weight=unlabelled_weight,
+            fake_weight=fake_weight,
+            cross_entropy=cross_entropy,
+        )
+        require_choice("generator_loss", generator_loss, GeneratorLoss)
+        require_weights(encoder_weight=encoder_weight)
+        self.deceives_by = generator_loss
+        self.encoder_weight = encoder_weight
+        self.networks = ("segmentor", "generator", *(["encoder"] if encoder_weight else []))
+
+    def phases(self) -> Sequence[Phase]:
+        """Segmentor, generator, and the encoder where there is one."""
+        phases = [Phase("segmentor", self.segmentor_loss), Phase("generator", self.generator_loss)]
+        return [*phases, *([Phase("encoder", self.encoder_loss)] if self.encoder_weight else [])]
+
+    def channels(self, network: str, modalities: int, classes: int) -> dict[str, int]:
+        """The generator makes M modalities of noise; the encoder sees them."""
+        own = {"generator": {"out_channels": modalities}, "encoder": {"in_channels": modalities}}
+        return own.get(network) or super().channels(network, modalities, classes)
+
+    def inputs(self, network: str, modalities: int, classes: int) -> list[tuple[int | None, int | None]]:
+        """Of the encoder: the modalities."""
+        if network != "encoder":
+            return super().inputs(network, modalities, classes)
+        return [(modality, None) for modality in range(modalities)]
+
+    def generated(self, context: StepContext) -> Tensor:
+        """The step's generated images, of each real sample's noise."""
+        real, generator = self.real(context), context.networks["generator"]
+        return context.kept("generated", "generator", lambda: generator(noise_of(real, generator)))
+
+    def generator_loss(self, context: StepContext) -> LossTerms:
+        """What the generator minimises; parts "adversarial" or "feature_matching", and "noise_nll" with an encoder."""
+        real, made = self.real(context), self.generated(context)
+        if self.deceives_by == "adversarial":
+            loss, name = real_loss(self.judged(real, made)), "adversarial"
+        else:
+            layers: dict[str, Layers] = {"feature_matching": "bottleneck", "all_layers": "all", "weighted": "weighted"}
+            loss, name = self.matched(real, made, layers[self.deceives_by]), "feature_matching"
+        total, parts = loss, {name: loss.detach()}
+        if self.encoder_weight:
+            nll = self._noise_nll(context, made)
+            total, parts["noise_nll"] = total + self.encoder_weight * nll, nll.detach()
+        return LossTerms(total, parts)
+
+    def encoder_loss(self, context: StepContext) -> LossTerms:
+        """encoder_weight * the noise's negative log-likelihood; part "noise_nll" unweighted."""
+        nll = self._noise_nll(context, self.generated(context).detach())
+        return LossTerms(self.encoder_weight * nll, {"noise_nll": nll.detach()})
+
+    def _noise_nll(self, context: StepContext, made: Tensor) -> Tensor:
+        mean, log_sigma = context.networks["encoder"](made)
+        return noise_nll(mean, log_sigma, noise_of(self.real(context), context.networks["generator"]))
+
+
+def noise_of(context: StepContext, generator: Any) -> Tensor:
+    """(B, N) float32, uniform in [-1, 1) as in Mondal's code.
+
+    It follows from the samples' seeds, so that each rank has its own, and a resumed run the same.
+    """
+    return 2 * uniform(context.batch.seed, NOISE, generator.noise) - 1
+
+
+def like(context: StepContext, images: Tensor) -> Tensor:
+    """Images (B, M, *spatial) with zeros for the modalities that the context's samples lack."""
+    shown = context.batch.modality_mask
+    return images * shown.reshape(*shown.shape, *[1] * (images.ndim - 2)).to(images.dtype)
+
+
+def require_weights(*, above: bool = False, **weights: float) -> None:
+    """Refuse weights that are no number of at least 0, or above 0.
+
+    Raises:
+        ValueError: One is not.
+    """
+    for name, weight in weights.items():
+        if not (isfinite(weight) and weight >= 0 and (weight or not above)):
+            raise ValueError(f"{name} is {weight}, expected a number {'above' if above else 'of at least'} 0")

@@ -1,0 +1,220 @@
+"""GT-GAN (Khaled, Ghaleb 2022, preprints 202208.0192): few-shot segmentation by a GAN that is given labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segan_pl.data.sample.random_numbers import uniform
+from segan_pl.errors import UsageError, require_choice
+from segan_pl.losses.activation import activate, at_least_float32
+from segan_pl.losses.boundary import boundary_loss, label_boundary
+from segan_pl.losses.gan import real_loss
+from segan_pl.losses.overlap import cross_entropy
+from segan_pl.losses.pseudo_labels import hard_labels
+from segan_pl.losses.voxels import masked_mean
+from segan_pl.objectives.base import LossTerms, Phase, StepContext
+from segan_pl.objectives.gan import Discriminating, Layers, noise_of, require_weights
+
+# The stream of random numbers that pair images with labels, see data/sample/random_numbers.py.
+PAIRS = 401
+
+
+class GTGAN(Discriminating):
+    """A segmentor of K logits against G(x, y, z), which gives an unlabelled image x the tissues y of a labelled one.
+
+    Segmentor, then generator. The segmentor's loss is the paper's, eq. 2 to 6 with their misprints repaired. Of the
+    generator the paper prints eq. 7 and 8, which are no losses as they stand; ours minimises
+
+    feature_weight * feature matching + adversarial_weight * -log D(G(x, y, z)) + reconstruction_weight *
+    |G(x, y_x, z) - x| + boundary_weight * boundary loss,
+
+    the first two on pairs of an unlabelled image with labels of the batch (each used as often as another), the others
+    on labelled images with their own labels. With labels of another image the decoder gets their exact boundary, with
+    an image's own that which the boundary network finds in it. A batch without a labelled sample takes no step.
+
+    Only the segmentor runs in validation and prediction: labels and generator are for training alone.
+
+    Args:
+        labelled_weight: 1 in the paper.
+        unlabelled_weight: 1 in the paper.
+        fake_weight: 2 in the paper.
+        cross_entropy: See `Discriminating`; the paper's eq. 3 has no weights.
+        layers: Whose features are matched: of the "bottleneck" (the paper's "activation of the last layer", of the
+            encoder as in Mondal's code), "all" 14, or "weighted", by their harmonic mean.
+        feature_weight: Ours, as all weights of the generator.
+        adversarial_weight: Ours.
+        reconstruction_weight: Ours.
+        boundary_weight: Ours; it needs a generator with a boundary network.
+        warm_up: Steps at first in which the segmentor learns from labelled images, and the generator from its last two
+            terms alone (ours).
+        synthetic_weight: Of the cross-entropy between a generated image's prediction and the labels that it was made
+            of; 0, off, in the paper, which promises it in words. It asks which label is likeliest and the GAN how large
+            the logits are together, so that the two do not contradict each other. It needs a generator whose images
+            depict their labels.
+        synthetic_confidence: Of generated images the voxels count in which the segmentor gives their label at least
+            this probability.
+        pseudo_labels: Let an unlabelled image be given the segmentor's own prediction instead of another's labels
+            (ours; no forward pass more).
+
+    Raises:
+        ValueError: An argument is out of range, or does nothing.
+    """
+
+    networks = ("segmentor", "generator")
+
+    def __init__(
+        self,
+        *,
+        labelled_weight: float = 1.0,
+        unlabelled_weight: float = 1.0,
+        fake_weight: float = 2.0,
+        cross_entropy: Callable[..., Any] = cross_entropy,
+        layers: Layers = "bottleneck",
+        feature_weight: float = 1.0,
+        adversarial_weight: float = 0.1,
+        reconstruction_weight: float = 10.0,
+        boundary_weight: float = 1.0,
+        warm_up: int = 0,
+        synthetic_weight: float = 0.0,
+        synthetic_confidence: float = 0.5,
+        pseudo_labels: bool = False,
+    ) -> None:
+        super().__init__(
+            labelled_weight=labelled_weight,
+            unlabelled_weight=unlabelled_weight,
+            fake_weight=fake_weight,
+            cross_entropy=cross_entropy,
+        )
+        require_choice("layers", layers, Layers)
+        require_weights(
+            feature_weight=feature_weight,
+            adversarial_weight=adversarial_weight,
+            reconstruction_weight=reconstruction_weight,
+            boundary_weight=boundary_weight,
+            synthetic_weight=synthetic_weight,
+        )
+        if not feature_weight and not adversarial_weight:
+            raise ValueError("feature_weight and adversarial_weight are both 0: the generator would not play")
+        if warm_up < 0 or (warm_up and not reconstruction_weight):
+            raise ValueError(
+                f"warm_up is {warm_up}, expected a number of steps from 0, and 0 without a reconstruction_weight, as "
+                f"the generator learns to reconstruct in them"
+            )
+        if not 0 <= synthetic_confidence <= 1:
+            raise ValueError(f"synthetic_confidence is {synthetic_confidence}, expected a probability")
+        self.layers: Layers = layers
+        self.feature_weight, self.adversarial_weight = feature_weight, adversarial_weight
+        self.reconstruction_weight, self.boundary_weight = reconstruction_weight, boundary_weight
+        self.warm_up = warm_up
+        self.synthetic_weight, self.synthetic_confidence = synthetic_weight, synthetic_confidence
+        self.pseudo_labels = pseudo_labels
+
+    def phases(self) -> Sequence[Phase]:
+        """Segmentor, then generator."""
+        return [Phase("segmentor", self.segmentor_loss), Phase("generator", self.generator_loss)]
+
+    def channels(self, network: str, modalities: int, classes: int) -> dict[str, int]:
+        """The generator is told of modalities and label channels by these names."""
+        if network != "generator":
+            return super().channels(network, modalities, classes)
+        return {"modalities": modalities, "classes": classes}
+
+    def plays(self, context: StepContext) -> bool:
+        """Once the warm-up is over."""
+        return context.step >= self.warm_up
+
+    def generated(self, context: StepContext) -> Tensor | None:
+        """The images of unlabelled samples with labels that they are given; None without a labelled sample."""
+        labelled = context.labelled
+        if labelled is None:
+            return None
+        return self._made(context, labelled)[: len(self.real(context).batch.image)]
+
+    def given(self, context: StepContext) -> Tensor:
+        """The labels (N, K, *spatial) that each sample of `real` is given."""
+        real, labelled = self.real(context), context.labelled
+        if self.pseudo_labels:
+            return hard_labels(real.logits, context.activation).to(real.batch.target.dtype)
+        assert labelled is not None
+        order = uniform(real.batch.seed, PAIRS, 1)[:, 0].argsort()
+        # Labels go round over the images in random order, so none is given twice before all are given once.
+        return labelled.target[order.argsort() % len(labelled.target)]
+
+    def generator_loss(self, context: StepContext) -> LossTerms:
+        """The weighted sum; parts the bare terms, those of weight 0 left out."""
+        labelled = context.labelled
+        if labelled is None:
+            return LossTerms(torch.zeros(()), {})
+        terms: dict[str, tuple[float, Tensor]] = {}
+        made = self._made(context, labelled)
+        if self.plays(context):
+            real = self.real(context)
+            fake, own = made[: len(real.batch.image)], made[len(real.batch.image) :]
+            if self.feature_weight:
+                terms["feature_matching"] = self.feature_weight, self.matched(real, fake, self.layers)
+            if self.adversarial_weight:
+                terms["adversarial"] = self.adversarial_weight, real_loss(self.judged(real, fake))
+        else:
+            own = made
+        if self.reconstruction_weight:
+            gap = masked_mean((at_least_float32(own) - labelled.batch.image).abs(), labelled.voxels)
+            terms["reconstruction"] = self.reconstruction_weight, gap
+        if self.boundary_weight:
+            found, wanted = self._boundaries(context, labelled), label_boundary(labelled.target)
+            terms["boundary"] = self.boundary_weight, boundary_loss(found, wanted, **labelled.masked)
+        total = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        return LossTerms(total, {name: term.detach() for name, (_, term) in terms.items()})
+
+    def with_generated(self, context: StepContext, terms: LossTerms, logits: Tensor) -> LossTerms:
+        """Synthetic supervision, where it is on; part "synthetic" unweighted."""
+        if not self.synthetic_weight:
+            return terms
+        if not getattr(context.networks["generator"], "depicts_labels", True):
+            raise UsageError(
+                f"GTGAN: synthetic_weight {self.synthetic_weight}, but the generator's images do not depict the labels "
+                f"that they are made of; give it mode tissue, or leave synthetic_weight at 0"
+            )
+        given = self.given(context)
+        sure = (activate(logits.detach(), "softmax") * given).sum(1, keepdim=True) >= self.synthetic_confidence
+        mask = sure & (given.sum(1, keepdim=True) > 0)
+        synthetic = self.cross_entropy(logits, given, context.activation, mask=mask)
+        total = terms.total + self.synthetic_weight * synthetic
+        return LossTerms(total, {**terms.parts, "synthetic": synthetic.detach()})
+
+    def _made(self, context: StepContext, labelled: StepContext) -> Tensor:
+        """All that the generator makes in a step, in one pass: images of given labels, then labelled images again."""
+        return context.kept("generated", "generator", lambda: self._make(context, labelled))
+
+    def _make(self, context: StepContext, labelled: StepContext) -> Tensor:
+        generator: Any = context.networks["generator"]
+        parts: list[tuple[StepContext, Tensor, Tensor | None]] = []
+        if self.plays(context):
+            given = self.given(context)
+            parts.append((self.real(context), given, label_boundary(given)))
+        if self.reconstruction_weight:
+            found = None if generator.boundary is None else self._boundaries(context, labelled).sigmoid()
+            parts.append((labelled, labelled.target, found))
+        images = torch.cat([part.batch.image for part, _, _ in parts])
+        labels = torch.cat([labels for _, labels, _ in parts])
+        noise = torch.cat([noise_of(part, generator) for part, _, _ in parts])
+        edges = [edge for _, _, edge in parts if edge is not None]
+        made: Tensor = generator(images, labels, noise, torch.cat(edges) if generator.boundary is not None else None)
+        return made
+
+    def _boundaries(self, context: StepContext, labelled: StepContext) -> Tensor:
+        """The boundary network's logits of labelled images.
+
+        Raises:
+            UsageError: There is no such network.
+        """
+        generator: Any = context.networks["generator"]
+        if generator.boundary is None:
+            raise UsageError(
+                f"GTGAN: boundary_weight {self.boundary_weight}, but the generator has no boundary network; give it "
+                f"boundary true, or boundary_weight 0"
+            )
+        return context.kept("boundaries", "generator", lambda: generator.boundaries(labelled.batch.image))
