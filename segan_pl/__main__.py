@@ -24,6 +24,7 @@ COMMANDS = {
     "split": "part a data set into train, validation, test or folds",
     "prepare": "check and preprocess a data set into the cache",
     "predict": "segment the cases of a folder, each on its own grid",
+    "atlas": "segment cases by labelled ones registered to them, no network",
     "postprocess": "choose post-processing on a run's validation cases",
     "evaluate": "score segmentation files against masks, case by case",
     "compare": "compare two runs or more over the same cases",

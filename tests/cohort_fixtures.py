@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from jsonargparse import _common
 
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.synthetic.cohort import make_cohort
@@ -47,8 +46,6 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("PL_SEED_WORKERS", "0")
     root, lightning = logging.getLogger(), logging.getLogger("lightning.pytorch.utilities.rank_zero")
     kept = root.handlers[:], root.level, lightning.filters[:]
-    policy = dict(_common.parsing_settings["import_path_verdicts"])
-    monkeypatch.setitem(_common.parsing_settings, "import_path_verdicts", policy)
     with warnings.catch_warnings():
         yield
     root.handlers[:], level, lightning.filters[:] = kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,12 @@ def test_only_data_io_reads_image_files() -> None:
         if breaches(path.read_text(encoding="utf-8"), module_name(path), ("nibabel", "SimpleITK"))
     }
     assert readers == {"data/io/nifti.py", "data/io/reading.py", "data/io/writing.py"}
+
+
+def test_simpleitk_registers_and_reads_no_file() -> None:
+    users = [path for path in sorted(PACKAGE.rglob("*.py")) if '"SimpleITK")' in path.read_text(encoding="utf-8")]
+    assert [path.name for path in users] == ["registration.py"]
+    assert not re.search(r"sitk\.(Read|Write|ImageFile|ImageSeries)", users[0].read_text(encoding="utf-8"))
 
 
 def imported_modules(path: Path, modules: set[str]) -> set[str]:

@@ -68,6 +68,10 @@ def mistake(stated: Mapping[str, Any], known: Mapping[str, Any], others: Sequenc
         others: Dotted keys that are understood elsewhere, for the nearest match of a wrong one.
     """
     for key, value in _at_known(stated, known):
+        if below := next((one for one in known if one.startswith(f"{key}.")), ""):
+            if isinstance(value, Mapping):  # an empty one
+                continue
+            return f"--{key} {value}: expected options below it, such as --{below}"
         if key not in known:
             # a system file's entries too: model.networks.segmentor.init_args.width, typed without "networks"
             there = [one for one in flatten(stated) if any(one.startswith(f"{known_key}.") for known_key in known)]
@@ -75,15 +79,6 @@ def mistake(stated: Mapping[str, Any], known: Mapping[str, Any], others: Sequenc
             return f"--{key}: no such option{f'; did you mean --{near}?' if near else ''}"
         if line := _wrong(key, known[key], value):
             return line
-    return ""
-
-
-def forbidden_item(arguments: Sequence[str]) -> str:
-    """One line of the first class that `--key+=path` adds to a list from outside the allowed packages; else empty."""
-    for argument in arguments:
-        key, added, path = argument.partition("+=")
-        if added and key.startswith("--") and re.fullmatch(r"\w+(\.\w+)+", path) and not may_import(path, ()):
-            return f"{key}: {not_allowed(path)}"
     return ""
 
 
@@ -120,20 +115,21 @@ def _wrong(key: str, kind: Any, value: Any) -> str:
         return ""
     if any(map(_bases, kinds)) and (isinstance(value, Mapping) or len(plain) == (type(None) in plain)):
         return _wrong_class(key, kind, value if isinstance(value, Mapping) else {"class_path": str(value)})
-    wanted = expected(plain, str(value))
+    taken = [*plain, *([entries] if entries is not None else [])]
+    wanted = expected(taken, str(value)) if taken else ""
     return "" if not wanted or fits(kind, value) else f"--{key} {value}: {wanted}".replace("'", "")
 
 
 def _wrong_entries(group: str, kind: Any, values: Mapping[str, Any]) -> str:
     """What is wrong with the entries of a dictionary, such as the networks by name."""
-    classes = [name for name, one in values.items() if isinstance(one, str) or "class_path" in (one or ())]
+    paths = {name: one.get("class_path") if isinstance(one, Mapping) else one for name, one in values.items()}
+    classes = [name for name, path in paths.items() if isinstance(path, str)]
     for name, value in values.items():
         key = f"{group}.{name}"
         if isinstance(value, Mapping) and name not in classes and any(map(_bases, members(kind))):
-            if near := closest(name, classes):
+            if near := closest(str(name), classes):
                 return f"--{key}: no such entry; did you mean --{group}.{near}?"
-            first = values[classes[0]] if classes else "package.module.Class"
-            example = first if isinstance(first, str) else first["class_path"]
+            example = paths[classes[0]] if classes else "package.module.Class"
             return f"--{key}: give its class first: --{key} {example}"
         if line := _wrong(key, kind, value):
             return line
@@ -143,7 +139,7 @@ def _wrong_entries(group: str, kind: Any, values: Mapping[str, Any]) -> str:
 def _wrong_arguments(key: str, known: Mapping[str, Any], given: Mapping[str, Any], place: str, refusal: str) -> str:
     for name, value in given.items():
         if name not in known and "**" not in known:
-            near = closest(name, known)
+            near = closest(str(name), known)
             renamed = MEANT.get(f"{place}{name}".removeprefix("--"))
             meant = f"--{renamed}" if renamed else f"{place}{near}" if near else ""
             hint = f"did you mean {meant}?" if meant else f"known: {', '.join(sorted(known))}"
@@ -165,7 +161,10 @@ def _wrong_class(key: str, kind: Any, value: Mapping[str, Any]) -> str:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         return _no_class(key, path, kind)
-    given = {**(value.get("init_args") or {}), **{k: v for k, v in value.items() if k not in CLASS_KEYS}}
+    arguments = value.get("init_args") or {}
+    if not isinstance(arguments, Mapping):
+        return f"--{key}.init_args {arguments}: expected the arguments of {path}, e.g. --{key}.init_args.NAME VALUE"
+    given = {**arguments, **{k: v for k, v in value.items() if k not in CLASS_KEYS}}
     return _wrong_arguments(key, parameters(found), given, f"--{key}.init_args.", f"not accepted by {path}")
 
 
@@ -240,6 +239,8 @@ def fits(kind: Any, value: Any) -> bool:
 
 def _word(kind: Any) -> str:
     """A plain type in words; empty where it is none."""
+    if get_origin(kind) is dict:
+        return "a mapping {NAME: VALUE}"
     if kind in WORDS or not (isinstance(kind, type) and issubclass(kind, (int, float))):
         return WORDS.get(kind, "")
     return f"{WORDS[int if issubclass(kind, int) else float]} {(kind.__doc__ or '').partition(' to be ')[2]}"

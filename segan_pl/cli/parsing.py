@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,11 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from segan_pl.cli.mistakes import forbidden_item, members, mistake, parameters
+from segan_pl.cli.mistakes import members, mistake, parameters
 from segan_pl.cli.wandb_values import normalise, normalise_object
-from segan_pl.errors import UsageError, raised_here
+from segan_pl.errors import UsageError, not_allowed, raised_here
 from segan_pl.experiments.shipped import FLAGS, with_data_root
-from segan_pl.recipe import flatten
+from segan_pl.recipe import flatten, may_import
 
 _WITHIN: ContextVar[bool] = ContextVar("within a command line that is parsed", default=False)
 REMEDIES = {"data.root": "--root is missing: give the folder of cases"}
@@ -140,7 +141,7 @@ def _told(parser: OneLineErrors, arguments: Sequence[str]) -> str:
     options, stated = parser.options(), _stated(arguments)
     known = {key: kind for key, (kind, _) in options.items()}
     accepted = [*parser.accepted, *(["root"] if "data.root" in known else [])]
-    if line := forbidden_item(arguments) or mistake(stated, known, accepted):
+    if line := _forbidden_item(arguments) or mistake(stated, known, accepted):
         return line
     given = flatten(stated)
     missing = [
@@ -170,12 +171,33 @@ def _stated(arguments: Sequence[str]) -> dict[str, Any]:
             break
         elif flag.startswith("--"):
             text = value if equals else "" if following.startswith("--") else following
-            content: Any = yaml.safe_load(text) if text.startswith("{") else text or None
+            content: Any = _mapping(flag, text) if text.startswith("{") else text or None
             for name in reversed(flag.removeprefix("--").removesuffix("+").split(".")):
                 content = {name: content}
             if not flag.endswith("+"):
                 _merge(stated, content)
     return stated
+
+
+def _forbidden_item(arguments: Sequence[str]) -> str:
+    """One line of the first class that `--key+=path` adds to a list from outside the allowed packages; else empty."""
+    for argument in arguments:
+        key, added, path = argument.partition("+=")
+        if added and key.startswith("--") and re.fullmatch(r"\w+(\.\w+)+", path) and not may_import(path, ()):
+            return f"{key}: {not_allowed(path)}"
+    return ""
+
+
+def _mapping(flag: str, text: str) -> Any:
+    """What a value in braces states.
+
+    Raises:
+        UsageError: It is not readable as YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{flag} {text}: not readable as YAML ({' '.join(str(error).split())})") from error
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:

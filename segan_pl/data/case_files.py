@@ -79,7 +79,8 @@ def labels_of(mask: Volume, case: str) -> NDArray[np.uint8]:
         return array
     if array.dtype.kind == "f":
         whole = np.rint(array)
-        if not (gap := float(np.abs(array - whole).max())) <= LABEL_TOLERANCE:  # so that NaN is refused too
+        # so that NaN is refused too
+        if not (gap := float(np.abs(array - whole).max())) <= LABEL_TOLERANCE:
             raise CaseError(
                 f"{case}: the mask is off an integer by up to {gap:.3g}, expected labels; threshold it first"
             )

@@ -101,8 +101,10 @@ def _one_at_a_time(work: Callable[[Case], Result], cases: Sequence[Case]) -> Ite
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """New interpreters (a fork of a process with threads may hang), which an interruption ends at once."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker imports a script without guard
-        os._exit(1)  # in silence: as many tracebacks as workers would hide what the parent says
+    # a worker imports a script without guard
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # in silence: as many tracebacks as workers would hide what the parent says
+        os._exit(1)
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
@@ -110,7 +112,8 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     except BaseException:
         for child in set(multiprocessing.active_children()) - others:
-            child.terminate()  # what it writes must appear whole or not at all
+            # what it writes must appear whole or not at all
+            child.terminate()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -236,7 +236,8 @@ def _resampled(
     array: NDArray, shape: Shape, first: tuple[float, ...], step: tuple[float, ...], interpolation: Interpolation | None
 ) -> NDArray:
     """(..., D, H, W) at `first` + index * `step`; beyond the border, the border's value."""
-    from scipy import ndimage  # half a second, which only those should pay who resample
+    # half a second, which only those should pay who resample
+    from scipy import ndimage
 
     kind = interpolation or ("nearest" if array.dtype in (np.uint8, np.bool_) else "linear")
     dtype = array.dtype if kind == "nearest" else np.result_type(array.dtype, np.float32)

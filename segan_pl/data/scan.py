@@ -136,7 +136,8 @@ def _skull(scan: Scan, trained: Sequence[float], modalities: Iterable[str]) -> l
     shares = f"{share:.0%} of its voxels are 0 (trained on {_span(f'{least:.0%}', f'{most:.0%}')})"
     if share < STRIPPED <= least:
         return [f"not skull-stripped: {shares}"]
-    complete = all(modality in scan.zeros for modality in modalities)  # one image alone may be dark outside the head
+    # one image alone may be dark outside the head
+    complete = all(modality in scan.zeros for modality in modalities)
     return [f"skull-stripped: {shares}"] if share >= STRIPPED > most and complete else []
 
 

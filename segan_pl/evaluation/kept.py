@@ -59,7 +59,8 @@ def direction(score: str, metrics: Mapping[str, Any] | None = None) -> Mode | No
         score: As it is logged: a metric's name, perhaps with a region's.
         metrics: Name to what `Metric.described` says of those that are not segan_pl's.
     """
-    from segan_pl.evaluation.metrics.named import BUILT_IN  # loads SciPy, which most readers do without
+    # loads SciPy, which most readers do without
+    from segan_pl.evaluation.metrics.named import BUILT_IN
 
     name = score.rpartition("/")[2]
     if name.split("_")[0] == LOSS:
@@ -67,7 +68,8 @@ def direction(score: str, metrics: Mapping[str, Any] | None = None) -> Mode | No
     known = {**{metric.name: metric.described() for metric in BUILT_IN.values()}, **(metrics or {})}
     fitting = [metric for metric in known if name == metric or name.startswith(f"{metric}_")]
     said = known[max(fitting, key=len)] if fitting else {}
-    higher = None if said.get("by_size") else said.get("higher_is_better")  # a mean of signed values has no size
+    # a mean of signed values has no size
+    higher = None if said.get("by_size") else said.get("higher_is_better")
     return None if higher is None else "max" if higher else "min"
 
 
@@ -93,7 +95,8 @@ def _by_asking(monitor: str, known: list[str]) -> str:
     from segan_pl.evaluation.metrics.named import ALIASES, BUILT_IN, DEFINED
 
     name = monitor.rpartition("/")[2]
-    for short in sorted({*BUILT_IN, *ALIASES, *DEFINED}, key=len, reverse=True):  # hd95_mm before hd95
+    # hd95_mm before hd95
+    for short in sorted({*BUILT_IN, *ALIASES, *DEFINED}, key=len, reverse=True):
         region = name.removeprefix(f"{short}_")
         if region == name or not any(one.endswith(f"_{region}") for one in known):
             continue
@@ -113,7 +116,8 @@ def validation_name(epoch: int, batch: int | None) -> str:
 def file_pattern(monitor: str, batch: int | None) -> str:
     """The pattern from which Lightning makes a kept checkpoint's name: "epoch0007_dice_wt0.8123" in the end."""
     within, score = "" if batch is None else f"_batch{batch:04d}", monitor.rpartition("/")[2]
-    gap = "_" if score[-1].isdigit() else ""  # so that the number can be told from the name
+    # so that the number can be told from the name
+    gap = "_" if score[-1].isdigit() else ""
     return f"epoch{{epoch:04d}}{within}_{score}{gap}{{{monitor}:.4f}}"
 
 

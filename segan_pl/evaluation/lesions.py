@@ -82,7 +82,12 @@ def lesion_scores(
     # room to grow
     prediction, reference = (np.pad(mask, rules.dilations) for mask in (prediction, reference))
     lesions, (components, predicted) = lesions_of(reference, rules.dilations), ndimage.label(prediction, TOUCHING)
-    met = _met(lesions, components, rules.dilations)
+    # Each lesion's predicted components: those that the lesion alone, dilated, meets; one can belong to several.
+    met: dict[int, list[int]] = {}
+    for number, around in enumerate(ndimage.find_objects(lesions), 1):
+        wide = _widened(around, rules.dilations)
+        inside = components[wide][dilated(lesions[wide] == number, rules.dilations)]
+        met[number] = [int(component) for component in np.unique(inside) if component]
     sizes = np.bincount(lesions.ravel())
     least = rules.least_mm3 * (1 + VOLUME_SLACK)
     counted = {n: own for n, own in met.items() if sizes[n] * float(np.prod(spacing)) > least}
@@ -141,16 +146,6 @@ def _stepped(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
     out[tuple(here)] |= mask[tuple(there)]
     out[tuple(there)] |= mask[tuple(here)]
     return out
-
-
-def _met(lesions: Labelled, components: Labelled, dilations: int) -> dict[int, list[int]]:
-    """Each lesion's predicted components: those that the lesion alone, dilated, meets; one can belong to several."""
-    met: dict[int, list[int]] = {}
-    for number, box in enumerate(ndimage.find_objects(lesions), 1):
-        wide = _widened(box, dilations)
-        inside = components[wide][dilated(lesions[wide] == number, dilations)]
-        met[number] = [int(component) for component in np.unique(inside) if component]
-    return met
 
 
 def _dices(lesions: Labelled, components: Labelled, met: Mapping[int, list[int]]) -> list[float]:

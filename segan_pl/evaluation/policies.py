@@ -11,8 +11,10 @@ Situation = Literal["neither", "both", "reference", "prediction"]
 """Which mask of a case and region is empty."""
 
 NA = math.nan
-DIAGONAL_MM = 373.13  # of BraTS's 240 x 240 x 155 voxels of 1 mm
-UNMATCHED_MM = 374.0  # BraTS 2023's script, in place of an infinite distance
+# of BraTS's 240 x 240 x 155 voxels of 1 mm
+DIAGONAL_MM = 373.13
+# BraTS 2023's script, in place of an infinite distance
+UNMATCHED_MM = 374.0
 
 
 class Counts(NamedTuple):

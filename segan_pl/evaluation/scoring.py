@@ -77,7 +77,8 @@ def score_case(
         ignored = scheme.ignored(reference)
     spacing = (spacing_mm[2], spacing_mm[1], spacing_mm[0])
     voxels, box = reference.size, box_of((prediction != 0) | (reference != 0))
-    flat = tuple(axis for axis, size in enumerate(reference.shape) if size == 1)  # of the volume, not of the box
+    # of the volume, not of the box
+    flat = tuple(axis for axis, size in enumerate(reference.shape) if size == 1)
     prediction, reference, judged = prediction[box], reference[box], None
     if ignored is not None:
         voxels, judged = voxels - int(np.count_nonzero(ignored)), ~ignored[box]
@@ -156,7 +157,8 @@ def _values(region: str, metrics: Mapping[str, Callable[[], float]]) -> dict[str
                 f"{region}: the metric {name} failed with {why} ({last.filename}, line {last.lineno}); correct it, or "
                 f"leave it out"
             ) from error
-        if math.isinf(value):  # no mean is over it, and no table holds it
+        # no mean is over it, and no table holds it
+        if math.isinf(value):
             raise CaseError(
                 f"{region}: the metric {name} is {value}; expected a finite number, or NaN for not available"
             )

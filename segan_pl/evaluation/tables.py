@@ -148,7 +148,8 @@ def write_scores(path: Path, rows: Sequence[CaseScore], metrics: Sequence[Metric
     if any(shared[name] != said for name, said in described.items()):
         _write_json(path.with_suffix(".json"), described)
     else:
-        path.with_suffix(".json").unlink(missing_ok=True)  # of an earlier table in this one's place
+        # of an earlier table in this one's place
+        path.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:

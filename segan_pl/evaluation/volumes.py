@@ -1,10 +1,10 @@
-"""Whole volumes while they are scored: masks out of logits, voxel counts, the slice to look at, the best threshold."""
+"""Whole volumes while they are scored: masks out of logits, voxel counts, the best threshold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,23 +100,3 @@ def _dice_at(image: NDArray[Any], mask: NDArray[np.bool_], edges: NDArray[np.flo
     with np.errstate(invalid="ignore"):
         dice: NDArray[np.float64] = 2 * inside / (anywhere + int(mask.sum()))
     return dice
-
-
-class PreviewSlice(NamedTuple):
-    """One axial slice of one case, all arrays on the same (H, W) grid.
-
-    Attributes:
-        case: The case's name.
-        z: Slice index in the volume that the arrays were cut from.
-        image: (H, W) float32, one modality, prepared intensities.
-        reference: (H, W) uint8 in {0, 1}.
-        probability: (H, W) float32 in [0, 1].
-        ignored: (H, W) bool, where nothing is judged; None for nowhere.
-    """
-
-    case: str
-    z: int
-    image: NDArray[np.float32]
-    reference: NDArray[np.uint8]
-    probability: NDArray[np.float32]
-    ignored: NDArray[np.bool_] | None = None

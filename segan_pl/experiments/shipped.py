@@ -13,6 +13,7 @@ from segan_pl.errors import UsageError, nearest
 
 FOLDERS = ("systems", "data", "preparation", "augmentation", "finetuning", "debug", ".")
 FLAGS = ("--config", "-c")
+SECTIONS = ("model", "data", "trainer", "run", "finetuning")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -72,8 +73,8 @@ def resolve_config_arguments(argv: Sequence[str]) -> list[str]:
     for and the data set has, in the system's order: a data file says what there is, and not what is trained on.
 
     Raises:
-        UsageError: No such file, one that is no YAML mapping or an empty one, or a data set without any of the
-            system's modalities.
+        UsageError: No such file, one (or a section of one) that is no YAML mapping, an empty one, or a data set without
+            any of the system's modalities.
     """
     out: list[str] = []
     for argument in with_data_root(argv):
@@ -87,6 +88,11 @@ def resolve_config_arguments(argv: Sequence[str]) -> list[str]:
     for path in config_paths(out):
         if not _read(path):
             raise UsageError(f"--config {path}: holds no setting; leave it out, or give some")
+        for section, content in _read(path).items():
+            if section in SECTIONS and not isinstance(content, dict):
+                raise UsageError(
+                    f"--config {path}: {section}: expected 'key: value' lines below it, found {_shown(content)}"
+                )
     narrowed = dict(_narrowed(config_paths(out)))
     return _files_first(out, {str(path): f"--data.modalities=[{','.join(left)}]" for path, left in narrowed.items()})
 

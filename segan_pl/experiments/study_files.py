@@ -24,9 +24,9 @@ KINDS = {
 ENDINGS = {
     ".svg": figure_of(EXPERIMENT, ".svg"),
     ".png": figure_of(EXPERIMENT, ".png"),
-    ".csv": Kind(EXPERIMENT, "value,row,epoch,"),
+    ".csv": Kind(EXPERIMENT, "value,row,(epoch|at),|row,reference,region,"),
 }
-"""Figures, and the table of a figure's curves, which have the names of the plan's tables."""
+"""Figures, and the numbers of one or of differences, which have the names of the plan's tables."""
 TABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
 HEADINGS = ("claims", "unfinished", "ensemble")
 """Of index.html, whose other parts have the names of the tables."""

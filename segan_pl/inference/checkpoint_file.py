@@ -174,7 +174,8 @@ def _require_intact(source: Path) -> None:
             raise ValueError(f"checksum of {wrong} does not match")
         return
     with source.open("rb") as file:
-        if file.read(len(ZIP)) == ZIP:  # an older form without checksums begins with other bytes
+        # an older form without checksums begins with other bytes
+        if file.read(len(ZIP)) == ZIP:
             raise ValueError("the file is cut off")
 
 

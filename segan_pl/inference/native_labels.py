@@ -103,7 +103,8 @@ def on_native_grid(probability: Tensor, geometry: Geometry, scheme: LabelScheme)
 
 def native_labels(logits: Tensor, geometry: Geometry, scheme: LabelScheme) -> NDArray[np.uint8]:
     """(C, D, H, W) logits of a prepared volume to (D, H, W) native labels on the grid of the case's files."""
-    if geometry.resampled:  # probabilities are interpolated, then decided
+    # probabilities are interpolated, then decided
+    if geometry.resampled:
         probability = on_native_grid(activate(logits[None].float(), scheme.activation)[0], geometry, scheme)
         return scheme.decode(decide(torch.from_numpy(probability), scheme.activation).numpy())
     return geometry.restore(scheme.decode(threshold(logits, scheme.activation).cpu().numpy()))

@@ -256,7 +256,8 @@ def companion_output(checkpoint: Path) -> Output:
     """Where `write_companion` writes."""
     path = companion(checkpoint)
     kind = Kind("segan_pl postprocess", r'\{\s*"checkpoint": "[0-9a-f]{32}",\s*"steps": \[')
-    return Output(path, kind, str(path), inputs=(checkpoint,), instead="")  # `predict` looks for this name
+    # `predict` looks for this name
+    return Output(path, kind, str(path), inputs=(checkpoint,), instead="")
 
 
 def read_companion(checkpoint: Path) -> tuple[Step, ...] | None:

@@ -120,7 +120,8 @@ def draw(
     reference, found = masks
     ignored = reference < 0
     reference, found = reference > 0, (found > 0) & ~ignored
-    z = int((reference if reference.any() else found).sum((1, 2)).argmax())  # not where most is falsely found
+    # not where most is falsely found
+    z = int((reference if reference.any() else found).sum((1, 2)).argmax())
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
     figure = overlay(image.array[z], reference[z], found[z], ignored=ignored[z], aspect=float(spacing[1] / spacing[0]))
     caption = (

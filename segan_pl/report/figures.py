@@ -80,7 +80,8 @@ def boxes(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) -
     axes.set_xticks(
         [place * step + (len(runs) - 1) / 2 for place in range(len(groups))], [_plain(r.upper()) for r in groups]
     )
-    axes.set_xlim(-0.8, (len(groups) - 1) * step + len(runs) - 0.2)  # the same place for a run without values
+    # the same place for a run without values
+    axes.set_xlim(-0.8, (len(groups) - 1) * step + len(runs) - 0.2)
     axes.set_ylabel(_plain(ylabel))
     axes.grid(axis="y", alpha=0.3)
     for number, run in enumerate(runs):
@@ -134,7 +135,8 @@ def overlay(
         (reference, OUTLINES["reference"], "solid"),
         (prediction, OUTLINES["prediction"], "dashed"),
     ):
-        if mask.any() and not mask.all():  # a constant has no outline, and contour warns about it
+        # a constant has no outline, and contour warns about it
+        if mask.any() and not mask.all():
             axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.3, linestyles=style)
     return figure
 
@@ -158,7 +160,8 @@ def three_slices(
         rows, columns = (spacing[other] for other in range(3) if other != axis)
         axes = figure.add_axes((axis / 3, 0, 1 / 3, 1))
         axes.set_axis_off()
-        upwards: Literal["upper", "lower"] = "upper" if axis == 0 else "lower"  # z runs up in the other two
+        # z runs up in the other two
+        upwards: Literal["upper", "lower"] = "upper" if axis == 0 else "lower"
         axes.imshow(one, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=rows / columns, origin=upwards)
         outline = None if mask is None else np.take(mask, places[axis], axis)
         if outline is not None and outline.any() and not outline.all():

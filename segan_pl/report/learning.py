@@ -40,7 +40,8 @@ def _series(runs: Sequence[RunFiles], prefix: str, others: tuple[str, ...]) -> d
     series = {}
     logged = dict.fromkeys(key for run in runs for row in run.epochs for key in row)
     keys = {key: None for key in logged if key.startswith(prefix) and not key.startswith(others)}
-    if len([key for key in keys if key.startswith("val/dice_")]) == 2:  # one region: its mean says nothing more
+    # one region: its mean says nothing more
+    if len([key for key in keys if key.startswith("val/dice_")]) == 2:
         keys.pop("val/dice_mean", None)
     for key in keys:
         for run in runs:

@@ -144,7 +144,11 @@ class Report:
         """Every case as a dot: a figure each for Dice, HD95 and every metric not of segan_pl that has a value."""
         drawn = []
         for metric in (name for name in self.metrics if name in DRAWN or name not in BUILT_IN):
-            groups = {r: {run.name: _values(run, r, metric) for run in self.scored} for r in self.regions}
+            groups: dict[str, dict[str, list[float]]] = {r: {run.name: [] for run in self.scored} for r in self.regions}
+            for run in self.scored:
+                for (region, _), row in scores_of(run).rows.items():
+                    if not math.isnan(value := row.values.get(metric, math.nan)):
+                        groups[region][run.name].append(value)
             if not any(values for group in groups.values() for values in group.values()):
                 continue  # the table says how many are not available
             better = self.known(metric).better
@@ -187,12 +191,6 @@ def whole_page(report: Report) -> str:
 def markdown(report: Report) -> str:
     """The tables of the page, for a paper's draft or an issue."""
     return page("run.md", mark=MARK, report=report, not_the_same=NOT_THE_SAME, **COLUMNS)
-
-
-def _values(run: RunFiles, region: str, metric: str) -> list[float]:
-    """A run's values of a metric, n/a left out."""
-    rows = (row for (where, _), row in scores_of(run).rows.items() if where == region)
-    return [value for row in rows if not math.isnan(value := row.values.get(metric, math.nan))]
 
 
 def _cell(value: str, name: str) -> str:

@@ -132,7 +132,8 @@ def subset_rows(run: RunFiles) -> list[list[str]]:
     if (file := subset_file(run)) is None:
         return []
     cells, rows = _subset_cells(file), []
-    sizes = {row["subset"]: int(row["modalities"]) for row in cells}  # in the file's order, which the sort keeps
+    # in the file's order, which the sort keeps
+    sizes = {row["subset"]: int(row["modalities"]) for row in cells}
     for region in dict.fromkeys(row["region"] for row in cells):
         means = []
         for subset, size in sorted(sizes.items(), key=lambda one: one[1]):

@@ -21,6 +21,7 @@ from segan_pl.data.source import CaseSource
 from segan_pl.evaluation.metrics.base import CountMetric, Metric
 from segan_pl.evaluation.metrics.state import CaseValues
 from segan_pl.evaluation.policies import NA, Counts, EmptyPolicy, mean_available
+from segan_pl.evaluation.previews import PreviewSlice, preview_slice
 from segan_pl.evaluation.scoring import RegionScore, score_case, score_counts
 from segan_pl.evaluation.tables import (
     CaseScore,
@@ -31,9 +32,8 @@ from segan_pl.evaluation.tables import (
     require_each_once,
     summarise,
 )
-from segan_pl.evaluation.volumes import PreviewSlice, as_written, centre, confusion, threshold
+from segan_pl.evaluation.volumes import as_written, centre, confusion, threshold
 from segan_pl.inference.native_labels import native_labels
-from segan_pl.losses.activation import activate
 
 ScoreOn = Literal["volume", "crop"]
 
@@ -233,24 +233,13 @@ class VolumeScoring:
             raise ValueError(f"validation_parts() of the objective says {said!r}, validation_loss() gives {given!r}")
         self.loss_values.update((row,), torch.stack([values[name] for name in self.losses]).cpu())
 
-    def keep_preview(self, case: str, image: Tensor, target: Tensor, logits: Tensor) -> None:
-        """Keep the slice with most of the first region, of the first few cases."""
-        if len(self.previews) >= self.preview_cases:
-            return
-        channel = self.scheme.channels.index(self.scheme.foreground[0])
-        ignored, target = self._ignored(target), target.clamp(min=0)
-        z = int(target[channel].sum((1, 2)).argmax())
-        probability = activate(logits[None, :, z], self.scheme.activation)[0, channel]
-        self.previews.append(
-            PreviewSlice(
-                case,
-                z,
-                image[self.shown, z].float().cpu().numpy(),
-                target[channel, z].cpu().numpy().astype("uint8"),
-                probability.cpu().numpy(),
-                None if ignored is None else ignored[z].cpu().numpy(),
-            )
-        )
+    def keep_preview(self, row: int, image: Tensor, target: Tensor, logits: Tensor, data: CaseSource) -> None:
+        """Keep a slice of each of the first few cases, see `preview_slice`."""
+        if len(self.previews) < self.preview_cases:
+            x, y, _ = map(float, np.linalg.norm(data.geometry(row).affine_prepared[:3, :3], axis=0))
+            name, ignored = data.cases[row].name, self._ignored(target)
+            shown = image[self.shown]
+            self.previews.append(preview_slice(name, shown, target, logits, self.scheme, aspect=y / x, ignored=ignored))
 
     def finish(self, data: CaseSource, expected: Sequence[str] | None, device: torch.device) -> dict[str, float]:
         """Gather every rank's scores, and average over cases.
@@ -266,7 +255,9 @@ class VolumeScoring:
         found = self.states.gathered(device)
         if expected is not None:
             require_each_once([data.cases[row].name for (row,), _ in found], expected)
-        self.case_scores = [score for (row,), scores in found for score in self._rows(row, scores, data)]
+        self.case_scores = [
+            score for (row,), scores in found for score in case_rows(data.cases[row], scores, self.scheme.foreground)
+        ]
         summary = summarise(self.case_scores, self.scheme.foreground, self.computed)
         # Every case has the same weight in the mean.
         if self.losses:
@@ -287,9 +278,6 @@ class VolumeScoring:
         self.subset_scores = [
             SubsetScore("+".join(data.modalities[place] for place in subset), len(subset), score)
             for subset, row, scores in sorted(found, key=lambda one: (len(one[0]), one[0], one[1]))
-            for score in self._rows(row, scores, data)
+            for score in case_rows(data.cases[row], scores, self.scheme.foreground)
         ]
         return dice_over_subsets(self.subset_scores, self.scheme.foreground)
-
-    def _rows(self, row: int, scores: Sequence[RegionScore], data: CaseSource) -> list[CaseScore]:
-        return case_rows(data.cases[row], scores, self.scheme.foreground)

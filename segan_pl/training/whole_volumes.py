@@ -14,6 +14,7 @@ from segan_pl.batch import Batch
 from segan_pl.data.labels import LabelScheme
 from segan_pl.data.source import CaseSource, Part, case_names, case_source
 from segan_pl.errors import UsageError
+from segan_pl.evaluation.previews import PreviewSlice
 from segan_pl.evaluation.tables import (
     CaseScore,
     SubsetScore,
@@ -22,7 +23,6 @@ from segan_pl.evaluation.tables import (
     subsets_of,
     summary_names,
 )
-from segan_pl.evaluation.volumes import PreviewSlice
 from segan_pl.inference.brain import PredictIn, brain_of, kept_inside
 from segan_pl.inference.inferer import Windows, over_volume
 from segan_pl.inference.input_case import image_of
@@ -209,7 +209,7 @@ class WholeVolumes(L.LightningModule):
         if self.subsets == "all":
             self._score_subsets(row, image, target, batch)
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            self.scoring.keep_preview(source.cases[row].name, image, target, logits)
+            self.scoring.keep_preview(row, image, target, logits, source)
 
     test_step = validation_step
 

@@ -54,6 +54,18 @@ def test_help_and_version_import_neither_torch_nor_lightning(arguments: list[str
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
+@pytest.mark.parametrize("command", ["check", "compare", "evaluate", "split", "sweep"])
+def test_help_of_a_command_loads_no_library_that_only_its_work_needs(command: str) -> None:
+    code = (
+        f"import runpy, sys; sys.argv = ['segan_pl', {command!r}, '--help']\n"
+        "try:\n    runpy.run_module('segan_pl', run_name='__main__')\n"
+        "finally:\n    print(sorted({'torch', 'lightning', 'scipy', 'nibabel', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert f"usage: segan_pl {command} " in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_version_takes_at_most_0_3_s_more_than_a_bare_interpreter() -> None:
     assert seconds("-m", "segan_pl", "--version") - seconds("-c", "pass") <= 0.3
 
@@ -265,6 +277,70 @@ def test_a_newcomers_wrong_line_exits_2_with_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert (code, lines) == (2, [f"segan_pl: error: {said}"])
     assert [path.name for path in tmp_path.rglob("*.yaml")] == ["mixed.yaml"]
+
+
+OBJECTIVE = "--model.objective.init_args"
+SECTION = "--config f.yaml: {}: expected 'key: value' lines below it, found "
+
+
+@pytest.mark.usefixtures("isolated")
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")  # Lightning's calls
+@pytest.mark.parametrize(
+    ("line", "file", "said"),
+    [
+        (
+            "fit --data {{a:",
+            "",
+            "--data {a:: not readable as YAML (while parsing a flow node",
+        ),
+        ("fit --model={{a:", "", "--model {a:: not readable as YAML ("),
+        (
+            "fit -c segan_cat --root {} --model.objective.init_args 5",
+            "",
+            f"{OBJECTIVE} 5: expected the arguments of",
+        ),
+        ("fit -c segan_cat --root {} --model.networks 5", "", "--model.networks 5: expected a mapping {NAME: VALUE}"),
+        (
+            "fit -c segan_cat --root {} --model.optimizers [1]",
+            "",
+            "--model.optimizers [1]: expected a mapping",
+        ),
+        (
+            "fit -c segan_cat --root {} --model.networks.segmentor.init_args [1",
+            "",
+            "--model.networks.segmentor.init_args [",
+        ),
+        ("fit -c segan_cat --root {} --data 5", "", "--data 5: expected options below it, such as --data.root"),
+        ("fit -c f.yaml --root {}", "model: {networks: {segmentor: 5}}", "--model.networks.segmentor 5: no such class"),
+        ("fit -c f.yaml --root {}", "model: {networks: {1: 5}}", "--model.networks.1 5: no such class"),
+        ("fit -c f.yaml --root {}", "model: {networks: {1: {a: 5}}}", "--model.networks.1: give its class first"),
+        ("fit -c f.yaml --root {}", "model: {networks: [5]}", "--model.networks [5]: expected a mapping {NAME: VALUE}"),
+        (
+            "fit -c f.yaml --root {}",
+            "model: {optimizers: {default: {class_path: torch.optim.Adam, init_args: {1: 2}}}}",
+            "--model.optimizers.default.init_args.1: not accepted by torch.optim.Adam",
+        ),
+        ("fit -c segan_cat -c f.yaml --root {}", "data: 5", f"{SECTION.format('data')}5"),
+        ("fit -c segan_cat -c f.yaml --root {}", "trainer: [1]", f"{SECTION.format('trainer')}[1]"),
+        ("fit -c f.yaml --root {}", "model:", f"{SECTION.format('model')}null"),
+        ("check -c f.yaml --root {}", "data: 5", f"{SECTION.format('data')}5"),
+        ("check -c f.yaml", "data: {batch_size: 8}", "--root is missing"),
+    ],
+)
+def test_a_malformed_value_exits_2_with_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    file: str,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.yaml").write_text(file)
+    assert main(line.format(tmp_path).split()) == 2
+    lines = [text for text in capsys.readouterr().err.splitlines() if not text.startswith("note: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"segan_pl: error: {said}")
 
 
 @pytest.mark.parametrize(

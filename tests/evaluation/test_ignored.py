@@ -100,16 +100,19 @@ def test_validation_scores_as_evaluate_does(score_on: str, names: list[str]) -> 
         restore=lambda label: label,
     )
     data = SimpleNamespace(
-        geometry=lambda row: geometry, outside=lambda row: np.zeros((3, 2), np.int64), reference=lambda row: reference
+        cases=[SimpleNamespace(name="a")],
+        geometry=lambda row: geometry,
+        outside=lambda row: np.zeros((3, 2), np.int64),
+        reference=lambda row: reference,
     )
     target = torch.from_numpy(SCHEME.encode(reference))
     logits = torch.from_numpy(SCHEME.encode(prediction)).float() - 0.5
     scoring.score(0, target, logits, data)  # type: ignore[arg-type]
     written = SCHEME.decode(SCHEME.encode(prediction))
     assert values(scoring.last) == values(score_case(written, reference, (1, 1, 1), chosen, scheme=SCHEME))
-    scoring.keep_preview("a", torch.zeros(1, *reference.shape), target, logits)
+    scoring.keep_preview(0, torch.zeros(1, *reference.shape), target, logits, data)  # type: ignore[arg-type]
     (kept,) = scoring.previews
-    assert set(np.unique(kept.reference)) <= {0, 1}
+    assert set(np.unique(kept.reference)) <= set(range(1 + len(SCHEME.foreground)))
     np.testing.assert_array_equal(kept.ignored, ignored[kept.z])
 
 
@@ -122,11 +125,12 @@ def test_post_processing_is_chosen_without_them() -> None:
 
 
 def test_a_preview_shades_what_is_not_judged(tmp_path: Path) -> None:
-    from segan_pl.evaluation.volumes import PreviewSlice
+    from segan_pl.evaluation.previews import PreviewSlice
     from segan_pl.training.callbacks.preview import draw
 
     ignored = np.zeros((8, 8), bool)
     ignored[:3] = True
-    plain = PreviewSlice("a", 1, np.zeros((8, 8), np.float32), np.eye(8, dtype=np.uint8), np.zeros((8, 8), np.float32))
+    image, mask = np.zeros((8, 8), np.float32), np.eye(8, dtype=np.uint8)
+    plain = PreviewSlice("a", 1, image, mask, mask, ("wt",), image)
     titles = [axes.get_title() for axes in draw([plain._replace(ignored=ignored), plain], "t").axes]
     assert titles.count("reference (blue: not judged)") == 1

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segan_pl.cli.commands.predict import _report
-from segan_pl.cli.commands.predict_cases import _row
+from segan_pl.cli.predict_cases import report, row_of
 from segan_pl.data.case import Case
 from segan_pl.data.io import read_volume, write_volume
 from segan_pl.data.layouts import find_cases
@@ -84,8 +83,8 @@ def test_predict_says_which_segmentations_are_empty_and_how_many(
 ) -> None:
     cases = [replace(case, name=name) for name in ("a", "b", "c")]
     notes = [("a: zeros for t2; used flair", EMPTY), (), (EMPTY,)]
-    rows = [_row(one, tmp_path / "x.nii.gz", 1.0, "", said) for one, said in zip(cases, notes, strict=True)]
-    assert _report(rows, given=3, skipped=0, output=tmp_path, seconds=1.0) == 0
+    rows = [row_of(one, tmp_path / "x.nii.gz", 1.0, "", said) for one, said in zip(cases, notes, strict=True)]
+    assert report(rows, given=3, skipped=0, output=tmp_path, seconds=1.0) == 0
     printed = capsys.readouterr().out
     assert "note: a: zeros for t2; used flair\n" in printed
     assert "note: 2 cases: the segmentation is empty: a, c\n" in printed

@@ -457,19 +457,26 @@ def test_test_scores_the_test_cases_and_names_them_so(tmp_path: Path, make_data:
     assert set(system.metric_names("test")) == {name for name in trainer.callback_metrics if name.startswith("test/")}
 
 
-def test_a_preview_shows_the_slice_with_most_of_the_reference(tmp_path: Path, make_data: MakeData) -> None:
-    for labels in ("whole_tumour", "labels"):
-        data, system = make_data(labels=labels), build_system(labels=labels, previews=1)
-        build_trainer(tmp_path).validate(system, data, verbose=False)
-        (shown,) = system.previews
-        channel = label_scheme(labels).channels.index(label_scheme(labels).foreground[0])
-        row = data.rows("val")[0]
-        truth = native_mask(data.cases[row], labels)[channel]
-        assert shown.case == data.cases[row].name
-        assert truth[shown.z].sum() == truth.sum((1, 2)).max()
-        np.testing.assert_array_equal(shown.reference, truth[shown.z])
-        np.testing.assert_allclose(shown.image, data.open(row).pixels()[3, shown.z])
-        assert 0 <= shown.probability.min() <= shown.probability.max() <= 1
+@pytest.mark.parametrize("labels", ["whole_tumour", "regions", "labels"])
+def test_a_preview_shows_the_slice_with_most_of_the_reference(tmp_path: Path, make_data: MakeData, labels: str) -> None:
+    data, system = make_data(labels=labels), build_system(labels=labels, previews=1)
+    build_trainer(tmp_path).validate(system, data, verbose=False)
+    (shown,) = system.previews
+    scheme, row = label_scheme(labels), data.rows("val")[0]
+    truth = native_mask(data.cases[row], labels)[[scheme.channels.index(region) for region in scheme.foreground]]
+    assert shown.case == data.cases[row].name
+    shares = (truth.sum((2, 3)) / truth.sum((1, 2, 3))[:, None]).sum(0)  # (D,), of each region what lies in a slice
+    assert shares[shown.z] == pytest.approx(shares.max())
+    expected = np.zeros(truth.shape[2:], np.uint8)
+    for number, region in enumerate(truth, 1):
+        expected[region[shown.z] > 0] = number
+    np.testing.assert_array_equal(shown.reference, expected)
+    np.testing.assert_allclose(shown.image, data.open(row).pixels()[3, shown.z])
+    assert shown.regions == scheme.foreground
+    assert set(np.unique(shown.prediction)) <= set(range(len(truth) + 1))
+    assert (shown.probability is None) == (len(truth) > 1)
+    affine = data.geometry(row).affine_prepared
+    assert shown.aspect == pytest.approx(np.linalg.norm(affine[:, 1]) / np.linalg.norm(affine[:, 0]))
 
 
 # -- checkpoints -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
@@ -13,14 +14,15 @@ from jsonargparse.typing import PositiveInt
 from segan_pl.cli.commands.options import DataSetOptions, parse
 from segan_pl.cli.parsing import OneLineErrors
 from segan_pl.data.check.case_table import case_table_csv
-from segan_pl.data.check.cases import CheckReport, check_all
-from segan_pl.data.check.text import print_report
 from segan_pl.data.cohort import asked_modalities, native_convention, scheme_of
 from segan_pl.data.conventions import Convention
 from segan_pl.data.labels import DEFAULT_TARGET, TISSUES, possible_target
 from segan_pl.data.layouts import DataSet
 from segan_pl.data.outputs import Kind, Output, page_of, require_free
 from segan_pl.errors import UsageError
+
+if TYPE_CHECKING:
+    from segan_pl.data.check.cases import CheckReport
 
 DESCRIPTION = "Read every byte of every file of a data set, table its cases, and refuse what cannot be used."
 STANDARD_OUTPUT = "-"
@@ -41,6 +43,10 @@ def main(arguments: list[str]) -> int:
         0, or 1 when a case is refused or none is used.
     """
     options, settings = parse(arguments, DESCRIPTION, _add_arguments)
+    # these load nibabel, which --help and a wrong option need not wait for
+    from segan_pl.data.check.cases import check_all
+    from segan_pl.data.check.text import print_report
+
     outputs = _outputs(settings, Path(options.root).expanduser())
     source = options.source()
     convention = convention_of(source, options)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from segan_pl.cli.commands.options import PlaceOptions, parse
+from segan_pl.cli.commands.options import ReferenceOptions, parse
 from segan_pl.cli.parsing import OneLineErrors
 from segan_pl.data.case import Case
 from segan_pl.data.case_pool import cores, shown
 from segan_pl.data.cohort import native_convention, scheme_of, unknown_labels
-from segan_pl.data.conventions import Stated
 from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.layouts import DataSet
 from segan_pl.data.outputs import require_free
@@ -41,21 +39,6 @@ DEFAULT_STRATA = ("grade", "institution")
 CHALLENGES = ("gli", "ssa", "ped", "men", "met")
 CROP = (128, 160, 160)  # as `model.crop`
 HD95 = ("monai", "medpy", "deepmind")
-
-
-@dataclass(frozen=True)
-class ReferenceOptions(PlaceOptions):
-    """Where the references are, and how they are labelled; layout "flat" is a folder of masks alone.
-
-    Attributes:
-        labels: "regions" (WT, TC, ET), "whole_tumour", "labels" or "binary"; "auto" is regions where the labels tell
-            them apart, labels where they are tissues of a healthy brain, else whole_tumour.
-        native_labels: What their labels mean: a name (brats2017 for 2017 to 2021, brats2023, binary, iseg, ...: see
-            docs/data.md), a YAML file or a mapping of names to labels; "auto" where the layout says it.
-    """
-
-    labels: str = "auto"
-    native_labels: Stated = "auto"
 
 
 def main(arguments: list[str]) -> int:

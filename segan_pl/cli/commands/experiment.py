@@ -10,10 +10,12 @@ from segan_pl.cli.commands.experiment_options import Call, chosen_tables, parsed
 from segan_pl.data.case import ordered
 from segan_pl.data.split.record import Split, save_folds
 from segan_pl.data.split.strata import require_columns
-from segan_pl.experiments.plan.expansion import Expansion, expand
+from segan_pl.experiments.plan.cell import Expansion
+from segan_pl.experiments.plan.expansion import expand
 from segan_pl.experiments.plan.expected import expected_lines
 from segan_pl.experiments.plan.plan import read_plan, shipped_plans
-from segan_pl.experiments.plan.study import Study, study_splits, write_manifest
+from segan_pl.experiments.plan.plan_runs import SPLIT_FILES
+from segan_pl.experiments.plan.study import Study, study_splits, training_split, write_manifest
 from segan_pl.experiments.study_files import study_output
 
 HELP = """usage: segan_pl experiment NAME|FILE --root DATA --output DIR [options] [-- options of fit]
@@ -49,12 +51,13 @@ def main(arguments: list[str]) -> int:
 
 def _experiment(call: Call) -> int:
     plan, options, settings, directory = call.plan, call.options, call.settings, call.directory
-    require_columns((cohort := options.find(mask=True)).cases, options.stratify_by)
+    named = plan.split == "named"
+    require_columns((cohort := options.find(mask=True, unlabelled=named)).cases, options.stratify_by)
     split_file = directory / ("folds.json" if plan.split == "folds" else "split.json")
     splits, notes = study_splits(plan, options.choice, cohort, split_file, call.folds)
     if plan.split == "folds":
         plan = replace(plan, values={**plan.values, "folds": len(splits)})
-    part = "test" if plan.split == "one" and splits[0].test else "val"
+    part = "test" if named or (plan.split == "one" and splits[0].test) else "val"
     root = str(Path(options.root).expanduser().resolve())
     study = Study(
         plan=plan,
@@ -67,7 +70,7 @@ def _experiment(call: Call) -> int:
         extra=call.extra,
         seeds=plan.seeds if settings.seeds is None else seed_list(settings.seeds),
         tables=chosen_tables(plan, settings.tables),
-        has_test=part == "test",
+        has_test=part == "test" and not named,
     )
     expansion = expand(study)
     notes = list(dict.fromkeys([*cohort.notes(), *(n for one in splits for n in one.notes), *notes, *expansion.notes]))
@@ -81,6 +84,8 @@ def _experiment(call: Call) -> int:
         if not split_file.exists():
             directory.mkdir(parents=True, exist_ok=True)
             save_folds(splits, split_file)
+        if named:
+            training_split(splits[0], cohort).save(directory / SPLIT_FILES[plan.split])
         write_manifest(cohort, {name for one in splits for name in getattr(one, part)}, directory / "scored_cases.csv")
     outcome = call.runner.run_all(expansion.runs, directory)
     if not call.runner.writes:
@@ -112,7 +117,7 @@ def _facts(study: Study, splits: Sequence[Split], part: str) -> list[str]:
     seeds = ", ".join(map(str, study.seeds))
     given = ", ".join(f"{name}={value}" for name, value in study.plan.values.items() if isinstance(value, str | int))
     lines = [f"Modalities {', '.join(study.modalities)}; seeds {seeds}{f'; {given}' if given else ''}."]
-    if study.plan.split == "one":
+    if study.plan.split in ("one", "named"):
         last = any(run.checkpoint == "last" for run in study.plan.runs.values())
         chose = "" if part == "test" or last else ", the ones that chose each checkpoint, as in most papers"
         words = "test" if part == "test" else "validation"

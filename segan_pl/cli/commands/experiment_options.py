@@ -16,7 +16,7 @@ from segan_pl.data.split.choice import SplitChoice
 from segan_pl.data.split.strata import COLUMNS
 from segan_pl.errors import UsageError, nearest
 from segan_pl.experiments.plan.expansion import first_files, require_consistent
-from segan_pl.experiments.plan.plan import Plan
+from segan_pl.experiments.plan.plan import DRAWN, Plan
 from segan_pl.experiments.plan.plan_runs import config_file, lasting
 from segan_pl.experiments.runner import Runner, add_runner_options, runner_of
 from segan_pl.experiments.shipped import (
@@ -134,7 +134,7 @@ def parsed(plan: Plan, own: list[str], extra: list[str]) -> Call:
         raise UsageError("--report runs nothing; leave out --dry-run and --slurm")
     if runner.writes:
         require_writable(directory, f"--output {settings.output}")
-        drawn = [name for name, table in plan.tables.items() if table.form in ("heat_map", "curves")]
+        drawn = [name for name, table in plan.tables.items() if table.form in DRAWN]
         require_own_folder(directory, EXPERIMENT, drawn)
     if options.missing == "zero":
         raise UsageError("--data.missing zero: the runs are compared over complete cases; use refuse or drop")

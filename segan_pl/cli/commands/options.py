@@ -95,6 +95,23 @@ class DataSetOptions(PlaceOptions):
         )
 
 
+@dataclass(frozen=True)
+class ReferenceOptions(PlaceOptions):
+    """Where the references are, and how they are labelled; layout "flat" is a folder of masks alone.
+
+    Not next to its command: jsonargparse would import what that module imports for type checking only, SciPy among it.
+
+    Attributes:
+        labels: "regions" (WT, TC, ET), "whole_tumour", "labels" or "binary"; "auto" is regions where the labels tell
+            them apart, labels where they are tissues of a healthy brain, else whole_tumour.
+        native_labels: What their labels mean: a name (brats2017 for 2017 to 2021, brats2023, binary, iseg, ...: see
+            docs/data.md), a YAML file or a mapping of names to labels; "auto" where the layout says it.
+    """
+
+    labels: str = "auto"
+    native_labels: Stated = "auto"
+
+
 @overload
 def parse(
     arguments: list[str],

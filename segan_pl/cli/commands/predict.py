@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segan_pl.cli.commands.options import PlaceOptions, parse
-from segan_pl.cli.commands.predict_cases import JOINT, Row, keep_rows, predicted
 from segan_pl.cli.parsing import OneLineErrors
+from segan_pl.cli.predict_cases import Row, keep_rows, predicted, report
 from segan_pl.data.case import CaseError
-from segan_pl.data.case_pool import grouped, shown
+from segan_pl.data.case_pool import shown
 from segan_pl.data.conventions import Stated, label_convention
 from segan_pl.data.labels import label_meanings, meaning_line
 from segan_pl.data.layouts import DataSet
@@ -21,7 +21,7 @@ from segan_pl.errors import UsageError
 from segan_pl.files import require_writable
 from segan_pl.inference.brain import PredictIn
 from segan_pl.inference.inferer import Average, Blend
-from segan_pl.inference.input_case import EMPTY, output_name, silent_notes
+from segan_pl.inference.input_case import output_name, silent_notes
 from segan_pl.inference.native_labels import convention_for
 from segan_pl.inference.output import OutputFolder, targets
 from segan_pl.inference.postprocessing import Step, chosen_steps
@@ -194,7 +194,7 @@ def predict_all(options: PredictOptions, data: PlaceOptions) -> int:
             advance()
     seconds = time.monotonic() - start
     print(f"labels in the files: {meaning_line(predictor.scheme)}")
-    return _report(rows, given=len(mine), skipped=len(mine) - len(todo), output=folder.path, seconds=seconds)
+    return report(rows, given=len(mine), skipped=len(mine) - len(todo), output=folder.path, seconds=seconds)
 
 
 def _prepare(options: PredictOptions, data: PlaceOptions) -> tuple[Predictor, DataSet]:
@@ -272,19 +272,3 @@ def _identity(predictor: Predictor, source: DataSet, options: PredictOptions) ->
         "settings": {**settings, "steps": [str(step) for step in predictor.settings.steps]},
         "probabilities": options.probabilities,
     }
-
-
-def _report(rows: Sequence[Row], *, given: int, skipped: int, output: Path, seconds: float) -> int:
-    refused = [row for row in rows if row["refused"]]
-    notes = [(str(row["case"]), note) for row in rows for note in str(row["notes"]).split(JOINT) if note]
-    for line in grouped(notes):
-        print(f"note: {line}")
-    if empty := [case for case, note in notes if note == EMPTY]:
-        print(f"{len(empty)} of {len(rows) - len(refused)} segmentations are empty")
-    for row in refused:
-        print(f"refused: {row['refused']}")
-    if skipped:
-        print(f"{skipped} were there already and are kept (--overwrite true replaces them)")
-    print(f"segmentations: {output} ({seconds:.1f} s)")
-    print(f"{given} given, {given - len(refused)} used, {len(refused)} refused")
-    return 1 if refused else 0

@@ -17,10 +17,12 @@ from segan_pl.data.cohort import Cohort, native_convention
 from segan_pl.data.conventions import label_convention
 from segan_pl.data.labels import possible_target, require_target
 from segan_pl.data.outputs import Kind, Output
+from segan_pl.data.split import mondal
 from segan_pl.data.split.balance import balance_of, render
-from segan_pl.data.split.choice import Unlabelled, UnlabelledCases, require_masks, with_masks
+from segan_pl.data.split.choice import Unlabelled, UnlabelledCases, expected_in, require_masks, with_masks
 from segan_pl.data.split.drawing import Rounding, stratified_folds, stratified_split
-from segan_pl.data.split.files import read_json
+from segan_pl.data.split.files import groups_of_same_content
+from segan_pl.data.split.holding_out import part_held_out, with_held_out
 from segan_pl.data.split.presets import PRESETS, find_preset, preset_split
 from segan_pl.data.split.record import Split, folds_text, load_folds
 from segan_pl.data.split.strata import COLUMNS, require_columns
@@ -32,7 +34,7 @@ DESCRIPTION = (
     "and write it with -o. Reads no voxel."
 )
 SPLIT = Kind("segan_pl split", r'\{\s*"(train|folds)": \[|\[\s*\{\s*"train": \[')
-_SIZES = ("val", "test", "folds", "nested", "rounding")
+_SIZES = ("val", "test", "folds", "nested", "rounding", "hold_out")
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,12 @@ def main(arguments: list[str]) -> int:
     seed = options.split_seed if settings.seed is None else settings.seed
     unlabelled = UnlabelledCases(options.unlabelled, options.n_labelled, split_seed=seed)
     require_columns(cohort.cases, by)
-    together = _groups(settings.together, cohort) if settings.together else []
+    known, used_names = ([case.name for case in some] for some in (cohort.source.cases, cohort.cases))
+    together = groups_of_same_content(settings.together, known, used_names) if settings.together else []
     folds = (
         _checked(settings, options, cohort, together)
         if settings.check
-        else _drawn(settings, options, with_masks(cohort.cases), by, together)
+        else _drawn(settings, options, cohort.cases, by, together)
     )
     folds = [unlabelled.part(fold, cohort.cases) for fold in folds]
     for note in _notes(folds, cohort):
@@ -95,10 +98,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _add_arguments(parser: OneLineErrors) -> None:
-    presets = "; ".join(f"{name}: {preset.source}" for name, preset in PRESETS.items())
+    presets = "; ".join(
+        [*(f"{name}: {one.source}" for name, one in PRESETS.items()), f"{mondal.NAME}: {mondal.SOURCE}"]
+    )
     add = parser.add_argument
     add("--val", type=OpenUnitInterval | None, help="fraction of the patients for validation (default: 0.2)")
     add("--test", type=ClosedUnitInterval | None, help="fraction of the patients held out (default: 0)")
+    add("--hold_out", type=str | None, help="COLUMN=VALUE, e.g. institution=C: all cases with it are the test part")
     add("--folds", type=PositiveInt | None, help="so many folds instead; each patient validates once")
     add("--nested", type=PositiveInt | None, help="so many inner folds; the outer folds are then the test parts")
     add("--by", type=str, nargs="*", help="columns that make the strata (default: grade institution)")
@@ -140,7 +146,7 @@ def _require_fitting(settings: Namespace) -> None:
         UsageError: With the two.
     """
     given = [f"--{name}" for name in _SIZES if getattr(settings, name) is not None]
-    if settings.preset:
+    if settings.preset and settings.preset != mondal.NAME:
         find_preset(settings.preset)
     for name in ("check", "preset"):
         asked = [*given, *(["--preset"] if settings.preset and name == "check" else [])]
@@ -150,6 +156,11 @@ def _require_fitting(settings: Namespace) -> None:
     drawing = [f"--{name}" for name in ("seed", "group") if getattr(settings, name) is not None]
     if settings.check and drawing:
         raise UsageError(f"--check draws nothing; leave out {', '.join(drawing)}")
+    idle = [*drawing, *(["--together"] if settings.together else [])]
+    if settings.preset == mondal.NAME and idle:
+        raise UsageError(f"--preset {mondal.NAME} draws nothing; leave out {', '.join(idle)}")
+    if settings.hold_out and (settings.test or settings.nested):
+        raise UsageError("--hold_out says what the test part is; leave out --test and --nested")
     if not settings.output and (settings.format or settings.overwrite):
         raise UsageError("--format and --overwrite say how -o FILE is written; give it")
     if settings.nested and not settings.folds:
@@ -180,27 +191,6 @@ def _new_file(settings: Namespace, root: Path) -> Output | None:
     return output
 
 
-def _groups(path: str, cohort: Cohort) -> list[list[str]]:
-    """The groups of case names with the same content that `segan_pl check --json` found, but for unused cases.
-
-    Raises:
-        CaseError: The file is no such JSON, or was made for other data.
-    """
-    found = read_json(path, "the file that `segan_pl check --json` wrote")
-    groups = found.get("duplicates") if isinstance(found, dict) else None
-    if not isinstance(groups, list) or not all(
-        isinstance(g, list) and all(isinstance(n, str) for n in g) for g in groups
-    ):
-        raise CaseError(
-            f'{path}: no list of groups under "duplicates"; give the file that `segan_pl check --json` wrote'
-        )
-    known = {case.name for case in cohort.source.cases}
-    if strange := sorted({name for group in groups for name in group} - known):
-        raise CaseError(f"{path}: names cases that the data lacks: {', '.join(strange)}; check this data again")
-    used = {case.name for case in cohort.cases}
-    return [[name for name in group if name in used] for group in groups]
-
-
 def _drawn(
     settings: Namespace,
     options: SplitDataOptions,
@@ -208,9 +198,31 @@ def _drawn(
     by: Sequence[str],
     together: Sequence[Sequence[str]],
 ) -> list[Split]:
-    """The split, or the folds, that the options ask for."""
+    """The split, or the folds, that the options ask for; only `mondal` names cases without a mask."""
+    if settings.preset == mondal.NAME:
+        return [mondal.mondal_split(cases, options.n_labelled or 1)]
     grouped: Literal["patient", "scan"] = settings.group or "patient"
+    cases = with_masks(cases)
+    if not settings.hold_out:
+        return _of_options(settings, options, cases, by, together, grouped)
+    rest, held = part_held_out(cases, settings.hold_out, grouped=grouped, together=together)
+    names = {case.name for case in rest}
+    groups = [group for group in together if names.issuperset(group)]
+    drawn = _of_options(settings, options, rest, by, groups, grouped)
+    return [with_held_out(fold, rest, held, settings.hold_out) for fold in drawn]
+
+
+def _of_options(
+    settings: Namespace,
+    options: SplitDataOptions,
+    cases: Sequence[Case],
+    by: Sequence[str],
+    together: Sequence[Sequence[str]],
+    grouped: Literal["patient", "scan"],
+) -> list[Split]:
+    """What is drawn from these cases."""
     seed = options.split_seed if settings.seed is None else settings.seed
+    fraction = 0.0 if settings.hold_out else options.test_fraction  # of a file; the command's own option wins
     if settings.preset:
         return [preset_split(settings.preset, cases, seed=seed, grouped=grouped, together=together)]
     if settings.folds:
@@ -227,7 +239,7 @@ def _drawn(
     split = stratified_split(
         cases,
         val_fraction=options.val_fraction if settings.val is None else settings.val,
-        test_fraction=options.test_fraction if settings.test is None else settings.test,
+        test_fraction=fraction if settings.test is None else settings.test,
         by=by,
         seed=seed,
         grouped=grouped,
@@ -252,7 +264,7 @@ def _checked(
         try:
             fold = fold.in_form_of(case.name for case in cohort.cases)
             require_masks(fold, cohort.cases)
-            known = [case for case in cohort.cases if case.mask or case.name in fold.named]
+            known = expected_in(fold, cohort.cases)
             matched.append(fold.require_matches(known, dropped=cohort.dropped, **allowed))
         except CaseError as error:
             place = f"{settings.check}: fold {number}" if len(folds) > 1 else settings.check

@@ -46,7 +46,8 @@ def print_report(report: CheckReport, source: DataSet, file: IO[str]) -> None:
                 console.print()
         for style, line in _lines(report):
             console.print(Text(line, style), soft_wrap=True)
-    file.write("".join(f"{line.rstrip()}\n" for line in page.get().splitlines()))  # rich fills lines with blanks
+    # rich fills lines with blanks
+    file.write("".join(f"{line.rstrip()}\n" for line in page.get().splitlines()))
 
 
 def _lines(report: CheckReport) -> Iterator[tuple[str, str]]:

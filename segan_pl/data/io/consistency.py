@@ -36,7 +36,8 @@ def forms_note(used: NDArray[np.float64], other: NDArray[np.float64], shape: tup
     if angle > ANGLE_DEGREES:
         return (f"qform and sform are {angle:.1f} degrees apart; the sform is used",)
     corners = np.array([[x, y, z, 1] for x in (0, shape[0] - 1) for y in (0, shape[1] - 1) for z in (0, shape[2] - 1)])
-    gap = float(np.linalg.norm(((used - other) @ corners.T)[:3], axis=0).min())  # of all corners: a rotation moves some
+    # of all corners: a rotation moves some
+    gap = float(np.linalg.norm(((used - other) @ corners.T)[:3], axis=0).min())
     return (f"qform and sform are {gap:.1f} mm apart; the sform is used",) if gap > SHIFT_MM else ()
 
 

@@ -140,10 +140,12 @@ def held_volume(array: ArrayLike, affine: ArrayLike) -> Volume:
     require_numbers(voxels.dtype)
     require_affine(place)
     wanted = np.dtype(np.float32) if voxels.dtype.itemsize < 4 and voxels.dtype.kind == "f" else voxels.dtype
-    voxels = np.ascontiguousarray(voxels, wanted.newbyteorder("="))  # no file holds float16
+    # no file holds float16
+    voxels = np.ascontiguousarray(voxels, wanted.newbyteorder("="))
     digest = hashlib.blake2b(voxels.data, digest_size=DIGEST_BYTES).hexdigest()
     voxels = voxels.view()
-    voxels.flags.writeable = False  # the view, not the caller's own array
+    # the view, not the caller's own array
+    voxels.flags.writeable = False
     return Volume(voxels, place, digest, dtype_on_disk=voxels.dtype.name)
 
 
@@ -212,7 +214,8 @@ def _body(raw: bytes, header: Header) -> memoryview:
     packed = header.packed
     needed = header.offset + header.size
     if header.data is not None and packed == "no" and raw.startswith(GZIP):
-        plain = len(raw) == needed and header.data.suffix.lower() != ".gz"  # voxels that happen to begin so
+        # voxels that happen to begin so
+        plain = len(raw) == needed and header.data.suffix.lower() != ".gz"
         packed = "no" if plain else "gzip"
     most = len(raw) * (1 if packed == "no" else MAX_INFLATION)
     if needed > most:

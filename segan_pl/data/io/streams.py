@@ -83,7 +83,8 @@ def unzlib(raw: bytes | memoryview, size: int) -> bytes | memoryview:
     if (whole := _one_stream(raw, size, ZLIB_BITS, "zlib")) is not None:
         return whole
     stream = zlib.decompressobj(wbits=ZLIB_BITS)
-    body = stream.decompress(raw, size + 1)  # the same bytes again, to say what is wrong
+    # the same bytes again, to say what is wrong
+    body = stream.decompress(raw, size + 1)
     if not stream.eof and len(body) <= size:
         raise ValueError(f"the zlib stream breaks off after {len(body)} bytes; copy or download the file again")
     if stream.unused_data:

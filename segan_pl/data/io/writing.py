@@ -95,7 +95,8 @@ def write_like(reference: Path | str, array: NDArray, path: Path | str, *, compr
     if meta and wants_meta:
         fields, _ = metaimage.parse(raw)
         kept = [(key, value) for key, value in fields.items() if key not in VOXEL_KEYS]
-        of_volume = int(fields["NDims"]) == 3  # of a 4-D file the axes' numbers differ
+        # of a 4-D file the axes' numbers differ
+        of_volume = int(fields["NDims"]) == 3
         lines = kept if of_volume else _meta_geometry(grid.affine)
         write_whole(path, _metaimage(lines, array, compresslevel))
     elif meta or wants_meta:

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from segan_pl.data.case import Case, CaseError, ordered
-from segan_pl.data.io import read_grid
 from segan_pl.data.layouts.folders import Folder, Found, by_part, holds_images, shortened, suffix_of
 
 Place = tuple[Folder, str]  # a folder of cases, and the part that its name tells, in small letters, or ""
@@ -257,6 +256,8 @@ class IBSR18:
 
 def scanner_of(image: Path) -> str | None:
     """The scanner of an IBSR18 image by the voxel size in its header; None for another size or a broken header."""
+    from segan_pl.data.io import read_grid  # nibabel, which no other layout waits for
+
     try:
         sizes = np.linalg.norm(read_grid(image).affine[:3, :3], axis=0)
     except CaseError:

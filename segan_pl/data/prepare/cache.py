@@ -212,7 +212,8 @@ class Cache:
                 return found
             remove_leftovers(self.building)
             prepared = prepare(case, self.preparation)
-            if self.path(case) != final:  # the entry would have the old files' name
+            # the entry would have the old files' name
+            if self.path(case) != final:
                 raise CaseError(f"{case.name}: its files changed while they were read; start again when they rest")
             self._write(case, final, prepared)
             found, _ = _examine(final, arrays=False)

@@ -193,7 +193,8 @@ class PlanSampler(EpochSampler[Plan]):
         order = self._order(self._stream())
         others = self._order_of_unlabelled(self._stream(0, 1))
         for number in range(self.first, len(self)):
-            plan = self._draw(self.pool, order, number, self.joined, self._stream(1 + number))  # 0 is the order's
+            # 0 is the order's
+            plan = self._draw(self.pool, order, number, self.joined, self._stream(1 + number))
             if self.unlabelled is not None:
                 rng = self._stream(1 + number, 1)
                 more = self._draw(self.unlabelled, others, number, self.joined_unlabelled, rng)

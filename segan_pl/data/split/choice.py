@@ -121,17 +121,23 @@ class UnlabelledCases:
         return labelled, batch_size - labelled
 
     def _with_those_without_mask(self, split: Split, cases: Sequence[Case]) -> Split:
-        """Cases without a mask that no part names, but not scans of patients who validate or test."""
+        """Cases without a mask, but not scans of patients who validate or test, nor what is held out.
+
+        A split that names unlabelled cases says which there are: no other joins them.
+        """
         without = [case for case in cases if case.mask is None and case.name not in split.named]
-        if self.unlabelled == "refuse" or not without:
+        if self.unlabelled == "refuse" or not without or split.unlabelled:
             return split
         held_out = {*split.val, *split.test}
         patients = {case.patient for case in cases if case.name in held_out}
-        used = [case.name for case in without if case.patient not in patients]
-        left = [case.name for case in without if case.patient in patients]
+        apart = [case.name for case in without if split.holds_out(case)]
+        left = [case.name for case in without if case.patient in patients and case.name not in apart]
+        used = [case.name for case in without if case.name not in {*left, *apart}]
         notes = [f"{len(used)} cases have no mask and train as unlabelled: {some(used)}"] if used else []
         held = f"{len(left)} cases without a mask are of patients who validate or test, and not used: {some(left)}"
         notes += [held] if left else []
+        of_it = f"{len(apart)} cases without a mask have {split.held_out}, which is held out, and are not used: "
+        notes += [f"{of_it}{some(apart)}"] if apart else []
         unlabelled = tuple(sorted({*split.unlabelled, *used}))
         parted = replace(split, unlabelled=unlabelled, notes=(*split.notes, *notes))
         digest = case_digest(case for case in cases if case.name in parted.named)
@@ -223,11 +229,22 @@ class SplitChoice:
             )
         split = split.in_form_of(case.name for case in cohort.cases)
         require_masks(split, cohort.cases)
-        known = [case for case in cohort.cases if case.mask or case.name in split.named]  # others join below
+        known = expected_in(split, cohort.cases)
         matched = split.require_matches(
             known, dropped=cohort.dropped, leftovers=self.leftovers, leaks=self.leaks, val=val
         )
         return unlabelled.part(matched, cohort.cases)
+
+
+def expected_in(split: Split, cases: Sequence[Case]) -> list[Case]:
+    """The cases that a file's split must name: those without a mask only where it names unlabelled ones itself.
+
+    Others without a mask join it later (`UnlabelledCases.part`).
+    """
+    names_them = bool(split.unlabelled)
+    return [
+        case for case in cases if case.mask or case.name in split.named or (names_them and not split.holds_out(case))
+    ]
 
 
 def part_table(cohort: Cohort, split: Split, modalities: Sequence[str]) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,28 @@ def read_json(path: Path | str, what: str) -> Any:
         raise CaseError(f"{path}: cannot be read as JSON ({error}); give {what}") from error
 
 
+def groups_of_same_content(path: str, known: Collection[str], used: Collection[str]) -> list[list[str]]:
+    """The groups of case names with the same content that `segan_pl check --json` found.
+
+    Args:
+        path: Its file.
+        known: Names of all cases of the data.
+        used: Those that are wanted in the groups.
+
+    Raises:
+        CaseError: The file is no such JSON, or was made for other data.
+    """
+    found = read_json(path, "the file that `segan_pl check --json` wrote")
+    groups = found.get("duplicates") if isinstance(found, dict) else None
+    if not isinstance(groups, list) or not all(_are_texts(group) for group in groups):
+        raise CaseError(
+            f'{path}: no list of groups under "duplicates"; give the file that `segan_pl check --json` wrote'
+        )
+    if strange := sorted({name for group in groups for name in group} - set(known)):
+        raise CaseError(f"{path}: names cases that the data lacks: {', '.join(strange)}; check this data again")
+    return [[name for name in group if name in used] for group in groups]
+
+
 def _checked(fold: Any, source: str) -> dict[str, Any]:
     """One split whose keys have the right types; of keys that we do not know a note is kept.
 
@@ -86,6 +108,7 @@ _OTHERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "digest": (lambda value: isinstance(value, str | None), "a text"),
     "grouped": (lambda value: value in ("patient", "scan"), '"patient" or "scan"'),
     "name": (lambda value: isinstance(value, str | None), "a text"),
+    "held_out": (lambda value: value is None or (isinstance(value, str) and "=" in value), "a text, COLUMN=VALUE"),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segan_pl.data.case import Case
+from segan_pl.data.split import mondal
 from segan_pl.data.split.drawing import Rounding, stratified_folds, stratified_split
 from segan_pl.data.split.record import Grouped, Split
 from segan_pl.errors import UsageError, nearest
@@ -110,5 +111,5 @@ def find_preset(name: str) -> Preset:
         UsageError: No such preset, with the nearest.
     """
     if name not in PRESETS:
-        raise UsageError(f"--preset {name}: no such preset; {nearest(name, PRESETS)}")
+        raise UsageError(f"--preset {name}: no such preset; {nearest(name, [*PRESETS, mondal.NAME])}")
     return PRESETS[name]

@@ -37,6 +37,7 @@ class Split:
         grouped: What stays on one side: all scans of a "patient", or each "scan" by itself (then patients may leak).
         name: Of a fold, e.g. "fold 2" or "outer 1 inner 0".
         unlabelled: For training without labels, whether there are masks or not; may be empty.
+        held_out: COLUMN=VALUE of the cases that are the test part, e.g. "institution=C", or None.
     """
 
     train: tuple[str, ...]
@@ -48,6 +49,12 @@ class Split:
     grouped: Grouped = "patient"
     name: str | None = None
     unlabelled: tuple[str, ...] = ()
+    held_out: str | None = None
+
+    def holds_out(self, case: Case) -> bool:
+        """Whether a case has the value that is held out, so that it may not train, not even without labels."""
+        column, _, value = (self.held_out or "").partition("=")
+        return bool(column) and case.column(column) == value
 
     @property
     def named(self) -> frozenset[str]:
@@ -55,9 +62,9 @@ class Split:
         return frozenset((*self.train, *self.val, *self.test, *self.unlabelled))
 
     def as_dict(self) -> dict[str, Any]:
-        """What is saved; a split without unlabelled cases does not name that part."""
+        """What is saved; a split without unlabelled or held-out cases does not name these."""
         fields = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return {key: value for key, value in fields.items() if value or key != UNLABELLED}
+        return {key: value for key, value in fields.items() if value or key not in (UNLABELLED, "held_out")}
 
     def save(self, path: Path | str) -> None:
         """Write JSON, atomically."""

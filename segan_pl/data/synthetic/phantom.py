@@ -80,7 +80,8 @@ def draw_anatomy(rng: np.random.Generator, shape: Shape) -> Anatomy:
     z, y, x = (axis.astype(np.float32) for axis in np.meshgrid(*axes, indexing="ij", sparse=True))
     grid = (z, y, x)
     depth = 1 - np.sqrt(z**2 + y**2 + x**2) + 0.035 * smooth_field(rng, shape, (3, 4, 4))
-    crease = np.abs(smooth_field(rng, shape, (11, 16, 13)))  # a sulcus runs where the noise changes sign
+    # a sulcus runs where the noise changes sign
+    crease = np.abs(smooth_field(rng, shape, (11, 16, 13)))
     fissure = np.abs(x + 0.03 * smooth_field(rng, shape, (2, 5, 2)))
     # Below 1 inside the two lateral ventricles; their width differs with age.
     width = rng.uniform(0.07, 0.15)
@@ -118,7 +119,8 @@ def draw_tumour(rng: np.random.Generator, anatomy: Anatomy, grade: Grade, *, sha
     index = np.unravel_index(int(rng.choice(np.flatnonzero(away))), anatomy.tissue.shape)
     centre = np.array([axis.ravel()[i] for axis, i in zip(anatomy.grid, index, strict=True)])
     spread = _distance(rng, anatomy, centre, ragged=0.22)
-    spread *= np.where(anatomy.tissue == WHITE, np.float32(1), np.float32(1.25))  # oedema follows white matter
+    # oedema follows white matter
+    spread *= np.where(anatomy.tissue == WHITE, np.float32(1), np.float32(1.25))
     bulk = _distance(rng, anatomy, centre, ragged=0.12 if high else 0.2)
     whole, edge = _smallest(spread, anatomy.inner, size)
     core, core_edge = _smallest(bulk, whole, size * rng.uniform(0.2, 0.55) if high else size * rng.uniform(0.45, 0.8))

@@ -152,7 +152,8 @@ class Metric:
             regions: How many are scored.
             keys: Numbers that name a case.
         """
-        from segan_pl.evaluation.metrics.state import CaseValues  # loads PyTorch, which `evaluate` does without
+        # loads PyTorch, which `evaluate` does without
+        from segan_pl.evaluation.metrics.state import CaseValues
 
         return CaseValues((regions,), keys)
 

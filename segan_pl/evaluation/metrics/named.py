@@ -93,23 +93,18 @@ def with_named(metrics: Sequence[Metric], names: Iterable[str], option: str) -> 
     out = {metric.name: metric for metric in metrics}
     asked: dict[str, str] = {}
     for name in (ALIASES.get(one.strip(), one.strip()) for one in names):
-        found = _named(name, option)
+        known = BUILT_IN.get(name) or DEFINED.get(name)
+        if known is None and "." not in name:
+            all_names = (*BUILT_IN, *ALIASES, *DEFINED)
+            raise UsageError(
+                f"{option} {name}: no such metric; {nearest(name, all_names)}, or package.module.Class of your own"
+            )
+        found = known or _imported(name, option)
         if (other := asked.setdefault(found.name, name)) != name:
             raise UsageError(f"{option}: {other} and {name} both fill the column {found.name}; give one of them")
         if found.name not in out or name not in BUILT_IN:
             out[found.name] = found
     return tuple(out.values())
-
-
-def _named(name: str, option: str) -> Metric:
-    if "." in name:
-        return _imported(name, option)
-    if (found := BUILT_IN.get(name) or DEFINED.get(name)) is None:
-        known = (*BUILT_IN, *ALIASES, *DEFINED)
-        raise UsageError(
-            f"{option} {name}: no such metric; {nearest(name, known)}, or package.module.Class of your own"
-        )
-    return found
 
 
 def _imported(name: str, option: str) -> Metric:

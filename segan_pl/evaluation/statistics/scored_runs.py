@@ -108,10 +108,12 @@ class ScoredRun:
 
     def known(self, metric: str) -> Known:
         """Unit, direction and definition of a metric."""
-        from segan_pl.evaluation.metrics.named import BUILT_IN  # loads SciPy, which `evaluate --help` does without
+        # loads SciPy, which `evaluate --help` does without
+        from segan_pl.evaluation.metrics.named import BUILT_IN
 
         said = mapping(self.described.get(metric))
-        if not said and metric in BUILT_IN:  # the default definition is no statement
+        # the default definition is no statement
+        if not said and metric in BUILT_IN:
             said = {**BUILT_IN[metric].described(), "definition": "", "meaning": ""}
         higher = said.get("higher_is_better")
         return Known(
@@ -185,13 +187,17 @@ def read_run(path: Path) -> ScoredRun:
         rows_of_cases = csv_rows(home / "cases.csv")
         patients = {row["case"]: row["patient"] for row in rows_of_cases if row.get("case") and row.get("patient")}
     config = yaml_file(home / "config.yaml")
-    policy = raw[0].get("policy") or _policy(summary, config if not evaluated else {})
+    model, named = mapping(config.get("model")), summary.get("policy")
+    # What summary.json names, of an evaluation; else that by which the run itself scored its cases.
+    policy = raw[0].get("policy") or mapping(named).get("name") or (named if isinstance(named, str) else "")
+    policy = policy or (None if evaluated else model.get("empty_policy"))
     split = json_file(home / "split.json")
     parts = seen_parts(summary.get("parts"), table.path)
-    model = mapping(config.get("model"))
     crop = summary.get("crop") if evaluated else model.get("crop") if model.get("score_on") == "crop" else None
     size = tuple(crop) if crop else None
-    return ScoredRun(table, rows, patients, config, policy, described, split or parts, parts, tuple(raw), size)
+    return ScoredRun(
+        table, rows, patients, config, str(policy or "") or None, described, split or parts, parts, tuple(raw), size
+    )
 
 
 def _metrics(rows: Sequence[Mapping[str, str]], known: Collection[str]) -> list[str]:
@@ -230,10 +236,3 @@ def _is_number(cell: str) -> bool:
         return math.isfinite(float(cell))
     except ValueError:
         return False
-
-
-def _policy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """The policy that an evaluation's summary.json names, else that by which the run itself scored its cases."""
-    named = summary.get("policy")
-    evaluated = mapping(named).get("name") or (named if isinstance(named, str) else "")
-    return str(evaluated or mapping(config.get("model")).get("empty_policy") or "") or None

@@ -100,7 +100,8 @@ class Entry:
             return None
         alone = [Entry(self.name, (run,)).scores(metric, region, cases, patients) for run in self.runs]
         if any(len(scores) < len(cases) for scores in alone):
-            return None  # a run lacks the region in a case: its mean is not over the same cases
+            # a run lacks the region in a case: its mean is not over the same cases
+            return None
         means = [float(np.mean(list(patient_means(scores).values()))) for scores in alone]
         return Spread(len(means), float(np.std(means, ddof=1)), min(means), max(means))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,9 @@ from segan_pl.evaluation.statistics.comparison import Score, patient_means
 from segan_pl.evaluation.statistics.paired import LEAST, bootstrap_interval
 from segan_pl.evaluation.statistics.scored_runs import ScoredRun, read_run
 from segan_pl.evaluation.statistics.seeds import Entry, Spread, known_patients
-from segan_pl.experiments.plan.expansion import Cell
+from segan_pl.experiments.plan.cell import Cell
 from segan_pl.experiments.plan.plan import TablePlan
-from segan_pl.experiments.runs import is_finished, run_folder, run_state
+from segan_pl.experiments.runs import Run, is_finished, run_folder, run_state
 
 LAST_EPOCHS = 3  # whose mean tells whether a run fell back from its best
 
@@ -56,6 +57,18 @@ class Learning(NamedTuple):
     minutes: float
 
 
+class Cost(NamedTuple):
+    """What the runs of a cell took; NaN where nothing says it.
+
+    Attributes:
+        minutes: Of the trainings, the mean over them.
+        seconds: Of a volume's prediction, the mean over the volumes.
+    """
+
+    minutes: float
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Result:
     """A cell and what is known of it.
@@ -68,6 +81,9 @@ class Result:
         regions: That the cell shows, in order.
         means: (region, metric) to the mean over cases, each averaged over the runs; empty where none has finished.
         spread: Of the finished seeds' mean Dice in the first region; None unless there are several.
+        sds: (region, metric) to the standard deviation of the finished seeds' means, where the table asks for it.
+        reference: Run to its scores, of the reference of a row of differences.
+        cost: Where the table asks for it.
         learning: Where the table asks for it and a run has finished.
     """
 
@@ -79,6 +95,9 @@ class Result:
     means: Mapping[tuple[str, str], Mean] = field(default_factory=dict)
     spread: Spread | None = None
     learning: Learning | None = None
+    sds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    reference: Mapping[str, ScoredRun] = field(default_factory=dict)
+    cost: Cost | None = None
 
     @property
     def finished(self) -> tuple[int, ...]:
@@ -131,7 +150,13 @@ def _read(directory: Path, cell: Cell, form: str, read: dict[str, ScoredRun]) ->
             read[name] = read_run(run_folder(directory, name))
         if form != "curves":
             scores[name] = read[name]
-    return Result(cell, states, reasons, scores)
+    reference = {
+        name: read.get(name) or read.setdefault(name, read_run(run_folder(directory, name)))
+        for names in cell.reference.values()
+        for name in names
+        if is_finished(directory, name)
+    }
+    return Result(cell, states, reasons, scores, reference=reference)
 
 
 def _summarised(result: Result, table: TablePlan, directory: Path, read: Sequence[ScoredRun]) -> Result:
@@ -153,8 +178,19 @@ def _summarised(result: Result, table: TablePlan, directory: Path, read: Sequenc
         fits = [name for names in result.cell.fits.values() for name in names]
         # where the split has a test part, the states are of the tests
         learning = _learning(directory, [one for one in fits if is_finished(directory, one)], table.learning)
-    spread = _spread(result, regions)
-    return Result(result.cell, result.states, result.reasons, result.scores, regions, means, spread, learning)
+    sds: dict[tuple[str, str], float] = {}
+    for region, metric in means if "sd" in table.statistics or table.form == "against" else ():
+        if found := _spread(result, region, metric):
+            sds[region, metric] = found.sd
+    return replace(
+        result,
+        regions=regions,
+        means=means,
+        spread=_spread(result, regions[0]) if regions else None,
+        learning=learning,
+        sds=sds,
+        cost=_cost(directory, result.cell.needed) if table.cost and runs else None,
+    )
 
 
 def case_scores(runs: Sequence[ScoredRun], metric: str, region: str) -> list[Score]:
@@ -173,14 +209,31 @@ def mean_of(scores: Sequence[Score]) -> Mean:
     return Mean(value, float(np.median(values)) if values else math.nan, interval, len(values), len(patients))
 
 
-def _spread(result: Result, regions: Sequence[str]) -> Spread | None:
+def _spread(result: Result, region: str, metric: str = "dice") -> Spread | None:
     runs = list(result.scores.values())
-    if len(runs) < 2 or not regions or any("dice" not in run.metrics for run in runs):
+    if len(runs) < 2 or any(metric not in run.metrics for run in runs):
         return None
     joined = Entry("", tuple(runs))
-    scores = case_scores(runs, "dice", regions[0])
+    scores = case_scores(runs, metric, region)
     there = [score.case for score in scores if not math.isnan(score.value)]
-    return joined.spread("dice", regions[0], there, known_patients([joined]))
+    return joined.spread(metric, region, there, known_patients([joined]))
+
+
+def _cost(directory: Path, needed: Sequence[Run]) -> Cost:
+    """By what the ends of the fits, and the lists of what was predicted, say."""
+    ended = {run.name: run_state(directory, run.name) or {} for run in needed}
+    fits = [float(ended[run.name]["seconds"]) for run in needed if run.arguments[0] == "fit" and ended[run.name]]
+    seconds: list[float] = []
+    for run in needed:
+        file = directory / "masks" / run.name / "predictions.csv"
+        if run.arguments[0] in ("predict", "atlas") and file.is_file():
+            with file.open(newline="", encoding="utf-8") as lines:
+                seconds += [float(row["seconds"]) for row in csv.DictReader(lines) if row.get("seconds")]
+    return Cost(_mean(fits) / 60, _mean(seconds))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 # -- by epoch ----------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from typing import Literal
 
 from segan_pl.evaluation.statistics.comparison import Comparison, compare
 from segan_pl.evaluation.statistics.paired import LEAST
+from segan_pl.experiments.plan.cell import Claim
 from segan_pl.experiments.plan.cells import Result
-from segan_pl.experiments.plan.expansion import Claim
 
 Verdict = Literal["holds here", "does not hold here", "not decided", "not run"]
 

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from segan_pl.experiments.plan.cells import Point
+from segan_pl.experiments.plan.comparisons import Reached
 from segan_pl.report.figures import COLOURS as LINES
 from segan_pl.report.figures import DASHES
 
@@ -18,6 +19,7 @@ Matrix = Mapping[tuple[str, str], float]
 """(trained on, scored on) to a Dice, 0 to 1; NaN, or nothing, where there is none."""
 
 COLOURS = "viridis"
+MARKERS = "osD^vP*X"
 DARK, LIGHT = "#111111", "#ffffff"
 
 
@@ -77,6 +79,43 @@ def bands(panels: Mapping[str, Mapping[str, Sequence[Point]]]) -> Figure:
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def against(panels: Mapping[str, Mapping[str, Sequence[Reached]]], number: str, value: str) -> Figure:
+    """A line for each series over a number, with bars of one standard deviation of the seeds.
+
+    Args:
+        panels: Region to series to its points.
+        number: What the number is, on the axis.
+        value: What the mean is of, on the axis.
+    """
+    figure = Figure(figsize=(4.2 * max(1, len(panels)) + 1.6, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    places = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    for axes, (region, series) in zip(places, panels.items(), strict=False):
+        for name, points in series.items():
+            style = names.index(name)
+            axes.errorbar(
+                [point.at for point in points],
+                [point.mean for point in points],
+                yerr=[point.sd for point in points],
+                label=name,
+                color=LINES[style % len(LINES)],
+                linestyle=DASHES[style % len(DASHES)],
+                marker=MARKERS[style % len(MARKERS)],
+                markersize=4,
+                capsize=2,
+                linewidth=1.4,
+            )
+        axes.set_title(region.upper(), fontsize=10)
+        axes.set_xlabel(number)
+        axes.set_xticks(sorted({point.at for points in series.values() for point in points}))
+        axes.grid(alpha=0.3)
+    places[0].set_ylabel(value)
+    if names:
+        places[-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

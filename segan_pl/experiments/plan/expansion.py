@@ -2,78 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from segan_pl.errors import UsageError, nearest, own_packages
+from segan_pl.experiments.plan.cell import Cell, Claim, Expansion
 from segan_pl.experiments.plan.placeholders import UNKNOWN, LeftOutError, Names, combinations, text
 from segan_pl.experiments.plan.plan import ClaimPlan, Kind, Plan, RowPlan, TablePlan
 from segan_pl.experiments.plan.plan_runs import PlanRuns, lasting
 from segan_pl.experiments.plan.study import Study
-from segan_pl.experiments.runs import Run
-from segan_pl.report.published import Key, numbers_of, selected
+from segan_pl.report.published import selected
 
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A row of a table: which runs it shows, and next to which published numbers.
-
-    Attributes:
-        table: Its name.
-        label: What the row is called.
-        names: Its runs without their seeds; several where they are pooled; none where only others' numbers are shown.
-        facts: What tells it apart, in the words of published.csv.
-        runs: Seed to the runs that hold the scores.
-        fits: Seed to the runs that were trained for them, where the plan names these.
-        printed: The rows of published.csv next to which it is set.
-    """
-
-    table: str
-    label: str
-    names: tuple[str, ...] = ()
-    facts: Mapping[str, str] = field(default_factory=dict)
-    runs: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    fits: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    printed: tuple[Mapping[str, str], ...] = ()
-
-    @cached_property
-    def published(self) -> Mapping[Key, float]:
-        """The papers' numbers."""
-        return numbers_of(self.printed)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One cell is said to have a higher Dice than another; claims of one group hold when all do."""
-
-    text: str
-    better: Cell
-    worse: Cell
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Expansion:
-    """A plan on some data.
-
-    Attributes:
-        runs: Each after those that it needs.
-        cells: In the tables' order.
-        claims: Between cells.
-        ensemble: Seed to the runs whose models decide together.
-        notes: What is left out, and why.
-    """
-
-    runs: tuple[Run, ...]
-    cells: tuple[Cell, ...]
-    claims: tuple[Claim, ...]
-    ensemble: Mapping[int, tuple[str, ...]]
-    notes: tuple[str, ...]
 
 
 def expand(study: Study) -> Expansion:
@@ -239,7 +183,23 @@ class _Expansion:
             scored = [self.runs.tests.get(one, one) for one in unseeded] if table.form != "curves" else unseeded
             runs[seed] = tuple(self.runs.run(one, seed) for one in scored)
         trained = all(self.runs.patterns[one][0].kind == "fit" for one in unseeded)
-        return Cell(table.name, label, unseeded, facts, runs, fits if trained else {}, printed)
+        reference = {}
+        if row.reference is not None:
+            asked = replace(row, run=row.reference)
+            reference = {seed: self._together(asked, names, seed, kinds)[1] for seed in self.study.seeds}
+        series = None
+        if row.series is not None and row.at is not None:
+            series = (text(row.series, names), self._number(table, text(row.at, names)))
+        needed = self.runs.needed_by(name for seeded in runs.values() for name in seeded)
+        fits = fits if trained else {}
+        return Cell(table.name, label, unseeded, facts, runs, fits, printed, reference, series, needed)
+
+    def _number(self, table: TablePlan, said: str) -> float:
+        try:
+            return math.nan if said == UNKNOWN else float(said)
+        except ValueError:
+            where = f"{self.study.plan.name}: table {table.name}"
+            raise UsageError(f"{where}: at: expected a number, found {said}") from None
 
     def _together(
         self, row: RowPlan, names: Names, seed: int, kinds: Sequence[Kind]

@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 
 from segan_pl.evaluation.statistics.seeds import Entry, known_patients
 from segan_pl.experiments.plan.cells import Mean, Point, Result, case_scores, curves
+from segan_pl.experiments.plan.comparisons import TableText, differences_text, reached_text
 from segan_pl.experiments.plan.drawings import heat_map
 from segan_pl.experiments.plan.plan import FACTS, TablePlan
 from segan_pl.report.published import Key
 
 WORDS = {"dice": "Dice", "hd95_mm": "HD95 (mm)"}
-TableText = tuple[list[str], list[list[str]]]
-"""Columns and lines."""
 
 
 # -- rows of CSV files -------------------------------------------------------------------------------------------------
@@ -39,6 +38,7 @@ def _row(result: Result, region: str, metric: str, sets: Sequence[tuple[str, boo
     cell, mean = result.cell, result.means.get((region, metric), Mean(math.nan, math.nan, None, 0, 0))
     low, high = (round(end, 6) for end in mean.interval) if mean.interval else ("", "")
     spread = result.spread if metric == "dice" and region in result.regions[:1] else None
+    sd = result.sds.get((region, metric), spread.sd if spread else math.nan)
     printed: dict[str, object] = {}
     for dataset, median in sets:
         name = re.sub(r"\W+", "_", dataset.lower()) + ("_median" if median else "")
@@ -48,7 +48,7 @@ def _row(result: Result, region: str, metric: str, sets: Sequence[tuple[str, boo
         **{"region": region, "metric": metric, "mean": _rounded(mean.value), "low": low, "high": high},
         **{"median": _rounded(mean.median), "cases": mean.cases, "patients": mean.patients},
         **{"seeds": len(result.finished), "asked": len(cell.runs)},
-        **{"sd_of_seeds": round(spread.sd, 6) if spread else "", "state": result.state, **printed},
+        **{"sd_of_seeds": _rounded(sd), "state": result.state, **printed},
         "runs": " ".join(name for names in cell.runs.values() for name in names),
     }
 
@@ -84,6 +84,10 @@ def table_texts(table: TablePlan, found: Sequence[Result], directory: Path) -> d
         return {"": _matrix_text(found)}
     if table.form == "curves":
         return {"": _curves_text(table, found, directory)}
+    if table.form == "differences":
+        return differences_text(table, found)
+    if table.form == "against":
+        return reached_text(table, found)
     regions = list(dict.fromkeys(region for one in found for region in one.regions)) or ["wt"]
     make = _patients_text if table.form == "patients" else _lines_text
     texts = {region: make(table, found, region) for region in regions}
@@ -93,7 +97,8 @@ def table_texts(table: TablePlan, found: Sequence[Result], directory: Path) -> d
 def _lines_text(table: TablePlan, found: Sequence[Result], region: str) -> TableText:
     shown = [name for name in _data_sets(found) if any(_papers(one, table, name, region) for one in found)]
     learnt = ["best epoch", "there", "last three epochs", "minutes"] if table.learning else []
-    columns = ["", *(WORDS.get(metric, metric) for metric in table.metrics), "n", "state", *learnt]
+    spent = ["training, minutes", "seconds for each volume"] if table.cost else []
+    columns = ["", *(WORDS.get(metric, metric) for metric in table.metrics), "n", "state", *learnt, *spent]
     body = []
     for one in found:
         first = one.means.get((region, table.metrics[0]))
@@ -101,7 +106,10 @@ def _lines_text(table: TablePlan, found: Sequence[Result], region: str) -> Table
         numbers = [_number(one, table, region, metric) for metric in table.metrics]
         papers = [_papers(one, table, name, region) for name in shown]
         body.append(
-            [one.cell.label, *numbers, str(first.patients) if first else "", state, *_learnt(one, table), *papers]
+            [
+                *(one.cell.label, *numbers, str(first.patients) if first else "", state),
+                *(*_learnt(one, table), *_spent(one, table), *papers),
+            ]
         )
     return [*columns, *(f"paper, {name}" for name in shown)], body
 
@@ -112,7 +120,10 @@ def _number(result: Result, table: TablePlan, region: str, metric: str) -> str:
         return result.state if result.state != "finished" else "n/a"
     first = result.means.get((region, table.metrics[0]), mean)
     median = f" ({mean.median:.3f})" if "median" in table.statistics and mean.cases else ""
-    return mean_text(mean) + median + (f", n {mean.patients}" if mean.cases < first.cases and mean.cases else "")
+    sd = (
+        f" (SD {result.sds[region, metric]:.3f})" if "sd" in table.statistics and (region, metric) in result.sds else ""
+    )
+    return mean_text(mean) + median + sd + (f", n {mean.patients}" if mean.cases < first.cases and mean.cases else "")
 
 
 def mean_text(mean: Mean) -> str:
@@ -130,6 +141,12 @@ def _learnt(result: Result, table: TablePlan) -> list[str]:
         return [""] * 4
     kept = f" ({found.last / found.best:.2f} of it)" if found.best else ""
     return [f"{found.epoch:.4g}", f"{found.best:.3f}", f"{found.last:.3f}{kept}", f"{found.minutes:.1f}"]
+
+
+def _spent(result: Result, table: TablePlan) -> list[str]:
+    if not table.cost:
+        return []
+    return ["" if math.isnan(one) else f"{one:.1f}" for one in result.cost or (math.nan, math.nan)]
 
 
 def _data_sets(found: Sequence[Result]) -> list[str]:

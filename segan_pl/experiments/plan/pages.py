@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from segan_pl.data.case import CaseError
+from segan_pl.experiments.plan.cell import Expansion
 from segan_pl.experiments.plan.cells import Point, Result, results
 from segan_pl.experiments.plan.claims import Finding, findings, lines
-from segan_pl.experiments.plan.drawings import bands
-from segan_pl.experiments.plan.expansion import Expansion
-from segan_pl.experiments.plan.page_tables import case_rows, matrix, panels, rows, table_texts
+from segan_pl.experiments.plan.comparisons import DIFFERENCES, REACHED, difference_rows, reached, reached_rows
+from segan_pl.experiments.plan.drawings import against, bands
+from segan_pl.experiments.plan.page_tables import WORDS, case_rows, matrix, panels, rows, table_texts
 from segan_pl.experiments.plan.plan import TablePlan
 from segan_pl.experiments.plan.study import Study
 from segan_pl.experiments.runs import best_checkpoint, is_finished, run_folder
@@ -61,6 +62,9 @@ class Page:
                 out[table.name] = Drawn(table.name, matrix(found), title)
             elif table.form == "curves":
                 out[table.name] = Drawn(table.name, bands(panels(table, found, self.study.directory)), title)
+            elif table.form == "against":
+                figure = against(reached(table, found), table.against, WORDS.get(table.metrics[0], table.metrics[0]))
+                out[table.name] = Drawn(table.name, figure, title)
         return out
 
     @cached_property
@@ -143,6 +147,11 @@ def files(page: Page) -> dict[str, bytes | str]:
             for point in series_points
         ]
         out[f"{table.name}.csv"] = csv_text(points, ["value", "row", *Point._fields])
+    for table in page.tables:
+        if table.form == "differences":
+            out[f"{table.name}.csv"] = csv_text(difference_rows(table, page.of(table)), DIFFERENCES)
+        elif table.form == "against":
+            out[f"{table.name}.csv"] = csv_text(reached_rows(table, page.of(table)), REACHED)
     if plan.split == "folds":
         metrics = list(dict.fromkeys(metric for table in page.tables for metric in table.metrics))
         out["pooled.csv"] = csv_text(case_rows(page.results, metrics), ["run", "case", "patient", "region", *metrics])

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from segan_pl.errors import UsageError, nearest
 
 Part = TypeVar("Part")
-WORDS = {str: "text (a number or yes in quotes)", int: "a whole number", NoneType: "nothing"}
+WORDS = {str: "text (a number or yes in quotes)", int: "a whole number", bool: "true or false", NoneType: "nothing"}
 
 
 def part(kind: type[Part], where: str, content: Any) -> Part:
@@ -51,7 +51,7 @@ def _fitted(value: Any, hint: Any, where: str) -> Any:
         return {str(key): _fitted(one, inner[1], f"{where}: {key}") for key, one in mapping(value, where).items()}
     if is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else part(hint, where, value)
-    if not isinstance(value, hint) or isinstance(value, bool):
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise UsageError(f"{where}: expected {WORDS[hint]}, found {type(value).__name__} {str(value)[:60]}")
     return " ".join(value.split()) if hint is str and "\n" in value else value
 

@@ -18,15 +18,17 @@ from segan_pl.experiments.shipped import shipped_folder
 from segan_pl.experiments.study_files import require_table_names
 from segan_pl.report.published import COLUMNS
 
-Kind = Literal["fit", "test", "predict", "evaluate"]
-Form = Literal["lines", "heat_map", "patients", "curves"]
-SplitKind = Literal["one", "folds", "none"]
+Kind = Literal["fit", "test", "predict", "evaluate", "atlas"]
+Form = Literal["lines", "heat_map", "patients", "curves", "differences", "against"]
+SplitKind = Literal["one", "folds", "named", "none"]
 FACTS = ("model", "trained_on", "tested_on", "fine_tuning")
 """What tells the rows of tables.csv apart, in the words of published.csv."""
-DRAWN = ("heat_map", "curves")
-"""Forms that are figures, and have files of their own."""
-GIVEN_BY_DATA = ("modalities", "root", "labels")
-"""Placeholders that are there without a value of the plan."""
+DRAWN = ("heat_map", "curves", "against", "differences")
+"""Forms with files of their own, figures or numbers."""
+GIVEN = ("modalities", "root", "labels", "seed")
+"""Placeholders that are there without a value of the plan: by the data, and the seed of a run."""
+PARTS = ("train", "unlabelled", "test")
+"""Of a split whose cases the plan names."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class RunPlan:
     Attributes:
         name: E.g. "segan_cat_{one}"; each seed's run has "_seed<seed>" behind it.
         kind: The command of `segan_pl`.
-        of: Of a fit its configuration files; of a test, predict or evaluate the pattern of the runs that it is about.
+        of: Of a fit its configuration files; of a test, predict or evaluate the pattern of the runs that it is about;
+            of an atlas its method.
         each: Variable to a list of the values, for every combination of which there is a run.
         pool: Of a predict: variable to a list, for every combination of which one model takes part.
         options: Of the command, without the dashes. A list of one text is repeated over `pool`.
@@ -69,6 +72,9 @@ class RowPlan:
         facts: Some of `FACTS`.
         published: Columns of published.csv to the value, or a list of values, of the rows next to which it is set; the
             plan's and the table's are added. None where the row has none.
+        reference: Of a table of differences: the pattern of the runs from which the row's differ.
+        series: Of a figure against a number: which line the row is a point of.
+        at: The number, e.g. "{n}".
     """
 
     label: str
@@ -77,6 +83,9 @@ class RowPlan:
     pool: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     published: Mapping[str, Any] | None = None
+    reference: str | None = None
+    series: str | None = None
+    at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,11 +96,14 @@ class TablePlan:
         name: As `--tables` takes it.
         title: Its heading.
         rows: In order.
-        form: "lines", "heat_map" (models by what they are scored on), "patients" (a column for each patient) or
-            "curves" (by epoch).
+        form: "lines", "heat_map" (models by what they are scored on), "patients" (a column for each patient), "curves"
+            (by epoch), "differences" (each row's from its reference's, over the same patients) or "against" (a line for
+            each series over its rows' numbers).
         metrics: Columns of the score tables.
         regions: By default the whole tumour, or where the runs do not score it their first; "all" of them.
-        statistics: "mean", and "median" where it is shown too.
+        statistics: "mean", and "median", or "sd" of the seeds' means, where these are shown too.
+        against: Of that form: what the number is, for the axis.
+        cost: Whether the minutes of training and the seconds for each volume that was predicted are shown.
         learning: A column of metrics.csv. Adds the best epoch, the last three epochs and the minutes of the runs; of
             curves, how the names of the columns begin that are drawn.
         published: As of a row.
@@ -103,7 +115,9 @@ class TablePlan:
     form: Form = "lines"
     metrics: tuple[str, ...] = ("dice", "precision", "sensitivity")
     regions: tuple[str, ...] | Literal["all"] | None = None
-    statistics: tuple[Literal["mean", "median"], ...] = ("mean",)
+    statistics: tuple[Literal["mean", "median", "sd"], ...] = ("mean",)
+    against: str = ""
+    cost: bool = False
     learning: str | None = None
     published: Mapping[str, Any] = field(default_factory=dict)
 
@@ -149,7 +163,10 @@ class Plan:
         about: Sentences of the report on how the numbers came about.
         modalities: Those that the lists name; one that the data lack leaves every list. Empty: those of the data.
         least_modalities: With fewer the plan is refused.
-        split: "one" for all runs, "folds" (`values` has their number), or "none": the runs name their own.
+        split: "one" for all runs, "folds" (`values` has their number), "named" by `parts`, or "none": the runs name
+            their own.
+        parts: Of a named split: "train", "unlabelled" and "test" to lists of cases, or to the values that hold them. No
+            run that trains is told of the test cases.
         seeds: Every run is made once for each, unless `--seeds` says others.
         published: As of a row.
         values: Lists, words and mappings that placeholders name; `--set` changes them.
@@ -165,6 +182,7 @@ class Plan:
     modalities: tuple[str, ...] = ()
     least_modalities: int = 1
     split: SplitKind = "one"
+    parts: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     published: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -209,12 +227,18 @@ def _plan(path: Path, content: Any) -> Plan:
     if not plan.seeds or min(plan.seeds) < 0 or len(set(plan.seeds)) < len(plan.seeds):
         raise UsageError(f"{where}: seeds {[*plan.seeds]}: expected whole numbers from 0, each once, e.g. [0, 1, 2]")
     for name, value in plan.values.items():
-        if name in GIVEN_BY_DATA:
-            raise UsageError(f"{where}: values: {name}: the data say it; choose another name")
+        if name in GIVEN:
+            raise UsageError(f"{where}: values: {name}: the data or the run say it; choose another name")
         if value in ([], {}):
             raise UsageError(f"{where}: values: {name}: is empty; expected at least one")
     if plan.split == "folds" and not isinstance(plan.values.get("folds"), int):
         raise UsageError(f"{where}: split folds: expected their number as values.folds")
+    for name in plan.parts:
+        require_choice(f"{where}: parts", name, PARTS)
+    if (plan.split == "named") != bool(plan.parts) or (plan.parts and not {"train", "test"} <= plan.parts.keys()):
+        raise UsageError(
+            f"{where}: split {plan.split}: expected parts, train and test among them, for split named alone"
+        )
     return plan
 
 
@@ -226,7 +250,8 @@ def _run(where: str, name: str, content: Any) -> RunPlan:
     of = content.pop(kinds[0])
     run = part(RunPlan, where, {**content, "name": name, "kind": kinds[0], "of": of})
     if not run.of or (run.kind != "fit" and len(run.of) > 1):
-        expected = "configuration files" if run.kind == "fit" else "the name of one pattern of runs"
+        words: dict[str, str] = {"fit": "configuration files", "atlas": "its method"}
+        expected = words.get(run.kind, "the name of one pattern of runs")
         raise UsageError(f"{where}: {run.kind}: expected {expected}, found {', '.join(run.of) or 'none'}")
     return run
 
@@ -241,6 +266,9 @@ def _table(where: str, name: str, content: Any) -> TablePlan:
             raise UsageError(
                 f"{where}: row {number}: a heat_map is of trained_on and tested_on; add facts.{lacking[0]}"
             )
+        needed = {"differences": ("run", "reference"), "against": ("run", "series", "at")}.get(table.form, ())
+        if without := [name for name in needed if getattr(row, name) is None]:
+            raise UsageError(f"{where}: row {number}: a table of {table.form} needs {without[0]} in each row")
     _require_columns(f"{where}: published", table.published)
     if table.form == "heat_map" and "dice" not in table.metrics:
         raise UsageError(f"{where}: a heat_map shows Dice; expected dice among its metrics")

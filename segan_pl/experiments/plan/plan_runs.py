@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +16,9 @@ from segan_pl.experiments.plan.plan import Kind, Plan, RunPlan
 from segan_pl.experiments.plan.study import Study
 from segan_pl.experiments.runs import PLACEHOLDER, Run, run_folder
 from segan_pl.experiments.shipped import find_config
+
+SPLIT_FILES = {"one": "split.json", "folds": "folds.json", "named": "training.json"}
+"""Of the fits, by the kind of split; what names the test cases too is split.json."""
 
 
 class PlanRuns:
@@ -87,13 +90,24 @@ class PlanRuns:
                 "test": self._test,
                 "predict": self._predict,
                 "evaluate": self._evaluate,
+                "atlas": self._atlas,
             }
             self._under_way.append(name)
             try:
-                self.runs[whole] = builders[pattern.kind](whole, pattern, names, seed)
+                self.runs[whole] = builders[pattern.kind](whole, pattern, {**names, "seed": seed}, seed)
             finally:
                 self._under_way.pop()
         return whole
+
+    def needed_by(self, names: Iterable[str]) -> tuple[Run, ...]:
+        """Runs that were asked for, and all that these need; whole names."""
+        found: dict[str, Run] = {}
+        left = list(names)
+        while left:
+            if (name := left.pop()) not in found:
+                found[name] = self.runs[name]
+                left += found[name].needs
+        return tuple(found.values())
 
     def pattern(self, name: str) -> tuple[RunPlan, Names]:
         """What a name, without the seed, means.
@@ -115,8 +129,10 @@ class PlanRuns:
         own = [lasting(text(file, names)) for file in pattern.of]
         files = [*own, *study.configs]
         paths = [config_file(study.plan, file) for file in files if UNKNOWN not in file]
-        split = {"one": "split.json", "folds": "folds.json"}.get(study.plan.split)
+        split = SPLIT_FILES.get(study.plan.split)
         kept = ("--data.split_file", str(study.directory / split), "--data.split_leftovers", "ignore") if split else ()
+        if study.plan.split == "named":
+            kept = (*kept, "--data.val_fraction", "0", "--data.unlabelled", "use")
         arguments = (
             "fit",
             *(part for file in files for part in ("--config", file)),
@@ -150,11 +166,22 @@ class PlanRuns:
 
     def _evaluate(self, name: str, pattern: RunPlan, names: Names, seed: int) -> Run:
         predicted = text(pattern.of[0], names)
-        masks = self.run(predicted, seed, ("predict",))
+        masks = self.run(predicted, seed, ("predict", "atlas"))
         folder = str(run_folder(self.study.directory, name))
         cases = self._cases(*self.pattern(predicted))
         arguments = ("evaluate", "--pred", f"{self.masks}/{masks}", "--root", cases, "--output", folder)
         return Run(name, (*arguments, *self._options(pattern, names, seed)), after=(masks,), values={"seed": seed})
+
+    def _atlas(self, name: str, pattern: RunPlan, names: Names, seed: int) -> Run:
+        study = self.study
+        if study.plan.split not in ("one", "named"):
+            raise UsageError(f"{study.plan.name}: run {pattern.name}: an atlas needs split one or named")
+        arguments = (
+            *("atlas", *study.data, "--split_file", str(study.directory / "split.json")),
+            *("--method", text(pattern.of[0], names), "--output", f"{self.masks}/{name}"),
+            *self._options(pattern, names, seed),
+        )
+        return Run(name, arguments, values={"seed": seed})
 
     def _checkpoint(self, name: str, pattern: RunPlan, seed: int) -> str:
         whole = self.run(name, seed, ("fit",))

@@ -10,9 +10,10 @@ from segan_pl.data.case import ordered
 from segan_pl.data.cohort import Cohort
 from segan_pl.data.split.choice import SplitChoice, UnlabelledCases
 from segan_pl.data.split.drawing import stratified_folds
-from segan_pl.data.split.record import Split, load_folds
-from segan_pl.errors import UsageError
-from segan_pl.experiments.plan.placeholders import Names, text, without
+from segan_pl.data.split.files import ALL_PARTS
+from segan_pl.data.split.record import Split, Val, case_digest, load_folds, some
+from segan_pl.errors import UsageError, nearest
+from segan_pl.experiments.plan.placeholders import VARIABLE, Names, text, without
 from segan_pl.experiments.plan.plan import Plan, TablePlan
 from segan_pl.experiments.study_files import study_output
 from segan_pl.files import csv_text
@@ -103,12 +104,13 @@ def study_splits(
         raise UsageError(f"--data.fold {choice.fold}: all folds are run; leave it out")
     if not file.is_file():
         return _drawn(plan, choice, cohort, folds), []
-    kept = load_folds(file)
+    val: Val = "free" if plan.split == "named" else "needed"
+    kept = load_folds(file, val=val)
     named = frozenset[str]().union(*(fold.named for fold in kept))
-    kept = [fold.require_matches(cohort.cases, leftovers="ignore", leaks="allow") for fold in kept]
+    kept = [fold.require_matches(cohort.cases, leftovers="ignore", leaks="allow", val=val) for fold in kept]
     then = replace(cohort, cases=tuple(case for case in cohort.cases if case.name in named))
     asked = _drawn(plan, choice, then, folds)
-    parts = [[(set(one.train), set(one.val), set(one.test)) for one in folds] for folds in (asked, kept)]
+    parts = [[[set(getattr(one, part)) for part in ALL_PARTS] for one in folds] for folds in (asked, kept)]
     if parts[0] != parts[1]:
         raise UsageError(f"{file} holds another split than these options draw; choose another --output")
     new = sorted(case.name for case in cohort.cases if case.name not in named)
@@ -116,6 +118,8 @@ def study_splits(
 
 
 def _drawn(plan: Plan, choice: SplitChoice, cohort: Cohort, folds: int | None) -> list[Split]:
+    if plan.split == "named":
+        return [_named(plan, cohort)]
     if plan.split == "one":
         return [choice.choose(cohort, UnlabelledCases(split_seed=choice.seed), None, "")]
     if choice.file is None:
@@ -127,6 +131,46 @@ def _drawn(plan: Plan, choice: SplitChoice, cohort: Cohort, folds: int | None) -
         raise UsageError(f"{held}; expected {folds or 'several'} folds; make them with segan_pl split --folds")
     cases, dropped, leftovers, leaks = cohort.cases, cohort.dropped, choice.leftovers, choice.leaks
     return [fold.require_matches(cases, dropped=dropped, leftovers=leftovers, leaks=leaks) for fold in found]
+
+
+def _named(plan: Plan, cohort: Cohort) -> Split:
+    """The split whose cases the plan names.
+
+    Raises:
+        UsageError: It names a case that the data lack, or one twice, or one to train on or to score that has no mask.
+    """
+    there = {case.name: case for case in cohort.cases}
+    parts: dict[str, tuple[str, ...]] = {}
+    seen: dict[str, str] = {}
+    for part, given in plan.parts.items():
+        value = plan.values.get(match[1]) if isinstance(given, str) and (match := VARIABLE.fullmatch(given)) else given
+        if not isinstance(value, list):
+            raise UsageError(
+                f"{plan.name}: parts: {part}: expected a list of cases, or a value that is one; found {given}"
+            )
+        parts[part] = tuple(sorted(map(str, value)))
+        for name in parts[part]:
+            if name not in there:
+                hint = nearest(name, there)
+                raise UsageError(f"{plan.name}: parts: {part}: no case {name} in {cohort.source.root}; {hint}")
+            if name in seen:
+                raise UsageError(f"{plan.name}: parts: case {name} is in {seen[name]} and in {part}; expected it once")
+            if part != "unlabelled" and there[name].mask is None:
+                raise UsageError(f"{plan.name}: parts: {part}: case {name} has no mask; name it under unlabelled")
+            seen[name] = part
+    # as --data.unlabelled use has it, which every fit is given
+    more = [name for name in there.keys() - seen.keys() if there[name].mask is None]
+    parts["unlabelled"] = tuple(sorted([*parts.get("unlabelled", ()), *more]))
+    left = sorted(there.keys() - seen.keys() - set(more))
+    notes = (f"{len(left)} cases are in no part of the plan and not used: {some(left)}",) if left else ()
+    split = Split(parts["train"], (), parts["test"], notes=notes, unlabelled=parts["unlabelled"])
+    return replace(split, digest=case_digest(case for case in cohort.cases if case.name in split.named))
+
+
+def training_split(split: Split, cohort: Cohort) -> Split:
+    """The split without its test part: what the runs that train are told of."""
+    digest = case_digest(case for case in cohort.cases if case.name in {*split.train, *split.val, *split.unlabelled})
+    return replace(split, test=(), digest=digest)
 
 
 def write_manifest(cohort: Cohort, names: Collection[str], file: Path) -> None:

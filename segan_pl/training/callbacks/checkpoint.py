@@ -82,7 +82,8 @@ class BestCheckpoint(_AtValidations):
             save_top_k=keep_best,
             every_n_epochs=every,
             save_on_train_epoch_end=True,
-            enable_version_counter=False,  # a name holds its moment: after a kill the same one is written again
+            # a name holds its moment: after a kill the same one is written again
+            enable_version_counter=False,
         )
         self._scored = False
         self.elsewhere: Path | None = None

@@ -11,12 +11,18 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from segan_pl.evaluation.kept import validation_name
-from segan_pl.evaluation.volumes import PreviewSlice
+from segan_pl.evaluation.previews import PreviewSlice
 from segan_pl.files import write_whole
 from segan_pl.training.callbacks.readings import batch_in_epoch, moment
+
+# Okabe and Ito's, without black: told apart by people who do not see red and green as different.
+COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#f0e442", "#0072b2")
 
 
 class Preview(Callback):
@@ -53,29 +59,55 @@ class Preview(Callback):
 
 
 def draw(slices: Sequence[PreviewSlice], title: str) -> Figure:
-    """One row a slice: image, image with the reference's outline, probability with its colour bar."""
+    """One row a slice, in pixels of their true shape.
+
+    Of one region the image, the image with the reference's outline, and the probability with its colour bar; of several
+    the image, and over it every region of the reference and of the prediction in its colour.
+    """
     figure = Figure(figsize=(9.5, 3.1 * len(slices) + 0.4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)  # no pyplot: no window, no state shared with anyone
+    # no pyplot: no window, no state shared with anyone
+    FigureCanvasAgg(figure)
     figure.suptitle(title)
     rows = figure.subplots(len(slices), 3, squeeze=False)
     for axes, one in zip(rows, slices, strict=True):
-        _draw_row(figure, axes, one)
+        judged = one.ignored is None or not one.ignored.any()
+        names = f"{one.case}\nslice {one.z}", "reference" if judged else "reference (blue: not judged)"
+        third = "prediction" if one.probability is None else "probability"
+        for axis, name in zip(axes, (*names, third), strict=True):
+            axis.imshow(one.image, cmap="gray", aspect=one.aspect)
+            axis.set_title(name, fontsize=9)
+            axis.set_axis_off()
+        if one.probability is None:
+            _tint_regions(axes[1], one.reference, one)
+            _tint_regions(axes[2], one.prediction, one)
+        else:
+            # a constant has no outline, and contour warns about it
+            if one.reference.any() and not one.reference.all():
+                axes[1].contour(one.reference, levels=[0.5], colors="red", linewidths=1.0)
+            shown = axes[2].imshow(one.probability, cmap="magma", vmin=0.0, vmax=1.0, aspect=one.aspect)
+            figure.colorbar(shown, ax=axes[2], shrink=0.85)
+        if one.ignored is not None and not judged:
+            _tint(axes[1], one.ignored, (0.5, 0.7, 1.0, 0.35), one.aspect)
+    if slices[0].probability is None:
+        patches = [Patch(color=_colour(number), label=name) for number, name in enumerate(slices[0].regions)]
+        figure.legend(
+            handles=patches, loc="outside lower center", ncols=min(6, len(patches)), fontsize=9, frameon=False
+        )
     return figure
 
 
-def _draw_row(figure: Figure, axes: Sequence[Axes], one: PreviewSlice) -> None:
-    """The three panels of one slice."""
-    for axis, name in zip(axes, (f"{one.case}\nslice {one.z}", "reference", "probability"), strict=True):
-        axis.set_title(name, fontsize=9)
-        axis.set_axis_off()
-    axes[0].imshow(one.image, cmap="gray")
-    axes[1].imshow(one.image, cmap="gray")
-    if one.reference.any() and not one.reference.all():  # a constant has no outline, and contour warns about it
-        axes[1].contour(one.reference, levels=[0.5], colors="red", linewidths=1.0)
-    if one.ignored is not None and one.ignored.any():
-        axes[1].set_title("reference (blue: not judged)", fontsize=9)
-        tint = np.zeros((*one.image.shape, 4), np.float32)
-        tint[one.ignored] = (0.5, 0.7, 1.0, 0.35)
-        axes[1].imshow(tint)
-    shown = axes[2].imshow(one.probability, cmap="magma", vmin=0.0, vmax=1.0)
-    figure.colorbar(shown, ax=axes[2], shrink=0.85)
+def _tint_regions(axis: Axes, numbers: NDArray[np.uint8], one: PreviewSlice) -> None:
+    """Each region in its colour."""
+    for number in range(len(one.regions)):
+        _tint(axis, numbers == number + 1, (*to_rgb(_colour(number)), 0.65), one.aspect)
+
+
+def _tint(axis: Axes, mask: NDArray[np.bool_], colour: tuple[float, ...], aspect: float) -> None:
+    """Colour (red, green, blue, opacity) where the mask is."""
+    tint = np.zeros((*mask.shape, 4), np.float32)
+    tint[mask] = colour
+    axis.imshow(tint, aspect=aspect, interpolation="nearest")
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]

@@ -24,7 +24,8 @@ from segan_pl.training.callbacks.readings import (
     readings,
 )
 
-NOTICED = 1.0  # seconds of validation an epoch below which nobody needs advice
+# seconds of validation an epoch below which nobody needs advice
+NOTICED = 1.0
 STAGES = {"sanity_check": "first look at validation", "validate": "validation", "test": "test"}
 
 
@@ -147,7 +148,8 @@ class Progress(ProgressBar):
             return
         epochs = self.pace.epochs_a_validation(now, self.validation_share)
         if epochs <= (trainer.check_val_every_n_epoch or 1):
-            return  # one epoch has much of it, all together have not
+            # one epoch has much of it, all together have not
+            return
         self._advised = True
         self.print(
             f"validation takes {self.pace.validation_share(now):.0%} of an epoch that has one, more than "

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from segan_pl.evaluation.kept import Mode
 
-AXIS = "step"  # what Lightning takes as a logger's x axis when a module logs it: here the batches seen
+# what Lightning takes as a logger's x axis when a module logs it: here the batches seen
+AXIS = "step"
 
 
 def readings(trainer: pl.Trainer) -> dict[str, float]:

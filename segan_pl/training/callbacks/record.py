@@ -55,7 +55,8 @@ class RunRecord(Callback):
         if not trainer.is_global_zero:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
-        if not has_trained(self.directory):  # of a run that failed before its first epoch
+        # of a run that failed before its first epoch
+        if not has_trained(self.directory):
             for name in ("command.txt", "environment.json"):
                 (self.directory / name).unlink(missing_ok=True)
         if self.config is not None:
@@ -136,7 +137,8 @@ def environment() -> dict[str, Any]:
 def git_state(checkout: Path) -> dict[str, Any] | None:
     """Revision of a checkout and whether it has changes; None where the folder is not the top of one."""
     top = _git(checkout, "rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != checkout:  # an installed package may lie inside somebody's repository
+    # an installed package may lie inside somebody's repository
+    if top is None or Path(top).resolve() != checkout:
         return None
     changes = _git(checkout, "status", "--porcelain")
     return {"revision": _git(checkout, "rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}

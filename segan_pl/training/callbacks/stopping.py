@@ -16,7 +16,8 @@ from segan_pl.training.run.lease import RunLease
 from segan_pl.training.run.signals import REQUEUE, SAVE, STOPPING, Signals, Stopped, name_of
 from segan_pl.training.run.surroundings import requeue_job
 
-ORDER = (0, SAVE, REQUEUE, *STOPPING)  # what ranks were told; the highest of them holds for all
+# what ranks were told; the highest of them holds for all
+ORDER = (0, SAVE, REQUEUE, *STOPPING)
 VALIDATION = "epoch_loop.val_loop.batch_progress"
 BEFORE_FIRST_CASE = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
@@ -51,7 +52,8 @@ class Stopping(Callback):
         if not trainer.fit_loop.restarted_mid_epoch:
             return
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        if done:  # none where another joined batch lets the epoch begin again, which is said already
+        # none where another joined batch lets the epoch begin again, which is said already
+        if done:
             rank_zero_info(
                 f"note: epoch {trainer.current_epoch} goes on after batch {done} of {trainer.num_training_batches}; "
                 f"its training losses and seconds will be those of the rest"
@@ -74,7 +76,8 @@ class Stopping(Callback):
             return
         asked = self._agree(trainer)
         where = f"epoch {trainer.current_epoch}, batch {batch_idx + 1} of {trainer.num_training_batches}"
-        if last:  # what comes now, validation or the epoch's end, saves what this batch brought
+        # what comes now, validation or the epoch's end, saves what this batch brought
+        if last:
             self._agreed = 0 if asked == SAVE else asked
         elif asked == SAVE:
             self.signals.save = False
@@ -179,7 +182,8 @@ class Stopping(Callback):
         if number == REQUEUE and whole:
             if trainer.is_global_zero:
                 self.signals.say(requeue_job())
-            trainer.strategy.barrier()  # srun may end all tasks as soon as one has ended
+            # srun may end all tasks as soon as one has ended
+            trainer.strategy.barrier()
         raise Stopped(number)
 
 

@@ -106,7 +106,8 @@ def require_more(begin: Continuation, directory: Path, last: int | None) -> None
     if not has_trained(directory):
         raise UsageError(f"{begin.checkpoint} already has {epochs}; give a larger --trainer.max_epochs (now {last})")
     end = f"{directory} already has {epochs}; nothing to train (--trainer.max_epochs {last}); give more"
-    raise NothingToTrain(*(note for note in begin.notes if note.startswith("note: ")), end)  # it does not continue
+    # it does not continue
+    raise NothingToTrain(*(note for note in begin.notes if note.startswith("note: ")), end)
 
 
 def require_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -200,7 +201,8 @@ def _look(path: Path) -> tuple[Found | None, str]:
         return None, "is missing"
     except (CheckpointError, OSError) as error:
         reason = str(error).removeprefix(f"{path}").lstrip(": ")
-        if "this version reads format" not in reason:  # whose second half names the commit that reads it
+        # whose second half names the commit that reads it
+        if "this version reads format" not in reason:
             reason = reason.partition("; ")[0]
         return None, f"is a {reason}" if reason.startswith("damaged") else reason
 

@@ -130,7 +130,8 @@ KINDS = {
     "cases.csv": Kind(FIT, "case,patient,grade,institution,part,modalities,absent"),
     "metrics.csv": Kind(FIT, "epoch,batches_seen,seconds"),
 }
-AFTER_CONFIG = ("command.txt", "environment.json")  # whose first bytes tell nothing, written once config.yaml is there
+# whose first bytes tell nothing, written once config.yaml is there
+AFTER_CONFIG = ("command.txt", "environment.json")
 SCORES = Kind(
     "segan_pl validate or test", "case,(subset,modalities,)?patient,grade,institution,([^\n]*,)?region,status,tp,"
 )
@@ -154,7 +155,8 @@ def require_own_run(directory: Path, given: str, reads: Iterable[Path] = (), spl
     for name, kind in KINDS.items():
         Output(directory / name, kind, given).require_free()
     config, split = directory / "config.yaml", directory / "split.json"
-    lost = any(directory.glob("checkpoints/*.ckpt"))  # the checkpoints hold the configuration, too
+    # the checkpoints hold the configuration, too
+    lost = any(directory.glob("checkpoints/*.ckpt"))
     if not lost and not config.exists():
         for name in AFTER_CONFIG:
             if (directory / name).exists():

@@ -107,7 +107,8 @@ class RunLease:
             return
         self._owner = 0
         self._over.set()
-        self._thread.join()  # else a beat that finds the lease gone would lay it down again
+        # else a beat that finds the lease gone would lay it down again
+        self._thread.join()
         if _read(self.file).get("token") == self.token:
             self.file.unlink(missing_ok=True)
         for folder in self._made:  # only those that are still empty
@@ -149,7 +150,8 @@ class RunLease:
             FolderInUseError: The holder lives.
         """
         holder, touched = _read(self.file), _touched(self.file)
-        if _read(self.file).get("token") != holder.get("token"):  # the touch may be another holder's: look again
+        # the touch may be another holder's: look again
+        if _read(self.file).get("token") != holder.get("token"):
             return
         if holder and is_here(holder):
             if lives(holder):
@@ -161,7 +163,8 @@ class RunLease:
             self.file.rename(tomb)
         except FileNotFoundError:  # released, or buried by another
             return
-        if _read(tomb).get("token") != holder.get("token"):  # somebody was faster, and holds it by now
+        # somebody was faster, and holds it by now
+        if _read(tomb).get("token") != holder.get("token"):
             _put_back(tomb, self.file)
         tomb.unlink(missing_ok=True)
 
@@ -208,7 +211,8 @@ class RunLease:
                 os.utime(self.file)
                 self._heard = time.time()
             except OSError:
-                continue  # the share is away for a while, or no file can be opened; the next beat tells
+                # the share is away for a while, or no file can be opened; the next beat tells
+                continue
 
     def _ours(self) -> bool:
         """Whether nobody else's lease lies here; where none lies any more, ours is laid down again.

@@ -39,7 +39,8 @@ def is_first_rank(nodes: int) -> bool:
     Args:
         nodes: `--trainer.num_nodes`; of one node, the number is left over from something else.
     """
-    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0")) if nodes > 1 else "0"  # Lightning's order
+    # Lightning's order
+    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0")) if nodes > 1 else "0"
     return (getattr(rank_zero_only, "rank", None) or 0) == 0 and node == "0"
 
 

@@ -262,6 +262,22 @@ def test_a_preset_is_followed(split: Run, tmp_path: Path) -> None:
     assert (len(found.train), len(found.val)) == (5 + 2 + 3 + 0, 1 + 1 + 1 + 1)  # int(0.9 n) of 6, 3, 4 and 1
 
 
+def test_an_institution_is_held_out_of_every_fold_whatever_a_file_says_of_a_test_part(
+    split: Run, root: Path, tmp_path: Path
+) -> None:
+    held = {name for name in names(root) if "CBICA" in name}
+    line = ("--hold_out=institution=CBICA", "--data.test_fraction=0.3")
+    code, said = split(*line, "--folds=3", "-o", tmp_path / "s.json")
+    assert code == 0
+    assert "note: 6 cases are the test part (--hold_out institution=CBICA)" in said
+    folds = load_folds(tmp_path / "s.json")
+    assert [set(fold.test) for fold in folds] == [held] * 3
+    assert sorted(name for fold in folds for name in fold.val) == sorted(set(names(root)) - held)
+    assert split(*line, "-o", tmp_path / "t.json")[0] == 0
+    assert set(Split.load(tmp_path / "t.json").test) == held
+    assert split("--check", tmp_path / "s.json")[0] == 0
+
+
 def test_columns_are_chosen_and_none_is_a_choice(split: Run) -> None:
     by_grade, plain = split("--by", "grade")[1], split("--by")[1]
     assert "HGG          9   7 (77.8%)  2 (22.2%)" in by_grade
@@ -282,6 +298,11 @@ def test_columns_are_chosen_and_none_is_a_choice(split: Run) -> None:
         (["--folds=3", "--nested=2", "--test=0.2"], "leave out --test"),
         (["--folds=3", "--val=0.2"], "--folds says how large validation is; leave out --val"),
         (["--folds=1"], "1 folds, 0 inner folds; expected at least 2"),
+        (["--hold_out=institution=CBICA", "--test=0.2"], "--hold_out says what the test part is; leave out --test"),
+        (["--hold_out=institution=CBICA", "--folds=2", "--nested=2"], "--hold_out says what the test part is"),
+        (["--hold_out=institution=CBICB"], "they have CBICA, TCIA09, TCIA10, TMC"),
+        (["--hold_out=CBICA"], "--hold_out CBICA: expected COLUMN=VALUE"),
+        (["--check=x", "--hold_out=institution=CBICA"], "leave out --hold_out"),
         (["--leaks=allow"], "--leftovers and --leaks go with --check"),
         (["--val=1.5"], "val"),
         (["--seed=-1"], "seed"),

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from segan_pl.evaluation.statistics.paired import bootstrap_interval
+from segan_pl.experiments.plan.cell import Cell, Claim
 from segan_pl.experiments.plan.cells import curves, results
 from segan_pl.experiments.plan.claims import findings, lines, together
 from segan_pl.experiments.plan.drawings import bands
-from segan_pl.experiments.plan.expansion import Cell, Claim, expand
+from segan_pl.experiments.plan.expansion import expand
 from segan_pl.experiments.plan.page_tables import table_texts
 from segan_pl.experiments.plan.pages import Page, files, read_page
 from segan_pl.experiments.plan.plan import Ensemble, RowPlan, TablePlan, read_plan

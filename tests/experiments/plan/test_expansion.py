@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from segan_pl.errors import UsageError
-from segan_pl.experiments.plan.expansion import Expansion, expand, require_consistent
+from segan_pl.experiments.plan.cell import Expansion
+from segan_pl.experiments.plan.expansion import expand, require_consistent
 from segan_pl.experiments.plan.plan import read_plan
 from segan_pl.experiments.plan.study import Study
 from segan_pl.experiments.runs import Run, require_sound

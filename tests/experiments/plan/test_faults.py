@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from segan_pl.errors import UsageError
-from segan_pl.experiments.plan.expansion import Expansion, expand, first_files, require_consistent
+from segan_pl.experiments.plan.cell import Expansion
+from segan_pl.experiments.plan.expansion import expand, first_files, require_consistent
 from segan_pl.experiments.plan.pages import files, read_page
 from segan_pl.experiments.plan.placeholders import combinations, option_text
 from segan_pl.experiments.plan.plan import read_plan
@@ -60,7 +61,11 @@ def test_the_plan_of_these_tests_is_consistent(tmp_path: Path) -> None:
         ("title: own", "title: own\nleast_modalities: two", "least_modalities: expected a whole number, found str"),
         ("numbers: [1, 2]", "numbers: []", "values: numbers: is empty"),
         ("numbers: [1, 2]", "numbers: [1, null]", "n: expected values, found null among them"),
-        ("numbers: [1, 2]", "numbers: [1, 2], root: x", "values: root: the data say it; choose another name"),
+        (
+            "numbers: [1, 2]",
+            "numbers: [1, 2], root: x",
+            "values: root: the data or the run say it; choose",
+        ),
         ("numbers: [1, 2]", "numbers: 0", "n: expected a list, a mapping or a whole number from 1"),
         ("numbers: [1, 2]", "numbers: ab", "n: expected a list, a mapping or a whole number from 1"),
         ("label: e,", "label: 3,", "table I: row 2: label: expected text (a number or yes in quotes), found int 3"),
@@ -75,7 +80,7 @@ def test_the_plan_of_these_tests_is_consistent(tmp_path: Path) -> None:
         ("title: One", "title: One, form: heat_map", "row 1: a heat_map is of trained_on and tested_on; add facts."),
         ("run: e_1", "run: p_1", "own: run p_1 is a predict; expected a fit or test or evaluate here"),
         ("val/dice_, rows: [", "val/dice_, rows: [{label: t, run: t_1}, ", "run t_1 is a test; expected a fit here"),
-        ("evaluate: p_1", "evaluate: a_1", "run a_1 is a fit; expected a predict here"),
+        ("evaluate: p_1", "evaluate: a_1", "run a_1 is a fit; expected a predict or atlas here"),
         ("predict: a_1", "predict: t_1", "run t_1 is a test; expected a fit here"),
         ("title: own", "title: own\nsplit: none", "run p_1: with split none the study scores no cases of its own"),
         ("{label: e, ", "{label: '2', ", "own: table I has two rows '2'; expected labels that tell them apart"),

@@ -33,7 +33,7 @@ def test_one_configuration_file_and_one_side_of_a_claim_need_no_list(tmp_path: P
     [
         ("title: own", "titel: own", "own.yaml: titel: unknown; did you mean 'title'?"),
         ("title: own\n", "", "own.yaml: title is missing"),
-        ("fit: segan", "ift: segan", "run a_{n}: expected one of fit, test, predict, evaluate; found none"),
+        ("fit: segan", "ift: segan", "run a_{n}: expected one of fit, test, predict, evaluate, atlas; found none"),
         ("fit: segan", "fit: segan, test: b", "found fit, test"),
         ("fit: segan", "fit: segan, optoins: {}", "run a_{n}: optoins: unknown; did you mean 'options'?"),
         ("run: ", "from: ", "table I: row 1: from: unknown"),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from segan_pl.experiments.plan.expansion import Expansion, expand, require_consistent
+from segan_pl.experiments.plan.cell import Expansion
+from segan_pl.experiments.plan.expansion import expand, require_consistent
 from segan_pl.experiments.plan.plan import read_plan, shipped_plans
 from segan_pl.experiments.plan.study import Study
 from segan_pl.experiments.runs import require_sound

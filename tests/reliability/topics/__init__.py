@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.reliability.topics import flags, folders, grids, labels, outputs, processes, settings
+from tests.reliability.topics import flags, folders, grids, labels, outputs, processes, settings, tissues
 
-TOPICS = [outputs, grids, labels, settings, folders, processes, flags]
+TOPICS = [outputs, grids, labels, settings, folders, processes, flags, tissues]

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from segan_pl.data.case import Case, CaseError
+from segan_pl.data.case_pool import grouped
 from segan_pl.data.io import write_volume
 from segan_pl.evaluation.tables import write_table
 from segan_pl.files import csv_records
+from segan_pl.inference.input_case import EMPTY
 from segan_pl.inference.output import OutputFolder, Target
 from segan_pl.inference.prediction import Prediction
 from segan_pl.inference.predictor import Predictor
@@ -40,7 +42,7 @@ def predicted(predictor: Predictor, cases: Sequence[Case], folder: OutputFolder)
             try:
                 prediction = predictor.segment(reading.result(), probability=bool(target.probabilities))
             except REFUSALS as error:
-                yield _row(case, None, 0.0, f"{error or 'not enough memory'}")
+                yield row_of(case, None, 0.0, f"{error or 'not enough memory'}")
                 continue
             if not claimed:
                 folder.claim()
@@ -70,12 +72,13 @@ def _read_rows(file: Path) -> list[Row]:
 def _settled(case: Case, seconds: float, writing: Future[tuple[str, ...]], targets: Mapping[str, Target]) -> Row:
     """The row of a case that was handed to the writer."""
     try:
-        return _row(case, targets[case.name].label, seconds, "", writing.result())
+        return row_of(case, targets[case.name].label, seconds, "", writing.result())
     except REFUSALS as error:
-        return _row(case, None, seconds, f"{error or 'not enough memory'}")
+        return row_of(case, None, seconds, f"{error or 'not enough memory'}")
 
 
-def _row(case: Case, file: Path | None, seconds: float, refusal: str, notes: Sequence[str] = ()) -> Row:
+def row_of(case: Case, file: Path | None, seconds: float, refusal: str, notes: Sequence[str] = ()) -> Row:
+    """The row of one case, a refused one's reason in one line that begins with its name."""
     line = " ".join(refusal.split())
     return {
         "case": case.name,
@@ -95,3 +98,20 @@ def _write(predictor: Predictor, prediction: Prediction, case: Case, target: Tar
             write_volume(file, whole, prediction.affine)
     prediction.save(target.label, like=predictor.image_of(case))
     return prediction.notes
+
+
+def report(rows: Sequence[Row], *, given: int, skipped: int, output: Path, seconds: float) -> int:
+    """Say what became of the cases; the exit code."""
+    refused = [row for row in rows if row["refused"]]
+    notes = [(str(row["case"]), note) for row in rows for note in str(row["notes"]).split(JOINT) if note]
+    for line in grouped(notes):
+        print(f"note: {line}")
+    if empty := [case for case, note in notes if note == EMPTY]:
+        print(f"{len(empty)} of {len(rows) - len(refused)} segmentations are empty")
+    for row in refused:
+        print(f"refused: {row['refused']}")
+    if skipped:
+        print(f"{skipped} were there already and are kept (--overwrite true replaces them)")
+    print(f"segmentations: {output} ({seconds:.1f} s)")
+    print(f"{given} given, {given - len(refused)} used, {len(refused)} refused")
+    return 1 if refused else 0
