@@ -158,10 +158,10 @@ def _named(plan: Plan, cohort: Cohort) -> Split:
             if part != "unlabelled" and there[name].mask is None:
                 raise UsageError(f"{plan.name}: parts: {part}: case {name} has no mask; name it under unlabelled")
             seen[name] = part
-    # as --data.unlabelled use has it, which every fit is given
-    more = [name for name in there.keys() - seen.keys() if there[name].mask is None]
-    parts["unlabelled"] = tuple(sorted([*parts.get("unlabelled", ()), *more]))
-    left = sorted(there.keys() - seen.keys() - set(more))
+    # as with a split file: one that names unlabelled cases says which there are, else all without a mask are
+    more = sorted(name for name in there.keys() - seen.keys() if there[name].mask is None)
+    parts.setdefault("unlabelled", tuple(more))
+    left = sorted(there.keys() - seen.keys() - set(parts["unlabelled"]))
     notes = (f"{len(left)} cases are in no part of the plan and not used: {some(left)}",) if left else ()
     split = Split(parts["train"], (), parts["test"], notes=notes, unlabelled=parts["unlabelled"])
     return replace(split, digest=case_digest(case for case in cohort.cases if case.name in split.named))

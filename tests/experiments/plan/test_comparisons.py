@@ -197,15 +197,17 @@ def test_the_plan_names_the_cases_and_the_trainings_are_not_told_of_the_test(tmp
     some = cohort("a", "b", "c", "d", "e", "f", without="df")
     (split,), notes = study_splits(read_plan(own(tmp_path)), CHOICE, some, tmp_path / "split.json", None)
     assert (split.train, split.val, split.test) == (("a", "b"), (), ("c",))
-    # a case without a mask that no part names joins the unlabelled ones, as every fit is told
-    assert split.unlabelled == ("d", "f")
-    assert [*notes, *split.notes] == ["1 cases are in no part of the plan and not used: e"]
+    assert split.unlabelled == ("d",)
+    assert [*notes, *split.notes] == ["2 cases are in no part of the plan and not used: e, f"]
     told = training_split(split, some)
     assert (told.train, told.test, told.unlabelled) == (split.train, (), split.unlabelled)
-    assert told.digest == case_digest(case for case in some.cases if case.name in "abdf")
+    assert told.digest == case_digest(case for case in some.cases if case.name in "abd")
     split.save(tmp_path / "split.json")
     (kept,), _ = study_splits(read_plan(own(tmp_path)), CHOICE, some, tmp_path / "split.json", None)
     assert kept.test == ("c",)
+    silent = read_plan(own(tmp_path, PLAN.replace("unlabelled: [d], ", "")))
+    (split,), _ = study_splits(silent, CHOICE, some, tmp_path / "another.json", None)
+    assert split.unlabelled == ("d", "f")
 
 
 @pytest.mark.parametrize(
