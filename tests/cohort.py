@@ -16,7 +16,6 @@ from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.nets.segan import Critic, Segmentor
 from segan_pl.objectives.base import Objective
 from segan_pl.objectives.segan import SegAN
-from segan_pl.objectives.supervised import Supervised
 from segan_pl.training.callbacks.checkpoint import AtomicCheckpointIO
 from segan_pl.training.system import AdversarialSegmentation
 
@@ -99,7 +98,7 @@ def build_system(
     objective = objective or SegAN()
     torch.manual_seed(seed)
     networks: dict[str, Any] = {"segmentor": PlainSegmentor if plain else partial(Segmentor, width=2)}
-    if not isinstance(objective, Supervised):
+    if "critic" in objective.networks:
         networks["critic"] = partial(Critic, width=2)
     return AdversarialSegmentation(networks, objective, modalities=list(modalities), labels=labels, **settings)
 

@@ -11,9 +11,12 @@ import yaml
 
 from segan_pl.errors import UsageError, nearest
 
-FOLDERS = ("systems", "data", "preparation", "augmentation", "finetuning", "debug", ".")
+FOLDERS = ("systems", "objectives", "data", "preparation", "augmentation", "finetuning", "debug", ".")
 FLAGS = ("--config", "-c")
 SECTIONS = ("model", "data", "trainer", "run", "finetuning")
+SUPERVISED = "segan_pl.objectives.supervised.Supervised"
+SEMI_SUPERVISED = "segan_pl.objectives.semi_supervised."
+"""Objectives below this path take a `supervised` one for their labelled samples."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -70,7 +73,8 @@ def resolve_config_arguments(argv: Sequence[str]) -> list[str]:
     """A command line with every `--config NAME`, `-c NAME` and `--config=NAME` turned into a path, before all options.
 
     Behind a data file, a file without a model that states a layout, the modalities are those that both the system asks
-    for and the data set has, in the system's order: a data file says what there is, and not what is trained on.
+    for and the data set has, in the system's order: a data file says what there is, and not what is trained on. Behind
+    an objective file the supervised loss is that of the system, unless the file states one.
 
     Raises:
         UsageError: No such file, one (or a section of one) that is no YAML mapping, an empty one, or a data set without
@@ -93,8 +97,9 @@ def resolve_config_arguments(argv: Sequence[str]) -> list[str]:
                 raise UsageError(
                     f"--config {path}: {section}: expected 'key: value' lines below it, found {_shown(content)}"
                 )
-    narrowed = dict(_narrowed(config_paths(out)))
-    return _files_first(out, {str(path): f"--data.modalities=[{','.join(left)}]" for path, left in narrowed.items()})
+    paths = config_paths(out)
+    flags = {str(path): f"--data.modalities=[{','.join(left)}]" for path, left in _narrowed(paths)}
+    return _files_first(out, {**flags, **dict(_supervised(paths))})
 
 
 def with_data_root(argv: Sequence[str]) -> list[str]:
@@ -149,6 +154,22 @@ def _narrowed(paths: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
             asked = data.get("modalities", asked)
 
 
+def _supervised(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Objective files behind a system that trains with `Supervised`: what follows each, so that this stays its loss."""
+    of_system: Any = None
+    for path in paths:
+        model = _read(path).get("model")
+        objective = model.get("objective") if isinstance(model, dict) else None
+        if not isinstance(objective, dict):
+            continue
+        if not states_objective(path):
+            of_system = objective
+        elif of_system and str(of_system.get("class_path")) == SUPERVISED:
+            stated = objective.get("init_args") or {}
+            if "supervised" not in stated and str(objective.get("class_path")).startswith(SEMI_SUPERVISED):
+                yield str(path), f"--model.objective.init_args.supervised={_shown(of_system)}"
+
+
 def replaced_settings(paths: Sequence[Path]) -> list[str]:
     """A note for each preparation, label scheme or list of modalities that a later file sets otherwise than an earlier.
 
@@ -198,17 +219,29 @@ def option_value(arguments: Sequence[str], name: str) -> str | None:
 
 
 def defines_model(path: Path) -> bool:
-    """Whether a configuration file is a system: it holds `model:`."""
-    return "model" in _read(path)
+    """Whether a configuration file is a system: it holds `model:`, and more of it than an objective."""
+    return "model" in _read(path) and not states_objective(path)
+
+
+def states_objective(path: Path) -> bool:
+    """Whether a configuration file is an objective: of `model:` it holds the objective alone."""
+    model = _read(path).get("model")
+    return isinstance(model, dict) and set(model) == {"objective"}
 
 
 def refuse_two_models(paths: Sequence[Path]) -> None:
-    """Allow one file with a model for each run: of a second one jsonargparse would silently mix the `init_args` in.
+    """Allow one system, and one objective over it: of a second one jsonargparse would silently mix the `init_args` in.
 
     Raises:
-        UsageError: Two files define `model:`, or one is no YAML mapping.
+        UsageError: Two files define `model:`, two state an objective, there is an objective alone, or one is no YAML
+            mapping.
     """
-    systems = [path for path in paths if defines_model(path)]
+    systems, objectives = ([path for path in paths if kind(path)] for kind in (defines_model, states_objective))
+    if len(objectives) > 1:
+        raise UsageError(f"more than one --config states an objective: {', '.join(map(str, objectives))}; keep one")
+    if objectives and not systems:
+        name = objectives[0].stem
+        raise UsageError(f"--config {name} is an objective; give a system before it, e.g. -c unet3d -c {name}")
     if len(systems) > 1:
         names = ", ".join(str(path) for path in systems)
         raise UsageError(
@@ -220,8 +253,13 @@ def require_system_first(paths: Sequence[Path]) -> None:
     """Refuse a system file after a data or debug file: its preparation or epochs would silently replace theirs.
 
     Raises:
-        UsageError: A file with `model:` follows one without, and both set the same of data, trainer or run.
+        UsageError: A file with `model:` follows one without, and both set the same of data, trainer or run; or a system
+            follows an objective.
     """
+    kinds = [(path, states_objective(path), defines_model(path)) for path in paths]
+    for (earlier, is_objective, _), (later, _, is_system) in combinations(kinds, 2):
+        if is_objective and is_system:
+            raise UsageError(f"--config {earlier.stem} is an objective; give the system {later.stem} before it")
     for earlier, later in combinations(paths, 2):
         shared = _set_by(earlier) & _set_by(later)
         if "model" in _read(later) and "model" not in _read(earlier) and shared:

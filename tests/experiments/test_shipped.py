@@ -86,6 +86,45 @@ def test_one_model_among_several_files_is_allowed_and_two_are_refused(package: P
         refuse_two_models([system, data, system])
 
 
+def test_an_objective_goes_over_one_system_and_comes_after_it() -> None:
+    system, other, objective, second = (find_config(name) for name in ("unet3d", "unet2d", "cps", "bcp"))
+    refuse_two_models([system, objective])
+    require_system_first([system, objective])
+    for paths, said in (
+        ([system, other, objective], "more than one --config defines a model"),
+        ([system, objective, second], "more than one --config states an objective: .*cps.yaml, .*bcp.yaml; keep one"),
+        ([objective], "--config cps is an objective; give a system before it, e.g. -c unet3d -c cps"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            refuse_two_models(paths)
+    with pytest.raises(UsageError, match="--config cps is an objective; give the system unet3d before it"):
+        require_system_first([objective, system])
+
+
+def test_an_objective_keeps_the_supervised_loss_of_its_system_unless_it_states_one(tmp_path: Path) -> None:
+    (flag,), notes = resolved("brats2019_few_labels", "mean_teacher")
+    name, _, kept = flag.partition("=")
+    assert name == "--model.objective.init_args.supervised"
+    assert yaml.safe_load(kept) == yaml.safe_load(find_config("brats2019_few_labels").read_text())["model"]["objective"]
+    assert not notes
+    own = tmp_path / "own.yaml"
+    content = yaml.safe_load(find_config("mean_teacher").read_text())
+    content["model"]["objective"]["init_args"]["supervised"] = {"class_path": shipped.SUPERVISED}
+    own.write_text(yaml.safe_dump(content))
+    assert resolved("unet3d", str(own)) == ([], [])
+    assert resolved("segan_cat", "mean_teacher") == ([], [])  # whose loss is no supervised one
+
+
+def test_every_objective_file_holds_its_objective_and_its_name_alone() -> None:
+    files = sorted((shipped.shipped_folder("configs") / "objectives").glob("*.yaml"))
+    assert files
+    for path in files:
+        content = yaml.safe_load(path.read_text())
+        assert content.keys() == {"model", "run"}
+        assert content["model"].keys() == {"objective"}
+        assert content["run"] == {"experiment": path.stem}
+
+
 @pytest.mark.parametrize(("text", "found"), [("- a\n", "found list"), ("a: [\n", "not readable as YAML")])
 def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path: Path, text: str, found: str) -> None:
     path = tmp_path / "bad.yaml"

@@ -4,6 +4,7 @@ python -m tests.training.ddp_run COHORT CACHE OUT WORLD RANK."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,36 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from segan_pl.losses.overlap import SoftDice
+from segan_pl.objectives.base import Objective
 from segan_pl.objectives.segan import SegAN
+from segan_pl.objectives.semi_supervised.bcp import BidirectionalCopyPaste
+from segan_pl.objectives.semi_supervised.cps import CrossPseudoSupervision
+from segan_pl.objectives.semi_supervised.fixmatch import FixMatch
+from segan_pl.objectives.semi_supervised.mean_teacher import MeanTeacher
+from segan_pl.objectives.semi_supervised.self_training import SelfTraining
+from segan_pl.objectives.semi_supervised.ua_mt import UncertaintyAwareMeanTeacher
+from segan_pl.objectives.semi_supervised.vat import VirtualAdversarial
+from segan_pl.objectives.supervised import Supervised
 from tests.cohort import CROP, build_data, build_system, build_trainer
 
+# By slice, so that a sum over slices is a sum over ranks; short warm-ups, so that every part of a game is played.
+BY_SLICE = partial(Supervised, dice=SoftDice(), cross_entropy_weight=1.0)
+SEMI_SUPERVISED: dict[str, Callable[[], Objective]] = {
+    "mean teacher": lambda: MeanTeacher(ramp_up=4, supervised=BY_SLICE()),
+    "uncertainty-aware": lambda: UncertaintyAwareMeanTeacher(passes=2, ramp_up=4, supervised=BY_SLICE()),
+    "cross pseudo supervision": lambda: CrossPseudoSupervision(ramp_up=4, supervised=BY_SLICE()),
+    "FixMatch": lambda: FixMatch(threshold=0.5, supervised=BY_SLICE()),
+    "copy-paste": lambda: BidirectionalCopyPaste(warm_up=1, supervised=BY_SLICE()),
+    "self-training": lambda: SelfTraining(warm_up=1, refresh=2, threshold=0.5, supervised=BY_SLICE()),
+    "virtual adversarial": lambda: VirtualAdversarial(supervised=BY_SLICE()),
+}
 GAMES: dict[str, dict[str, Any]] = {
     "alternating": {"update": "alternating"},
     "simultaneous": {"update": "simultaneous"},
     "batch statistics": {"statistics": True},
     "unlabelled": {"n_labelled": 2},
     "dice per batch": {"dice": SoftDice(reduction="batch")},
+    **{name: {"game": name, "n_labelled": 2} for name in SEMI_SUPERVISED},
 }
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -65,11 +87,13 @@ def train(
     *,
     statistics: bool = False,
     n_labelled: int | None = None,
+    game: str | None = None,
     **options: Any,
 ) -> Any:
     """The weights after an epoch of joined batches of 12, 12 and 8 slices."""
     data = build_data(root, cache, batch_size=12 // world, val_fraction=0.5, n_labelled=n_labelled)
-    system = build_system(SegAN(**options), optimizers={"default": SGD})
+    objective = SEMI_SUPERVISED[game]() if game else SegAN(**options)
+    system = build_system(objective, optimizers={"default": SGD})
     callbacks = [] if statistics else [FrozenStatistics()]
     trainer = build_trainer(part, *callbacks, **strategy(world, precision="64-true", limit_val_batches=0))
     trainer.fit(system, data)

@@ -45,6 +45,7 @@ PARAMETERS: Mapping[str, tuple[int, ...]] = {  # segmentor, critic; what docs/ a
     "albunet2d_paper": (25_822_372,),
     "albunet3d": (26_673_172,),
     "albunet3d_paper": (26_673_172,),
+    "brats2019_few_labels": (1_978_745,),
     "dynunet2d": (5_685_475,),
     "dynunet3d": (31_192_035,),
     "reciprocal": (19_167_819, 75_827),
@@ -160,6 +161,8 @@ def small(system: str) -> list[str]:
         options.append(f"--model.windows.step={patch_of(system)}")
     if "sampling" in FILES[system]["data"]:
         options.append("--data.sampling.batches=1")
+    if "n_labelled" in FILES[system]["data"]:  # one case is trained on
+        options += ["--data.n_labelled=null", "--data.labelled_per_batch=null"]
     patch = patch_of(system)
     if len(patch) == 2:  # what is smaller than the patch is padded
         options.append(f"--data.preparation.crop={[SHAPE[0], *patch]}")
@@ -172,6 +175,7 @@ def fit(system: str, root: Path, *options: str) -> Fitted:
     line = [
         *("fit", "--config", str(find_config(system)), f"--root={root / 'cohort'}"),
         *(f"--data.cache_dir={root / 'cache'}", "--data.val_fraction=0.5", "--data.stratify_by=[]"),
+        "--data.test_fraction=0",
         *("--data.prepare_workers=1", f"--run.directory={run}", "--run.preview_every=0", "--trainer.accelerator=cpu"),
         *("--trainer.devices=1", "--trainer.enable_progress_bar=false", "--trainer.num_sanity_val_steps=0"),
         *(*small(system), *options),

@@ -69,6 +69,7 @@ NO_DICE = 0.85
 RECIPES: Mapping[str, Recipe] = {
     "albunet2d": Recipe(8, 3e-3, ("--data.batch_size=12",)),
     "albunet3d": Recipe(8, 5e-3),
+    "brats2019_few_labels": Recipe(8, 0.1),
     "dynunet2d": Recipe(120, 1e-2),
     "dynunet3d": Recipe(5, 1e-2),
     "reciprocal": Recipe(6, 1e-2),

@@ -14,7 +14,7 @@ from segan_pl.losses.overlap import SoftDice
 from segan_pl.objectives.base import LossTerms, Objective, Phase, StepContext
 from segan_pl.objectives.supervised import Supervised
 
-On = Literal["unlabelled", "all"]
+Samples = Literal["unlabelled", "all"]
 
 
 def field_loss() -> Supervised:
@@ -97,7 +97,7 @@ class SemiSupervised(Objective):
 
 
 def grown(step: int, length: int) -> float:
-    """exp(-5 (1 - t / T)^2), the growth of a weight (Laine and Aila 2017, section 2); 1 from step T on."""
+    """exp(-5 (1 - t / T)^2), the growth of a weight (Laine and Aila 2017); 1 from step T on."""
     return exp(-5 * (1 - step / length) ** 2) if step < length else 1.0
 
 

@@ -12,7 +12,7 @@ from segan_pl.errors import require_choice
 from segan_pl.losses.activation import activate
 from segan_pl.losses.pseudo_labels import hard_labels
 from segan_pl.objectives.base import LossTerms, Phase, StepContext
-from segan_pl.objectives.semi_supervised.base import On, SemiSupervised, parts
+from segan_pl.objectives.semi_supervised.base import Samples, SemiSupervised, parts
 from segan_pl.objectives.supervised import Supervised
 
 SECOND = "second"
@@ -31,7 +31,7 @@ class CrossPseudoSupervision(SemiSupervised):
         ramp_up: See `SemiSupervised`; SSL4MIS lets the weight grow, the authors do not.
         pseudo: The loss against hard labels; default cross-entropy (the paper, SSL4MIS). Dice, for example, is a
             `Supervised` with `dice_weight` 1 and `cross_entropy_weight` 0.
-        on: Which samples give pseudo-labels: the "unlabelled" ones (SSL4MIS), or "all" (the paper).
+        samples: Which samples give pseudo-labels: the "unlabelled" ones (SSL4MIS), or "all" (the paper).
         supervised: See `SemiSupervised`.
 
     Raises:
@@ -47,13 +47,13 @@ class CrossPseudoSupervision(SemiSupervised):
         weight: float = 0.1,
         ramp_up: int | None = None,
         pseudo: Supervised | None = None,
-        on: On = "unlabelled",
+        samples: Samples = "unlabelled",
         supervised: Supervised | None = None,
     ) -> None:
         super().__init__(weight=weight, ramp_up=ramp_up, supervised=supervised)
-        require_choice("on", on, On)
+        require_choice("samples", samples, Samples)
         self.pseudo = pseudo or Supervised(dice_weight=0.0, cross_entropy_weight=1.0)
-        self.on: On = on
+        self.samples: Samples = samples
 
     def phases(self) -> Sequence[Phase]:
         """The segmentor's, then the second one's."""
@@ -70,7 +70,7 @@ class CrossPseudoSupervision(SemiSupervised):
         activation = context.activation
         supervised = self.supervised.compared(logits_of(labelled, name), labelled.target, activation, **labelled.masked)
         learners = context
-        if self.on == "unlabelled":
+        if self.samples == "unlabelled":
             learners, own, others = unlabelled, logits_of(unlabelled, name), logits_of(unlabelled, other)
         decided = hard_labels(activate(others, activation), activation)
         term = self.pseudo.compared(own, decided, activation, **learners.masked).total

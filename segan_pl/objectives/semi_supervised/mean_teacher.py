@@ -10,7 +10,7 @@ from torch import Tensor
 from segan_pl.errors import require_choice
 from segan_pl.losses.voxels import masked_mean
 from segan_pl.objectives.base import LossTerms, StepContext
-from segan_pl.objectives.semi_supervised.base import On, SemiSupervised, parts
+from segan_pl.objectives.semi_supervised.base import Samples, SemiSupervised, parts
 from segan_pl.objectives.semi_supervised.teachers import TEACHER, early, follow, noisy, require_decay, teaching
 from segan_pl.objectives.supervised import Supervised
 
@@ -27,7 +27,7 @@ class MeanTeacher(SemiSupervised):
         decay: Of the teacher's average; 0.99 in SSL4MIS, from 0 on at first, see `teachers.early`.
         noise: Standard deviation of the teacher's noise, in the image's units; 0.1 in SSL4MIS, whose images are
             z-scores. It is cut off at twice this.
-        on: Which samples are compared: the "unlabelled" ones (SSL4MIS, UA-MT), or "all" (the paper).
+        samples: Which samples are compared: the "unlabelled" ones (SSL4MIS, UA-MT), or "all" (the paper).
         supervised: See `SemiSupervised`.
 
     Raises:
@@ -45,17 +45,17 @@ class MeanTeacher(SemiSupervised):
         ramp_up: int | None = None,
         decay: float = 0.99,
         noise: float = 0.1,
-        on: On = "unlabelled",
+        samples: Samples = "unlabelled",
         supervised: Supervised | None = None,
     ) -> None:
         super().__init__(weight=weight, ramp_up=ramp_up, supervised=supervised)
         require_decay(decay)
-        require_choice("on", on, On)
+        require_choice("samples", samples, Samples)
         if not (isfinite(noise) and noise >= 0):
             raise ValueError(f"noise is {noise}, expected a standard deviation of at least 0")
         self.decay = decay
         self.noise = noise
-        self.on: On = on
+        self.samples: Samples = samples
 
     def loss(self, context: StepContext) -> LossTerms:
         """Parts of the supervised loss, "consistency" unweighted, and its "weight"."""
@@ -63,7 +63,7 @@ class MeanTeacher(SemiSupervised):
         _ = context.logits
         _, unlabelled = parts(context)
         supervised = self.supervised.loss(context)
-        term, more = self.consistency(context if self.on == "all" else unlabelled)
+        term, more = self.consistency(context if self.samples == "all" else unlabelled)
         return self.with_term(context, supervised, term, "consistency", **more)
 
     def consistency(self, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:

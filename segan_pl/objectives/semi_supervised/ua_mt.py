@@ -7,7 +7,7 @@ from torch import Tensor
 
 from segan_pl.losses.pseudo_labels import entropy, largest_entropy, mean_where
 from segan_pl.objectives.base import StepContext
-from segan_pl.objectives.semi_supervised.base import On
+from segan_pl.objectives.semi_supervised.base import Samples
 from segan_pl.objectives.semi_supervised.mean_teacher import MeanTeacher
 from segan_pl.objectives.semi_supervised.teachers import noisy, teaching
 from segan_pl.objectives.supervised import Supervised
@@ -17,7 +17,7 @@ class UncertaintyAwareMeanTeacher(MeanTeacher):
     """Mean teacher over the voxels in which the entropy of the teacher's mean prediction is below a threshold.
 
     The mean is over `passes` noisy images, in which the network's dropout acts too, where it has any. The threshold
-    grows from 0.75 to 1 of the largest entropy, ln K of K labels (paper, section 2.3), ln 2 of a region, as
+    grows from 0.75 to 1 of the largest entropy, ln K of K labels (paper), ln 2 of a region, as
     0.75 + 0.25 exp(-5 (1 - t / T)^2). A step costs passes + 1 forward passes of the teacher: the target is a pass of
     its own, as in the authors' code.
 
@@ -27,7 +27,7 @@ class UncertaintyAwareMeanTeacher(MeanTeacher):
         ramp_up: Of the weight and of the threshold, see `SemiSupervised`.
         decay: 0.99 in the paper.
         noise: See `MeanTeacher`; 0.1 in the authors' code.
-        on: See `MeanTeacher`.
+        samples: See `MeanTeacher`.
         supervised: See `SemiSupervised`.
 
     Raises:
@@ -42,10 +42,12 @@ class UncertaintyAwareMeanTeacher(MeanTeacher):
         ramp_up: int | None = None,
         decay: float = 0.99,
         noise: float = 0.1,
-        on: On = "unlabelled",
+        samples: Samples = "unlabelled",
         supervised: Supervised | None = None,
     ) -> None:
-        super().__init__(weight=weight, ramp_up=ramp_up, decay=decay, noise=noise, on=on, supervised=supervised)
+        super().__init__(
+            weight=weight, ramp_up=ramp_up, decay=decay, noise=noise, samples=samples, supervised=supervised
+        )
         if passes < 1:
             raise ValueError(f"passes are {passes}, expected at least 1")
         self.passes = passes

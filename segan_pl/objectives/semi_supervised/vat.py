@@ -8,7 +8,7 @@ from typing import Any
 from segan_pl.errors import require_choice
 from segan_pl.losses.vat import VATLoss, frozen_statistics
 from segan_pl.objectives.base import LossTerms, StepContext
-from segan_pl.objectives.semi_supervised.base import On, SemiSupervised, parts
+from segan_pl.objectives.semi_supervised.base import Samples, SemiSupervised, parts
 from segan_pl.objectives.supervised import Supervised
 
 
@@ -22,7 +22,7 @@ class VirtualAdversarial(SemiSupervised):
         weight: 1 in the paper.
         ramp_up: See `SemiSupervised`; 0 in the paper.
         vat: The virtual adversarial loss, called as `VATLoss` is, with the clean prediction in place of labels too.
-        on: Which samples are changed: "all" (the paper), or the "unlabelled" ones.
+        samples: Which samples are changed: "all" (the paper), or the "unlabelled" ones.
         supervised: See `SemiSupervised`.
 
     Raises:
@@ -35,15 +35,15 @@ class VirtualAdversarial(SemiSupervised):
         weight: float = 1.0,
         ramp_up: int | None = 0,
         vat: VATLoss | Callable[..., Any] | None = None,
-        on: On = "all",
+        samples: Samples = "all",
         supervised: Supervised | None = None,
     ) -> None:
         super().__init__(weight=weight, ramp_up=ramp_up, supervised=supervised)
-        require_choice("on", on, On)
+        require_choice("samples", samples, Samples)
         self.vat = vat or VATLoss()
         if getattr(self.vat, "reference", "prediction") == "labels":
             raise ValueError("vat reference is 'labels', which unlabelled samples lack; expected 'prediction'")
-        self.on: On = on
+        self.samples: Samples = samples
 
     def loss(self, context: StepContext) -> LossTerms:
         """Parts of the supervised loss, "vat" unweighted, and its "weight"."""
@@ -51,7 +51,7 @@ class VirtualAdversarial(SemiSupervised):
         _ = context.logits
         _, unlabelled = parts(context)
         supervised = self.supervised.loss(context)
-        learners = context if self.on == "all" else unlabelled
+        learners = context if self.samples == "all" else unlabelled
         batch, clean = learners.batch, learners.probability.detach()
         # A missing modality stays missing in the changed image.
         shown = None if batch.modality_mask.all() else batch.modality_mask

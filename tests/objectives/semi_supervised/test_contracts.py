@@ -21,7 +21,7 @@ DICE_ALONE = Supervised(dice=SoftDice(reduction="batch"))
 
 
 class TestMeanTeacher(SemiSupervisedContract):
-    options = ({}, {"on": "all", "ramp_up": 0}, {"supervised": DICE_ALONE})
+    options = ({}, {"samples": "all", "ramp_up": 0}, {"supervised": DICE_ALONE})
     forwards = {"segmentor": 1, "teacher": 1}  # noqa: RUF012
     step = 90
 
@@ -30,7 +30,7 @@ class TestMeanTeacher(SemiSupervisedContract):
 
 
 class TestUncertaintyAwareMeanTeacher(SemiSupervisedContract):
-    options = ({}, {"passes": 2, "on": "all"})
+    options = ({}, {"passes": 2, "samples": "all"})
     forwards = {"segmentor": 1, "teacher": 9}  # noqa: RUF012
     step = 90
 
@@ -39,7 +39,7 @@ class TestUncertaintyAwareMeanTeacher(SemiSupervisedContract):
 
 
 class TestCrossPseudoSupervision(SemiSupervisedContract):
-    options = ({}, {"on": "all", "pseudo": DICE_ALONE})
+    options = ({}, {"samples": "all", "pseudo": DICE_ALONE})
     forwards = {"segmentor": 1, "second": 1}  # noqa: RUF012
     step = 90
 
@@ -85,7 +85,7 @@ class TestSelfTraining(SemiSupervisedContract):
 
 
 class TestVirtualAdversarial(SemiSupervisedContract):
-    options = ({}, {"on": "unlabelled", "vat": VATLoss(power_iterations=2)})
+    options = ({}, {"samples": "unlabelled", "vat": VATLoss(power_iterations=2)})
     forwards = {"segmentor": 3}  # noqa: RUF012
 
     def build(self, **options: Any) -> Objective:

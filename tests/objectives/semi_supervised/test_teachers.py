@@ -200,9 +200,9 @@ BAD: list[tuple[type[Objective], dict[str, Any], str]] = [
     (MeanTeacher, {"ramp_up": -1}, "^ramp_up is -1, expected a number of steps of at least 0"),
     (MeanTeacher, {"decay": 1.0}, "^decay is 1.0, expected a number from 0"),
     (MeanTeacher, {"noise": -0.1}, "^noise is -0.1, expected a standard deviation"),
-    (MeanTeacher, {"on": "labelled"}, "^on is 'labelled', expected one of"),
+    (MeanTeacher, {"samples": "labelled"}, "^samples is 'labelled', expected one of"),
     (UncertaintyAwareMeanTeacher, {"passes": 0}, "^passes are 0, expected at least 1"),
-    (CrossPseudoSupervision, {"on": "both"}, "on is 'both'"),
+    (CrossPseudoSupervision, {"samples": "both"}, "samples is 'both'"),
     (FixMatch, {"threshold": 1.0}, "^threshold is 1.0, expected a probability from 0"),
     (SelfTraining, {"threshold": -0.1}, "threshold is -0.1"),
     (SelfTraining, {"refresh": 0}, "^refresh is 0, expected a number of steps of at least 1"),
@@ -210,7 +210,7 @@ BAD: list[tuple[type[Objective], dict[str, Any], str]] = [
     (BidirectionalCopyPaste, {"box": 1.0}, "^box is 1.0, expected a share"),
     (BidirectionalCopyPaste, {"warm_up": -5}, "warm_up is -5"),
     (BidirectionalCopyPaste, {"decay": -0.5}, "decay is -0.5"),
-    (VirtualAdversarial, {"on": "none"}, "on is 'none'"),
+    (VirtualAdversarial, {"samples": "none"}, "samples is 'none'"),
 ]
 
 

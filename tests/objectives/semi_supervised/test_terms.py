@@ -139,14 +139,14 @@ def test_uncertainty_aware_mean_teacher_counts_the_sure_voxels(
 
 
 @each_case
-@pytest.mark.parametrize("on", ["unlabelled", "all"])
+@pytest.mark.parametrize("samples", ["unlabelled", "all"])
 def test_cross_pseudo_supervision_takes_the_others_decisions(
-    size: tuple[int, ...], activation: Activation, channels: int, on: Any
+    size: tuple[int, ...], activation: Activation, channels: int, samples: Any
 ) -> None:
-    objective = CrossPseudoSupervision(on=on)
+    objective = CrossPseudoSupervision(samples=samples)
     context = step(objective, size, activation, channels)
     first, second = (context.networks[name](context.batch.image) for name in ("segmentor", "second"))
-    rows = slice(3 if on == "unlabelled" else 0, None)
+    rows = slice(3 if samples == "unlabelled" else 0, None)
     for phase, own, other in zip(objective.phases(), (first, second), (second, first), strict=True):
         pseudo = entropy_loss(own[rows], decided(activated(other[rows], activation), activation), activation).mean()
         expected = supervised(own[:3], context.batch.target[:3], activation) + 0.1 * grown() * pseudo
@@ -193,17 +193,17 @@ def test_self_training_takes_the_snapshots_sure_labels_for_labels(
 
 
 @each_case
-@pytest.mark.parametrize("on", ["unlabelled", "all"])
+@pytest.mark.parametrize("samples", ["unlabelled", "all"])
 def test_virtual_adversarial_training_prices_the_change_against_the_clean_prediction(
-    size: tuple[int, ...], activation: Activation, channels: int, on: Any
+    size: tuple[int, ...], activation: Activation, channels: int, samples: Any
 ) -> None:
-    objective = VirtualAdversarial(vat=VATLoss(power_iterations=0), weight=0.5, on=on)
+    objective = VirtualAdversarial(vat=VATLoss(power_iterations=0), weight=0.5, samples=samples)
     context = step(objective, size, activation, channels)
     seen: list[Tensor] = []
     context.networks["segmentor"].register_forward_hook(lambda *given: seen.append(given[-1]))
     total, parts = objective.loss(context)
     clean, moved = seen
-    rows = slice(3 if on == "unlabelled" else 0, None)
+    rows = slice(3 if samples == "unlabelled" else 0, None)
     q = activated(clean[rows], activation).detach()
     if activation == "softmax":
         price = kl_div(moved.log_softmax(1), q, reduction="none").sum(1).mean()
