@@ -49,8 +49,7 @@ options come after the command:
   --root FOLDER         the data set, in every command that reads one (short for --data.root); --output is the result
   -c, --config NAME     a YAML file, or a shipped one by name (segan_cat); several are read from left to right
   --KEY.KEY VALUE       overrides one value, e.g. --data.batch_size 8 --trainer.max_epochs 50
-  -h, --help            all options of the command; --print_config shows the resulting configuration
-  --debug               shows the traceback of an error
+  -h, --help            all options of the command; --print_config shows the configuration, --debug an error's traceback
 
 exit codes: 0 all went well, 1 something failed, 2 something was typed wrongly, 130 stopped with Ctrl-C,
 143 stopped by SIGTERM (as schedulers do), 129 by SIGHUP (a closed terminal); fit leaves a checkpoint then, and a

@@ -209,17 +209,20 @@ class MultiAtlas:
         return mask
 
     def _by_intensity(self, target: Subject, shares: Sequence[NDArray[np.uint8]]) -> NDArray[np.bool_]:
-        """(K, D, H, W): the likeliest channel by the prior and the intensity, in a mixture of this case's own."""
+        """(K, D, H, W): the likeliest channel by the prior and the intensity, in a mixture of this case's own.
+
+        What is background the prior alone says, since meninges and vessels are as bright as any tissue.
+        """
         image = target.image
         prior = smoothed_prior(shares, image.spacing_mm[::-1], self.mixture.smoothing_mm)
         where = inside(image.array) & (prior[1:].sum(0) >= LEAST_PRIOR)
         values, weights = image.array[where], prior[:, where]
-        fitted = fit_gaussians(values, weights, self.mixture)
-        share, _ = responsibilities(values, weights, fitted.means, fitted.variances)
+        means, variances, _ = fit_gaussians(values, weights, self.mixture)
+        brain = weights[1:].sum(0)
+        share, _ = responsibilities(values, weights[1:] / brain, means[1:], variances[1:])
+        channel = np.concatenate([weights[:1], share * brain]).argmax(0)
         mask = np.zeros(prior.shape, bool)
-        chosen = np.zeros(share.shape, bool)
-        chosen[share.argmax(0), np.arange(share.shape[1])] = True
-        mask[:, where] = chosen
+        mask[:, where] = channel == np.arange(len(prior))[:, None]
         return mask
 
 

@@ -21,7 +21,7 @@ LEAST_VOXELS = 1.0
 
 @dataclass(frozen=True)
 class MixtureOptions:
-    """How the prior is made, and when the fit ends.
+    """How the mixture is fitted, with the method of that name.
 
     Attributes:
         smoothing_mm: Standard deviation of the Gaussian that the averaged labels are smoothed with.

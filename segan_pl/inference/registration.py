@@ -31,7 +31,7 @@ LEVELS_MATCHED = 256
 
 @dataclass(frozen=True)
 class Registration:
-    """How one subject is registered to another.
+    """How each labelled case is registered to another one: affine, then demons.
 
     The defaults were chosen by leave-one-out among four subjects of IBSR18 (IBSR_01, 03, 04 and 07; docs/atlas.md).
 

@@ -96,8 +96,8 @@ class AtlasOptions:
         method: "vote", the majority of the registered labels; or "mixture", their mean as a prior for a Gaussian
             mixture of the intensities inside the brain.
         part: Of the split, which cases are segmented; "train" segments each labelled case by the others.
-        registration: Affine, then demons.
-        mixture: Of the method of that name.
+        registration: How each labelled case is registered: affine, then demons.
+        mixture: How the mixture is fitted, with --method mixture.
         nonfinite: NaN and Inf voxels: "refuse", or "zero".
         keep: Folder in which registered labels are kept, and looked for: a second method, or another choice of labelled
             cases, then registers no pair again. Default: none is kept.
