@@ -64,6 +64,43 @@ def test_the_labelled_part_has_the_labelled_samples_of_every_field(labelled: lis
         assert torch.equal(field, all_of_it[torch.tensor(labelled)])
 
 
+@pytest.mark.parametrize("labelled", [[True, True, False], [False, True, True], [True, False, True, False]])
+def test_the_unlabelled_part_has_the_others_and_shares_what_has_run(labelled: list[bool]) -> None:
+    whole = context(labelled)
+    everything = whole.logits
+    part = whole.unlabelled
+    assert part is not None
+    assert whole.unlabelled is part
+    for field, all_of_it in zip(part.batch, whole.batch, strict=True):
+        assert torch.equal(field, all_of_it[~torch.tensor(labelled)])
+    assert torch.equal(part.logits, everything[~torch.tensor(labelled)])
+    assert whole.networks["segmentor"].seen == [len(labelled)]
+    part.logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in whole.networks["segmentor"].parameters())
+
+
+def test_a_wholly_labelled_context_has_no_unlabelled_part() -> None:
+    assert context([True, True]).unlabelled is None
+
+
+def test_other_samples_of_a_step_are_of_the_same_step_and_share_no_forward_pass() -> None:
+    whole = StepContext({"segmentor": Counting()}, partly([True, False]), "sigmoid", ignores=True, step=3, steps=9)
+    assert whole.logits.shape[0] == 2
+    other = whole.of(partly([True, True, False]))
+    assert (other.step, other.steps, other.ignores) == (3, 9, True)
+    assert other.logits.shape[0] == 3
+    assert whole.networks["segmentor"].seen == [2, 3]
+
+
+def test_every_voxel_of_an_unlabelled_sample_counts_whatever_its_target_holds() -> None:
+    batch = partly([True, False])
+    batch.target[:] = -1
+    voxels = StepContext({"segmentor": Counting()}, batch, "sigmoid", ignores=True).voxels
+    assert voxels is not None
+    assert not voxels[0].any()
+    assert voxels[1].all()
+
+
 def test_a_forward_pass_of_all_samples_is_shared_and_otherwise_only_labelled_ones_run() -> None:
     alone = context([True, True, False])
     part = alone.labelled

@@ -36,7 +36,7 @@ class BidirectionalCopyPaste(SemiSupervised):
     patches takes in a box of an unlabelled one (inward), and each of the second half gives a box to one (outward). The
     loss is the sum over both directions of the loss in the labelled part + weight * that in the other. Of an odd number
     of pairs the middle one goes both ways. No image is seen unmixed in training. A step after the warm-up costs one
-    forward pass of the teacher, of all unlabelled patches, more than supervised training.
+    forward pass of the teacher, of the unlabelled patches of the pairs, more than supervised training.
 
     Ours: a box of its own for each pair, where the authors draw one for a batch, and both directions in one forward
     pass. A modality that one of the pair lacks is hidden in the mixed image, unless nothing would be left.
@@ -85,11 +85,11 @@ class BidirectionalCopyPaste(SemiSupervised):
         if context.step < self._begins(context):
             first, last = halves(labelled.batch)
             return self.supervised.loss(context.of(self.mixed(first, last).batch))
-        decided = unlabelled.batch._replace(target=self._decided(unlabelled))
-        pairs = min(len(labelled.batch.seed), len(decided.seed))
-        (inner, outer), (into, onto) = (
-            halves(Batch(*(field[:pairs] for field in batch))) for batch in (labelled.batch, decided)
-        )
+        # What is left over of the one kind has no part in the step.
+        pairs = min(len(labelled.batch.seed), len(unlabelled.batch.seed))
+        ours, theirs = (Batch(*(field[:pairs] for field in part.batch)) for part in (labelled, unlabelled))
+        theirs = theirs._replace(target=self._decided(context.of(theirs)))
+        (inner, outer), (into, onto) = halves(ours), halves(theirs)
         return self._directions(context, self.mixed(inner, into), self.mixed(onto, outer))
 
     def mixed(self, around: Batch, inside: Batch) -> Mixed:

@@ -30,12 +30,12 @@ class TestMeanTeacher(SemiSupervisedContract):
 
 
 class TestUncertaintyAwareMeanTeacher(SemiSupervisedContract):
-    options = ({}, {"passes": 2, "samples": "all"})
-    forwards = {"segmentor": 1, "teacher": 9}  # noqa: RUF012
+    options = ({}, {"passes": 1, "samples": "all"})
+    forwards = {"segmentor": 1, "teacher": 3}  # noqa: RUF012
     step = 90
 
     def build(self, **options: Any) -> Objective:
-        return UncertaintyAwareMeanTeacher(**options)
+        return UncertaintyAwareMeanTeacher(**{"passes": 2, **options})
 
 
 class TestCrossPseudoSupervision(SemiSupervisedContract):
