@@ -82,6 +82,67 @@ class MonaiSegmentor(nn.Module):
         logits: Tensor = self.network(image)
         return logits
 
+    def bottleneck(self, image: Tensor) -> Tensor:
+        """(B, C, *spatial / divisor): what the lowest level gives; what lies behind it does not run.
+
+        With `features` it is what a GAN whose discriminator is the segmentor asks of a segmentor (`objectives.gan`).
+
+        Raises:
+            ValueError: As `features`.
+        """
+        *before, last = self._levels()
+        for block in before:
+            image = block(image)
+        found: Tensor = last(image)
+        return found
+
+    def features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits, and what each level gives on the way down and up, input first: (B, C, *spatial / s) each.
+
+        Raises:
+            ValueError: As `forward`; or 2.5-D, whose slices are samples of their own.
+        """
+        found: list[Tensor] = []
+
+        def keep(_: nn.Module, __: object, result: Tensor) -> None:
+            found.append(result)
+
+        hooks = [block.register_forward_hook(keep) for block in (*self._levels(), *self._upward())]
+        try:
+            logits = self(image)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return logits, found
+
+    def _levels(self) -> list[nn.Module]:
+        """The blocks on the way down, the lowest last."""
+        network: Any = self.network
+        if isinstance(network, NeighbouringSlices):
+            raise ValueError("neighbours: 2.5-D shows no features, since its slices are samples of their own")
+        if self.kind == "DynUNet":
+            return [network.input_block, *network.downsamples, network.bottleneck]
+        if self.kind == "SegResNet":
+            return [network.convInit, *network.down_layers]
+        levels, level = [], network.model
+        while isinstance(level, nn.Sequential) and len(level) == 3:
+            levels.append(level[0])
+            level = level[1].submodule
+        return [*levels, level]
+
+    def _upward(self) -> list[nn.Module]:
+        """The blocks on the way up, those before the logits."""
+        network: Any = self.network
+        if self.kind == "DynUNet":
+            return list(network.upsamples)
+        if self.kind == "SegResNet":
+            return list(network.up_layers)
+        found, level = [], network.model[1].submodule
+        while isinstance(level, nn.Sequential) and len(level) == 3:
+            found.append(level[2])
+            level = level[1].submodule
+        return found[::-1]
+
 
 def _network(kind: Kind, common: dict[str, Any], channels: list[int], residual_units: int, norm: str) -> nn.Module:
     """Build it; MONAI is imported here, as it takes long."""

@@ -146,3 +146,23 @@ def test_any_segmentor_goes_with_any_objective_of_its_dimensions_and_every_netwo
         assert all(torch.isfinite(torch.as_tensor(value)).all() for value in losses.values())
     for name, network in networks.items():
         assert differ(before[name], parameters_of(network)), name
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize(("kind", "norm"), [("UNet", "instance"), ("DynUNet", "instance"), ("SegResNet", "group")])
+def test_the_bottleneck_is_the_lowest_level_and_features_are_all_levels_with_the_logits(kind, norm, spatial_dims):
+    network = MonaiSegmentor(2, 4, kind=kind, spatial_dims=spatial_dims, width=8, levels=3, norm=norm).eval()
+    image = torch.randn(2, 2, *[16] * spatial_dims)
+    logits, layers = network.features(image)
+    assert torch.equal(logits, network(image))
+    lowest = max(layers, key=lambda layer: layer.shape[1])
+    assert lowest.shape == (2, 32, *[4] * spatial_dims)
+    assert torch.equal(network.bottleneck(image), lowest)
+    assert len(layers) >= 4
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_slices_with_neighbours_show_no_features():
+    network = MonaiSegmentor(1, 2, spatial_dims=2, neighbours=1, width=4, levels=2)
+    with pytest.raises(ValueError, match=r"2\.5-D shows no features"):
+        network.features(torch.randn(1, 1, 4, 8, 8))
