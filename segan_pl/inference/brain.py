@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import require_choice
 from segan_pl.losses.activation import Activation
 
@@ -19,6 +21,18 @@ CERTAIN = 27.6
 def require_predict_in(where: str) -> None:
     """Raise ValueError for a name that is none of `PredictIn`."""
     require_choice("predict_in", where, PredictIn)
+
+
+def clipped_note(preparation: Mapping[str, Any]) -> str | None:
+    """What `predict_in` "brain" leaves out of the brain under a preparation (its fields); None where nothing."""
+    made = Preparation.from_dict(preparation)
+    if not made.clips_brain:
+        return None
+    low, high = made.percentiles
+    return (
+        f"predictions in the brain alone leave out its darkest {low:g} %: the preparation clips them to the background "
+        f"(percentiles [{low:g}, {high:g}] of the {made.statistics_mask} voxels); -c tissue_preparation clips none"
+    )
 
 
 def brain_of(image: Tensor, background: float, modality_mask: Tensor | None = None) -> Tensor:

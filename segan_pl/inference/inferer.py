@@ -190,39 +190,64 @@ def _mean_of_windows(
         padding = [n for more in reversed(beyond) for n in (0, more)]
         found = values(functional.pad(image, padding, value=background)[None])[0]
         return found[(slice(None), *(slice(side) for side in image.shape[1:]))]
+    if windows.skip_empty:
+        inside = brain_of(image, background) if brain is None else brain
+        empty = nothing_found(channels, activation, logits=windows.average == "logits")
+        return _mean_of_filled(values, image, inside, patch, windows, background, empty)
     # loads slowly: only where a network is 3-D
     from monai.inferers.utils import sliding_window_inference
 
-    def of_filled(part: Tensor) -> Tensor:
-        """(B, M + 1, *patch), the brain last, to (B, C + 1, *patch), 1 last; 0 in windows that are not run."""
-        out = part.new_zeros(len(part), channels + 1, *part.shape[2:])
-        filled = (part[:, -1] != background).flatten(1).any(1)
-        if filled.any():
-            out[filled, :-1] = values(part[filled, :-1])
-            out[filled, -1] = 1
-        return out
-
-    walked: Tensor = sliding_window_inference(  # type: ignore[assignment]  # always a tensor, as the network's output is
-        _with_brain(image, background, brain)[None] if windows.skip_empty else image[None],
+    walked = sliding_window_inference(
+        image[None],
         tuple(patch),
         windows.batch,
-        of_filled if windows.skip_empty else values,
+        values,
         overlap=windows.overlaps(patch),
         mode=windows.blend,
         cval=background,
     )
-    if not windows.skip_empty:
-        return walked[0]
-    # The weights that windows which were run have in all; exactly 1 where all were.
-    mean, share = walked[0, :-1], walked[0, -1]
-    empty = nothing_found(channels, activation, logits=windows.average == "logits").to(mean)
-    return torch.where(share > 0, mean / share.where(share > 0, 1), empty.reshape(-1, 1, 1, 1))
+    # always a tensor, as the network's output is one
+    return torch.as_tensor(walked)[0]
 
 
-def _with_brain(image: Tensor, background: float, brain: Tensor | None) -> Tensor:
-    """(M, D, H, W) to (M + 1, D, H, W): the last channel is the background's value outside the brain, as in padding."""
-    inside = brain_of(image, background) if brain is None else brain
-    return torch.cat([image, (background + inside.to(image))[None]])
+def _mean_of_filled(
+    values: Network,
+    image: Tensor,
+    brain: Tensor,
+    patch: Sequence[int],
+    windows: Windows,
+    background: float,
+    empty: Tensor,
+) -> Tensor:
+    """MONAI's walk without the windows in which there is no brain; `empty` (C,) where no other window lies.
+
+    Its places, weights and order of sums, so that a voxel whose windows all run has the same value to the bit. Blending
+    takes as long as a small network, so windows that are not run must not be blended either.
+    """
+    from monai.data.utils import compute_importance_map, dense_patch_slices
+
+    # (D, H, W), voxels before and behind: a volume smaller than the patch lies in its middle
+    room = [max(0, n - side) for n, side in zip(patch, image.shape[1:], strict=True)]
+    padding = [n for more in reversed(room) for n in (more // 2, more - more // 2)]
+    image, brain = functional.pad(image, padding, value=background), functional.pad(brain, padding, value=False)
+    shape = image.shape[1:]
+    steps = [
+        n if n == side else max(1, int(n * (1 - share)))
+        for n, side, share in zip(patch, shape, windows.overlaps(patch), strict=True)
+    ]
+    boxes = [box for box in dense_patch_slices(shape, tuple(patch), steps) if brain[box].any()]
+    weight = compute_importance_map(tuple(patch), windows.blend, device=image.device)
+    total, share = image.new_zeros(len(empty), *shape), image.new_zeros(shape)
+    for first in range(0, len(boxes), windows.batch):
+        some = boxes[first : first + windows.batch]
+        for box, found in zip(some, values(torch.stack([image[(slice(None), *box)] for box in some])), strict=True):
+            total[(slice(None), *box)] += found * weight
+            share[box] += weight
+    missed = share == 0
+    mean = total / share.masked_fill_(missed, 1)
+    if missed.any():
+        mean = torch.where(missed, empty.to(mean).reshape(-1, 1, 1, 1), mean)
+    return mean[(slice(None), *(slice(more // 2, n - (more - more // 2)) for more, n in zip(room, shape, strict=True)))]
 
 
 def pad_to_multiple(image: Tensor, divisor: int, background: float = 0.0) -> Tensor:

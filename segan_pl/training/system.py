@@ -18,7 +18,7 @@ from segan_pl.data.source import CaseSource, case_source, require_alike
 from segan_pl.errors import UsageError
 from segan_pl.evaluation.metrics.named import CHEAP, evaluation_metrics, with_named
 from segan_pl.evaluation.policies import POLICIES
-from segan_pl.inference.brain import PredictIn, require_predict_in
+from segan_pl.inference.brain import PredictIn, clipped_note, require_predict_in
 from segan_pl.inference.inferer import Windows
 from segan_pl.nets.blocks import to_channels_last
 from segan_pl.nets.modality_mask import ModalityMask, require_modality_mask, segmentor_channels
@@ -206,6 +206,8 @@ class AdversarialSegmentation(SavedSystem):
             return
         require_alike(source, self.modalities, self.scheme.name)
         self.patch = self.patch or tuple(source.patch)
+        if self.predict_in == "brain" and (note := clipped_note(source.describe()["preparation"])):
+            rank_zero_info(f"note: {note}")
         if stage == "fit" and not self.began:
             low = "bf16" in str(self.trainer.precision) and self.trainer.strategy.root_device.type == "cpu"
             self.require_data(source, low_on_cpu=low)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError
-from segan_pl.inference.brain import brain_of, kept_inside, nothing_found, require_predict_in
+from segan_pl.inference.brain import brain_of, clipped_note, kept_inside, nothing_found, require_predict_in
 from segan_pl.inference.inferer import Average, Windows, over_volume
 from segan_pl.inference.prediction import Settings
 from segan_pl.inference.predictor import Predictor
@@ -98,6 +98,14 @@ def test_the_brain_is_where_a_modality_that_is_there_is_not_background() -> None
     stored = image.half().float()  # 0.1 is another number there
     assert brain_of(stored, 0.1).tolist() == [False, True, True]
     assert brain_of(stored.half(), 0.1, torch.tensor([True, False])).tolist() == [False, False, True]
+
+
+def test_what_a_preparation_clips_of_the_brain_is_noted() -> None:
+    note = clipped_note(Preparation(percentiles=(1, 99), statistics_mask="nonzero").as_dict())
+    assert note is not None
+    assert "leave out its darkest 1 %" in note
+    assert "(percentiles [1, 99] of the nonzero voxels); -c tissue_preparation clips none" in note
+    assert clipped_note(Preparation().as_dict()) is None
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])

@@ -39,6 +39,7 @@ def test_no_label_lies_where_every_image_is_0_and_the_scores_are_of_the_files(
     assert main(["fit", *line]) == 0
     checkpoint = run / "checkpoints" / "last.ckpt"
     assert load_segmentor(checkpoint).predict_in == "brain"
+    assert "predictions in the brain alone leave out" not in capsys.readouterr().err
     predicted = {}
     for where, asked in (("brain", []), ("anywhere", ["--predict_in=anywhere", "--skip_empty=false"])):
         folder = tmp_path / where
@@ -62,6 +63,29 @@ def test_no_label_lies_where_every_image_is_0_and_the_scores_are_of_the_files(
             inside = predicted["anywhere"][case.name] * ~air
             np.testing.assert_array_equal(predicted["brain"][case.name], inside)
     assert spilled, "the network spilled nothing, so nothing was shown"
+
+
+def test_what_the_preparation_clips_of_the_brain_is_said_once_at_the_start_and_by_predict(
+    cohort: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    line = [
+        *("--config=segan_cat_small", f"--root={cohort}", f"--data.cache_dir={prepared}", "--data.patch=[32,32]"),
+        *("--data.val_fraction=0.25", "--data.stratify_by=[]", "--data.batch_size=12", "--data.prepare_workers=1"),
+        *(
+            f"--run.directory={tmp_path / 'run'}",
+            "--run.preview_every=0",
+            "--data.workers=0",
+            "--model.predict_in=brain",
+        ),
+        *("--config=reciprocal_preparation", "--trainer.max_epochs=1", "--trainer.limit_train_batches=1"),
+        *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.precision=32-true"),
+    ]
+    assert main(["fit", *line]) == 0
+    said = "note: predictions in the brain alone leave out its darkest 1 %"
+    assert (capsys.readouterr().err + caplog.text).count(said) == 1
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert main(["predict", f"--ckpt_path={checkpoint}", f"--root={cohort}", f"--output={tmp_path / 'out'}"]) == 0
+    assert capsys.readouterr().out.count(said) == 1
 
 
 def test_a_place_that_does_not_exist_is_refused_before_any_work(

@@ -19,7 +19,7 @@ from segan_pl.data.labels import label_meanings, meaning_line
 from segan_pl.data.layouts import DataSet
 from segan_pl.errors import UsageError
 from segan_pl.files import require_writable
-from segan_pl.inference.brain import PredictIn
+from segan_pl.inference.brain import PredictIn, clipped_note
 from segan_pl.inference.inferer import Average, Blend
 from segan_pl.inference.input_case import output_name, silent_notes
 from segan_pl.inference.native_labels import convention_for
@@ -208,7 +208,9 @@ def _prepare(options: PredictOptions, data: PlaceOptions) -> tuple[Predictor, Da
         load_segmentor(path, device=options.device, precision=options.precision) for path in options.ckpt_path
     ]
     source = data.source()
-    for note in [*source.notes, *silent_notes(segmentors)]:
+    inside = [one for one in segmentors if (settings.predict_in or one.predict_in) == "brain"]
+    clipped = dict.fromkeys(note for one in inside if (note := clipped_note(one.preparation.as_dict())))
+    for note in [*source.notes, *silent_notes(segmentors), *clipped]:
         print(f"note: {note}")
     if options.part:
         checkpoints = [segmentor.source for segmentor in segmentors]

@@ -107,6 +107,13 @@ class Preparation:
         """What all prepared intensities lie in, background at its low end; None where they are not bounded."""
         return (float(self.interval[0]), float(self.interval[1])) if self.scaling == "percentile" else None
 
+    @property
+    def clips_brain(self) -> bool:
+        """Whether the darkest voxels that are not 0 become background, and cannot be told from air any more."""
+        return (
+            self.scaling == "percentile" and self.percentiles[0] > 0 and self.statistics_mask in ("nonzero", "positive")
+        )
+
     def as_dict(self) -> dict[str, object]:
         """The fields as JSON holds them; equal for equal preparations, however they were typed."""
         crop = [int(n) for n in self.crop] if isinstance(self.crop, tuple | list) else self.crop

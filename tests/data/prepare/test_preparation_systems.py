@@ -16,7 +16,7 @@ from segan_pl.data.prepare.cases import entry_bytes
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.experiments.shipped import find_config
 
-NAMES = ("segan_cat", "albunet", "reciprocal", "gt_gan")
+NAMES = ("segan_cat", "albunet", "reciprocal", "gt_gan", "tissue")
 
 
 def fields(name: str) -> dict:
@@ -60,7 +60,13 @@ def gt_gan(images):
         yield (image - image.min()) / (image.max() - image.min()) * 255 / 127.5 - 1
 
 
-RULES = dict(zip(NAMES, (segan_cat, albunet, reciprocal, gt_gan), strict=True))
+def tissue(images):
+    z, y, x = (slice(i.min(), i.max() + 1) for i in np.nonzero((images != 0).any(0)))
+    for image in images[:, z, y, x]:
+        yield np.clip((image - image.min()) / (np.percentile(image, 99.5) - image.min()), 0, 1)
+
+
+RULES = dict(zip(NAMES, (segan_cat, albunet, reciprocal, gt_gan, tissue), strict=True))
 
 
 def lps(image):
@@ -78,7 +84,7 @@ def require_rule(case, name):
     assert sum(found.labels.values()) == images[0].size
 
 
-@pytest.mark.parametrize("name", ["albunet", "reciprocal", "gt_gan"])
+@pytest.mark.parametrize("name", ["albunet", "reciprocal", "gt_gan", "tissue"])
 def test_a_shipped_preparation_equals_its_rule(make_case, name):
     rng, arrays = np.random.default_rng(0), {}
     for modality in ("t1", "flair"):
@@ -93,6 +99,19 @@ def test_a_shipped_preparation_equals_its_rule_on_a_real_case(real_data_root, na
     from segan_pl.data.layouts import find_cases
 
     require_rule(find_cases(real_data_root / "brats2021")[4], name)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["IBSR_01", "IBSR_02", "IBSR_07", "IBSR_15"])
+def test_tissues_of_every_scanner_leave_exactly_the_air_at_the_background(real_data_root, name):
+    from segan_pl.data.case import Case
+
+    path = real_data_root / "ibsr18" / name / f"{name}.nii.gz"
+    found, preparation = prepare(Case(name, name, {"t1": path}), shipped("tissue")), shipped("tissue")
+    brain = lps(nib.load(path).slicer[..., 0]) != 0
+    np.testing.assert_array_equal(found.image[0] != preparation.background, brain[found.geometry.native_box])
+    assert np.count_nonzero(brain) == np.count_nonzero(found.image)
+    assert not preparation.clips_brain
 
 
 @pytest.mark.real_data
@@ -113,6 +132,18 @@ def test_a_real_thick_slice_volume_becomes_lps_of_1_mm_where_simpleitk_puts_it(r
     inside = (slice(6, -6), slice(2, -2), slice(2, -2))
     difference = np.abs(geometry.crop(array) - SimpleITK.GetArrayFromImage(expected))[inside]
     assert difference.max() < 1e-3 * array.max()
+
+
+def test_a_preparation_that_may_clip_the_brain_to_the_background_says_so(make_case):
+    assert [name for name in NAMES if shipped(name).clips_brain] == ["reciprocal"]
+    dark = np.zeros((9, 10, 11), np.int16)
+    dark[2:7, 3:8, 4:9] = np.random.default_rng(0).integers(1, 900, (5, 5, 5))
+    case = make_case(shape=(9, 10, 11), modalities=(), arrays={"t1": dark})
+    for counted, low, clips in (("nonzero", 5.0, True), ("positive", 5.0, True), ("nonzero", 0.0, False)):
+        made = Preparation(crop=None, percentiles=(low, 99.0), statistics_mask=counted)
+        lost = np.count_nonzero(dark) - np.count_nonzero(prepare(case, made).image)
+        assert made.clips_brain is clips
+        assert bool(lost > 1) is clips  # of the least intensity there may be one voxel
 
 
 def test_every_shipped_preparation_has_its_own_digest():
