@@ -11,6 +11,7 @@ import numpy as np
 
 from segan_pl.data.case import Case, CaseError, pictured
 from segan_pl.data.case_files import labels_of
+from segan_pl.data.geometry import Geometry, target_geometry
 from segan_pl.data.io import Volume, read_channels, read_volume, same_grid
 from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.errors import UsageError
@@ -120,10 +121,12 @@ def draw(
     reference, found = masks
     ignored = reference < 0
     reference, found = reference > 0, (found > 0) & ~ignored
+    turned = upright(image)
+    shown, reference, found, ignored = map(turned.to_target_grid, (image.array, reference, found, ignored))
     # not where most is falsely found
     z = int((reference if reference.any() else found).sum((1, 2)).argmax())
-    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
-    figure = overlay(image.array[z], reference[z], found[z], ignored=ignored[z], aspect=float(spacing[1] / spacing[0]))
+    spacing = np.linalg.norm(turned.affine_prepared[:3, :3], axis=0)
+    figure = overlay(shown[z], reference[z], found[z], ignored=ignored[z], aspect=float(spacing[1] / spacing[0]))
     caption = (
         f"{case.name}, {modality}, slice {z}: {region.upper()} reference (yellow, solid) and prediction (blue, "
         f"dashed), Dice {score:.3f}{'; what is shaded is not judged' if ignored[z].any() else ''}"
@@ -134,6 +137,11 @@ def draw(
 def volume_of(path: Path, channel: int | None) -> Volume:
     """A modality's volume: a file of its own, or one of the volumes in a 4-D file."""
     return read_volume(path) if channel is None else read_channels(path)[channel]
+
+
+def upright(volume: Volume) -> Geometry:
+    """The way to axes that lead to the left, back and up, so that a head is the same side up whatever its file has."""
+    return target_geometry(volume.shape, volume.affine, "LPS", None)
 
 
 def lies_over(mask: Volume, image: Volume) -> bool:

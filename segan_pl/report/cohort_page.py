@@ -17,7 +17,7 @@ from segan_pl.data.check.case_table import CaseRow
 from segan_pl.data.check.cases import CheckReport
 from segan_pl.data.io import Volume, read_volume
 from segan_pl.report import figures
-from segan_pl.report.case_pictures import lies_over, volume_of
+from segan_pl.report.case_pictures import lies_over, upright, volume_of
 from segan_pl.report.figures import Drawn
 from segan_pl.report.page import page
 
@@ -87,12 +87,13 @@ def look(row: CaseRow) -> Look:
         drawn = volume if modality == first else drawn
     if drawn is None:
         return Look(row, None, "", histograms)
-    mask = _mask(row, drawn)
-    z, y, x = (side // 2 for side in drawn.shape)
+    mask, turned = _mask(row, drawn), upright(drawn)
+    image, mask = turned.to_target_grid(drawn.array), None if mask is None else turned.to_target_grid(mask)
+    z, y, x = (side // 2 for side in image.shape)
     if mask is not None and mask.any():  # the slices with most of it
         z, y, x = (int(mask.sum(axis=others).argmax()) for others in ((1, 2), (0, 2), (0, 1)))
-    spacing = drawn.spacing_mm[::-1]
-    png = figures.as_png(figures.three_slices(drawn.array, mask, (z, y, x), spacing))
+    x_mm, y_mm, z_mm = map(float, np.linalg.norm(turned.affine_prepared[:3, :3], axis=0))
+    png = figures.as_png(figures.three_slices(image, mask, (z, y, x), (z_mm, y_mm, x_mm)))
     outlined = "the mask's outline in yellow" if mask is not None else "no mask"
     caption = f"{row.name}: {first}, axial, coronal and sagittal slices {z}, {y}, {x}, {outlined}"
     return Look(row, png, f"{caption}; refused" if row.faults else caption, histograms)

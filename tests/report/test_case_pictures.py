@@ -7,16 +7,21 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from matplotlib.image import imread
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy import ndimage
 
 from segan_pl.__main__ import main
-from segan_pl.data.case import CaseError
+from segan_pl.data.case import Case, CaseError
+from segan_pl.data.check.case_table import CaseRow
 from segan_pl.data.io import read_volume, write_like, write_volume
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.layouts import find_cases
 from segan_pl.report.case_pictures import case_pictures, chosen, draw
+from segan_pl.report.cohort_page import look
 from segan_pl.report.run_files import read_files
 from tests.generators.trees import write_cohort
 
@@ -84,6 +89,28 @@ def test_the_slice_is_where_the_reference_is_not_where_most_is_falsely_found(eva
     schemes = (label_scheme("regions"),) * 2
     drawn = draw(case, prediction, schemes, "wt", rank="worst", score=0.1)
     assert f", slice {(reference > 0).sum((1, 2)).argmax()}:" in drawn.caption
+
+
+def test_a_head_is_the_same_side_up_whatever_the_order_of_its_files_axes(tmp_path: Path) -> None:
+    """And its pixels have their true shape: one brain of 1 x 1.5 x 2 mm, stored along all kinds of axes."""
+    rng, pictures = np.random.default_rng(0), set()
+    label = np.zeros((20, 24, 28), np.uint8)
+    label[4:9, 6:20, 5:11] = 4
+    image, affine = rng.integers(1, 99, label.shape).astype(np.int16), np.diag([-1.0, -1.5, 2.0, 1.0])
+    scheme = label_scheme("whole_tumour")
+    for axes in ("LPS", "RAS", "PIR", "SLA"):
+        files = {}
+        for name, array in (("flair", image), ("mask", label), ("found", np.roll(label, 2, 1))):
+            turn = ornt_transform(io_orientation(affine), axcodes2ornt(axes))
+            files[name] = tmp_path / f"{axes}_{name}.nii.gz"
+            nib.save(nib.Nifti1Image(array, affine).as_reoriented(turn), files[name])
+        case = Case("a", "a", {"flair": files["flair"]}, files["mask"])
+        pictures.add(draw(case, files["found"], (scheme, scheme), "wt", rank="best", score=1.0).png)
+        row = CaseRow("a", "a", files={"flair": str(files["flair"]), "mask": str(files["mask"])})
+        pictures.add(look(row).png or b"")
+    assert len(pictures) == 2
+    for png in pictures:
+        assert png
 
 
 def test_they_are_on_the_page_with_alternative_texts(evaluation: Path, tmp_path: Path) -> None:
