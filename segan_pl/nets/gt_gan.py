@@ -82,8 +82,8 @@ class Generator(nn.Module):
     y. See `depicts_labels`.
 
     Args:
-        modalities: M.
-        classes: Label channels K.
+        in_channels: Label channels K.
+        out_channels: Modalities M, of x and of the image that it makes.
         patch: (H, W) or (D, H, W), each side divisible by 8 and at least 16; that of training.
         width: Unit of all layers' channels, even; 32 is ours.
         noise: Numbers of z; 200 as in Mondal's code.
@@ -102,8 +102,8 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        modalities: int,
-        classes: int,
+        in_channels: int,
+        out_channels: int,
         *,
         patch: Sequence[int] = (32, 32, 32),
         width: int = 32,
@@ -124,14 +124,14 @@ class Generator(nn.Module):
         self.halve = POOLING[axes](2)
         self.least = tuple(side // self.divisor for side in self.patch)
         self.image_encoder = nn.Sequential(
-            *_strided(modalities, w, axes),
+            *_strided(out_channels, w, axes),
             *_strided(w, 2 * w, axes),
             *_strided(2 * w, 4 * w, axes),
             nn.Flatten(),
             nn.Linear(4 * w * prod(self.least), 8 * w),
         )
         self.label_encoder = nn.Sequential(
-            convolve(classes, w // 2, 3, padding=1),
+            convolve(in_channels, w // 2, 3, padding=1),
             nn.LeakyReLU(SLOPE, True),
             convolve(w // 2, w, 3, stride=2, padding=1),
             nn.LeakyReLU(SLOPE, True),
@@ -140,10 +140,10 @@ class Generator(nn.Module):
         )
         self.label_code = nn.Linear(2 * w, code)
         # It alone is the code of a label that the patch does not have.
-        self.embedding = nn.Parameter(torch.randn(classes, code)) if mode == "tissue" else None
+        self.embedding = nn.Parameter(torch.randn(in_channels, code)) if mode == "tissue" else None
         self.boundary = (
             nn.Sequential(
-                convolve(modalities, w // 2, 3, padding=1),
+                convolve(out_channels, w // 2, 3, padding=1),
                 nn.LeakyReLU(SLOPE, True),
                 convolve(w // 2, w // 2, 3, padding=1),
                 nn.LeakyReLU(SLOPE, True),
@@ -161,7 +161,7 @@ class Generator(nn.Module):
         )
         self.gt_layers = nn.ModuleList(GTLayer(now, code, width=4 * w) for now in channels)
         self.activation = nn.LeakyReLU(SLOPE, True)
-        self.output = convolve(w + extra, modalities, 3, padding=1)
+        self.output = convolve(w + extra, out_channels, 3, padding=1)
         self.bound: nn.Module = nn.Tanh() if bounded else nn.Identity()
 
     @property

@@ -118,10 +118,10 @@ class GTGAN(Discriminating):
         return [Phase("segmentor", self.segmentor_loss), Phase("generator", self.generator_loss)]
 
     def channels(self, network: str, modalities: int, classes: int) -> dict[str, int]:
-        """The generator is told of modalities and label channels by these names."""
+        """The generator makes M modalities of K label channels, and of an image."""
         if network != "generator":
             return super().channels(network, modalities, classes)
-        return {"modalities": modalities, "classes": classes}
+        return {"in_channels": classes, "out_channels": modalities}
 
     def plays(self, context: StepContext) -> bool:
         """Once the warm-up is over."""

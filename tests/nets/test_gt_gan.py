@@ -31,7 +31,7 @@ def inputs(patch: tuple[int, ...], modalities: int = 2, classes: int = 4, noise:
 def test_an_image_labels_and_noise_become_an_image(
     modalities: int, patch: tuple[int, ...], mode: Any, boundary: bool
 ) -> None:
-    network = Generator(modalities, 4, patch=patch, width=2, mode=mode, boundary=boundary)
+    network = Generator(4, modalities, patch=patch, width=2, mode=mode, boundary=boundary)
     image, labels, noise = inputs(patch, modalities)
     made = network(image, labels, noise)
     assert made.shape == image.shape
@@ -42,7 +42,7 @@ def test_an_image_labels_and_noise_become_an_image(
 
 def test_the_generator_has_the_sizes_of_the_fact_sheet() -> None:
     with torch.device("meta"):
-        network, literal = Generator(2, 4), Generator(2, 4, mode="vector")
+        network, literal = Generator(4, 2), Generator(4, 2, mode="vector")
     assert network.boundary is not None
     assert count(network.image_encoder) == 2_375_616  # 2.4 M
     labels = count(network.label_encoder) + count(network.label_code)
@@ -56,7 +56,7 @@ def test_the_generator_has_the_sizes_of_the_fact_sheet() -> None:
 
 
 def test_the_same_seed_gives_the_same_generator() -> None:
-    assert_same_by_seed(lambda: Generator(1, 3, patch=(16, 16), width=2))
+    assert_same_by_seed(lambda: Generator(3, 1, patch=(16, 16), width=2))
 
 
 @pytest.mark.parametrize("layout", [True, False])
@@ -104,7 +104,7 @@ def test_a_vector_is_the_same_everywhere_and_tissues_are_where_the_labels_have_t
     given = (image, labels, noise)
     for mode in ("vector", "tissue"):
         torch.manual_seed(0)
-        network = Generator(2, 4, patch=patch, width=4, mode=mode)  # type: ignore[arg-type]
+        network = Generator(4, 2, patch=patch, width=4, mode=mode)  # type: ignore[arg-type]
         shift = modulation(network, level, labels, given)
         varies = (shift.flatten(2).std(2) > 1e-5).any()
         assert varies == (mode == "tissue")
@@ -119,7 +119,7 @@ def test_a_vector_is_the_same_everywhere_and_tissues_are_where_the_labels_have_t
 
 
 def test_a_tissue_without_a_voxel_has_a_code_and_voxels_without_a_label_are_normalised_alone() -> None:
-    network = Generator(1, 3, patch=(16, 16), width=2)
+    network = Generator(3, 1, patch=(16, 16), width=2)
     image, labels, noise = inputs((16, 16), 1, 3)
     labels[:, 2] = 0
     codes = network.codes(labels)
@@ -130,7 +130,7 @@ def test_a_tissue_without_a_voxel_has_a_code_and_voxels_without_a_label_are_norm
 
 
 def test_a_given_boundary_replaces_the_networks_own() -> None:
-    network = Generator(1, 3, patch=(16, 16), width=2)
+    network = Generator(3, 1, patch=(16, 16), width=2)
     image, labels, noise = inputs((16, 16), 1, 3)
     own = network(image, labels, noise)
     assert torch.equal(network(image, labels, noise, network.boundaries(image).sigmoid()), own)
@@ -140,12 +140,12 @@ def test_a_given_boundary_replaces_the_networks_own() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Generator(1, 4, mode="voxel"), "mode is 'voxel'"),  # type: ignore[arg-type]
-        (lambda: Generator(1, 4, width=3), "width is 3, expected an even number"),
-        (lambda: Generator(1, 4, patch=(8, 16, 16)), r"patch is \[8, 16, 16\], .*divisible by 8 and at least 16"),
-        (lambda: Generator(1, 4, patch=(16, 16), boundary=False).boundaries(torch.zeros(1)), "no boundary network"),
+        (lambda: Generator(4, 1, mode="voxel"), "mode is 'voxel'"),  # type: ignore[arg-type]
+        (lambda: Generator(4, 1, width=3), "width is 3, expected an even number"),
+        (lambda: Generator(4, 1, patch=(8, 16, 16)), r"patch is \[8, 16, 16\], .*divisible by 8 and at least 16"),
+        (lambda: Generator(4, 1, patch=(16, 16), boundary=False).boundaries(torch.zeros(1)), "no boundary network"),
         (
-            lambda: Generator(1, 4, patch=(16, 16), width=2)(*inputs((16, 24), 1)),
+            lambda: Generator(4, 1, patch=(16, 16), width=2)(*inputs((16, 24), 1)),
             r"the image is \(16, 24\) voxels, its patch \(16, 16\); give the network the data's patch",
         ),
     ],

@@ -148,14 +148,14 @@ def test_synthetic_supervision_asks_for_the_given_labels_where_the_segmentor_is_
 )
 def test_what_the_generator_lacks_is_said(options: Any, generator: Any, said: str) -> None:
     objective = GTGAN(**options)
-    networks = {**networks_of(objective, 2, 4), "generator": Generator(2, 4, patch=SIZE, width=2, **generator)}
+    networks = {**networks_of(objective, 2, 4), "generator": Generator(4, 2, patch=SIZE, width=2, **generator)}
     with pytest.raises(UsageError, match=said):
         step(objective, networks, partly(2, 3))
 
 
 def test_a_generator_without_boundaries_and_a_literal_one_play_too() -> None:
     objective = GTGAN(boundary_weight=0.0)
-    generator = Generator(2, 4, patch=SIZE, width=2, boundary=False, mode="vector")
+    generator = Generator(4, 2, patch=SIZE, width=2, boundary=False, mode="vector")
     found = step(objective, {**networks_of(objective, 2, 4), "generator": generator}, partly(2, 3))
     assert set(found["generator"]) == {"total", "feature_matching", "adversarial", "reconstruction"}
 
@@ -200,7 +200,7 @@ def depicted(mode: str, patch: tuple[int, ...], *, steps: int, given: str = "exa
     torch.manual_seed(0)
     networks: dict[str, nn.Module] = {
         "segmentor": Segmentor(1, 4, width=1, spatial_dims=len(patch)),  # type: ignore[arg-type]
-        "generator": Generator(1, 4, patch=patch, width=8, noise=8, mode=mode),  # type: ignore[arg-type]
+        "generator": Generator(4, 1, patch=patch, width=8, noise=8, mode=mode),  # type: ignore[arg-type]
     }
     objective = GTGAN(warm_up=steps)
     optimiser = {"generator": torch.optim.Adam(networks["generator"].parameters(), 2e-3, (0.5, 0.999))}
@@ -227,7 +227,7 @@ def test_an_image_of_one_subject_and_the_labels_of_another_shows_these_labels_in
 
 def test_the_image_is_used_too() -> None:
     torch.manual_seed(0)
-    generator = Generator(1, 4, patch=(16, 16), width=4)
+    generator = Generator(4, 1, patch=(16, 16), width=4)
     a, b = phantoms(2, (16, 16), seed=1), phantoms(2, (16, 16), seed=2)
     boundary = label_boundary(b.target)
     made = [generator(one.image, b.target, torch.zeros(2, 200), boundary) for one in (a, b)]

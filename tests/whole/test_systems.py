@@ -48,6 +48,9 @@ PARAMETERS: Mapping[str, tuple[int, ...]] = {  # segmentor, critic; what docs/ a
     "brats2019_few_labels": (1_978_745,),
     "dynunet2d": (5_685_475,),
     "dynunet3d": (31_192_035,),
+    **dict.fromkeys(["gan", "gan_fm", "gan_wfm"], (6_530_760, 2_202_948)),  # segmentor, generator
+    "gan_bad": (6_530_760, 2_202_948, 33_622_688),  # and encoder
+    "gt_gan": (6_530_760, 11_338_521),
     "reciprocal": (19_167_819, 75_827),
     "reciprocal_code": (8_520_755, 3_030),
     "reciprocal_ours": (19_167_819, 74_097),
@@ -62,6 +65,7 @@ PARAMETERS: Mapping[str, tuple[int, ...]] = {  # segmentor, critic; what docs/ a
     "segmentor_small_adamw": SMALL[:1],
     "segresnet2d": (1_576_851,),
     "segresnet3d": (4_702_227,),
+    "supervised_unet3d": (6_530_760,),
     "unet25d": (1_980_747,),
     "unet2d": (1_976_139,),
     "unet2d_critic": (1_976_139, 167_840),
@@ -84,6 +88,10 @@ SMALLEST: Mapping[str, Mapping[str, Any]] = {  # by network, what makes it small
     # than 8 input channels in channels_last: a width of 4 ends the process
     f"{NETS}albunet.AlbuNet": {"width": 8, "filters": 2, "pretrained": None},
     f"{NETS}monai_nets.MonaiSegmentor": {"width": 8, "levels": 3},
+    f"{NETS}few_shot.Segmentor": {"width": 1},
+    f"{NETS}few_shot.Generator": {"width": 1},
+    f"{NETS}few_shot.Encoder": {"width": 2},
+    f"{NETS}gt_gan.Generator": {"width": 2},
 }
 
 
@@ -156,6 +164,11 @@ def small(system: str) -> list[str]:
         f"--model.networks.{network}.init_args.{option}={'null' if value is None else value}"
         for network, spec in networks.items()
         for option, value in SMALLEST[spec["class_path"]].items()
+    ]
+    options += [
+        f"--model.networks.{network}.init_args.patch={patch_of(system)}"
+        for network, spec in networks.items()
+        if "patch" in spec["init_args"]
     ]
     if "step" in FILES[system]["model"].get("windows", {}):
         options.append(f"--model.windows.step={patch_of(system)}")
