@@ -13,8 +13,10 @@ from torch import nn
 
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.prepare.preparation import Preparation
+from segan_pl.nets import few_shot, gt_gan
 from segan_pl.nets.segan import Critic, Segmentor
 from segan_pl.objectives.base import Objective
+from segan_pl.objectives.gt_gan import GTGAN
 from segan_pl.objectives.segan import SegAN
 from segan_pl.training.callbacks.checkpoint import AtomicCheckpointIO
 from segan_pl.training.system import AdversarialSegmentation
@@ -94,12 +96,19 @@ def build_system(
     plain: bool = False,
     **settings: Any,
 ) -> AdversarialSegmentation:
-    """The system with the smallest networks: SegAN's of width 2 unless `plain`."""
+    """The system with the smallest networks: SegAN's of width 2 unless `plain`, or those of a GAN, whose labels exclude
+    each other."""
     objective = objective or SegAN()
     torch.manual_seed(seed)
     networks: dict[str, Any] = {"segmentor": PlainSegmentor if plain else partial(Segmentor, width=2)}
     if "critic" in objective.networks:
         networks["critic"] = partial(Critic, width=2)
+    if "generator" in objective.networks:
+        made: dict[str, Any] = {"patch": (32, 32), "width": 2, "noise": 4}
+        labels, networks["segmentor"] = "labels", partial(few_shot.Segmentor, width=2, spatial_dims=2)
+        networks["generator"] = partial((gt_gan if isinstance(objective, GTGAN) else few_shot).Generator, **made)
+        if "encoder" in objective.networks:
+            networks["encoder"] = partial(few_shot.Encoder, **made)
     return AdversarialSegmentation(networks, objective, modalities=list(modalities), labels=labels, **settings)
 
 

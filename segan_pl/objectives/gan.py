@@ -241,11 +241,11 @@ class SemiSupervisedGAN(Discriminating):
 
 
 def noise_of(context: StepContext, generator: Any) -> Tensor:
-    """(B, N) float32, uniform in [-1, 1) as in Mondal's code.
+    """(B, N) in the image's dtype, uniform in [-1, 1) as in Mondal's code.
 
     It follows from the samples' seeds, so that each rank has its own, and a resumed run the same.
     """
-    return 2 * uniform(context.batch.seed, NOISE, generator.noise) - 1
+    return (2 * uniform(context.batch.seed, NOISE, generator.noise) - 1).to(context.batch.image.dtype)
 
 
 def like(context: StepContext, images: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from torch import nn
 
 from segan_pl.losses.overlap import SoftDice
 from segan_pl.objectives.base import Objective
+from segan_pl.objectives.gan import SemiSupervisedGAN
+from segan_pl.objectives.gt_gan import GTGAN
 from segan_pl.objectives.segan import SegAN
 from segan_pl.objectives.semi_supervised.bcp import BidirectionalCopyPaste
 from segan_pl.objectives.semi_supervised.cps import CrossPseudoSupervision
@@ -38,13 +40,17 @@ SEMI_SUPERVISED: dict[str, Callable[[], Objective]] = {
     "self-training": lambda: SelfTraining(warm_up=1, refresh=2, threshold=0.5, supervised=BY_SLICE()),
     "virtual adversarial": lambda: VirtualAdversarial(supervised=BY_SLICE()),
 }
+GANS: dict[str, Callable[[], Objective]] = {
+    "GAN": lambda: SemiSupervisedGAN(generator_loss="adversarial", encoder_weight=0.01),
+    "GT-GAN": lambda: GTGAN(warm_up=1),
+}
 GAMES: dict[str, dict[str, Any]] = {
     "alternating": {"update": "alternating"},
     "simultaneous": {"update": "simultaneous"},
     "batch statistics": {"statistics": True},
     "unlabelled": {"n_labelled": 2},
     "dice per batch": {"dice": SoftDice(reduction="batch")},
-    **{name: {"game": name, "n_labelled": 2} for name in SEMI_SUPERVISED},
+    **{name: {"game": name, "n_labelled": 2} for name in (*SEMI_SUPERVISED, *GANS)},
 }
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -91,8 +97,9 @@ def train(
     **options: Any,
 ) -> Any:
     """The weights after an epoch of joined batches of 12, 12 and 8 slices."""
-    data = build_data(root, cache, batch_size=12 // world, val_fraction=0.5, n_labelled=n_labelled)
-    objective = SEMI_SUPERVISED[game]() if game else SegAN(**options)
+    objective = (SEMI_SUPERVISED | GANS)[game]() if game else SegAN(**options)
+    labels = "labels" if objective.exclusive_labels else "whole_tumour"
+    data = build_data(root, cache, batch_size=12 // world, val_fraction=0.5, n_labelled=n_labelled, labels=labels)
     system = build_system(objective, optimizers={"default": SGD})
     callbacks = [] if statistics else [FrozenStatistics()]
     trainer = build_trainer(part, *callbacks, **strategy(world, precision="64-true", limit_val_batches=0))

@@ -94,7 +94,7 @@ def test_ranks_end_with_the_same_weights(found: dict[int, list[Found]], game: st
 
 @pytest.mark.parametrize(
     "game",
-    ["alternating", "simultaneous", "unlabelled", "mean teacher", "cross pseudo supervision", "FixMatch"],
+    ["alternating", "simultaneous", "unlabelled", "mean teacher", "cross pseudo supervision", "FixMatch", "GAN"],
 )
 def test_two_ranks_move_like_one_with_the_joined_batch(found: dict[int, list[Found]], game: str) -> None:
     assert farthest(found, game) < 1e-12

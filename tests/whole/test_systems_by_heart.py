@@ -36,6 +36,7 @@ WIDTHS: Mapping[str, Mapping[str, int]] = {  # wide enough for one case
     f"{NETS}reciprocal.Segmentor": {"width": 8},
     f"{NETS}albunet.AlbuNet": {"width": 8, "filters": 16},
     f"{NETS}monai_nets.MonaiSegmentor": {"width": 8},
+    f"{NETS}few_shot.Segmentor": {"width": 4},
 }
 
 
@@ -72,6 +73,11 @@ RECIPES: Mapping[str, Recipe] = {
     "brats2019_few_labels": Recipe(8, 0.1),
     "dynunet2d": Recipe(120, 1e-2),
     "dynunet3d": Recipe(5, 1e-2),
+    "gan": Recipe(10, 5e-3),
+    "gan_bad": Recipe(10, 5e-3),
+    "gan_fm": Recipe(10, 5e-3),
+    "gan_wfm": Recipe(10, 5e-3),
+    "gt_gan": Recipe(10, 5e-3),
     "reciprocal": Recipe(6, 1e-2),
     "reciprocal_code": Recipe(7, 1e-2),
     "reciprocal_ours": Recipe(10, 1e-2),
@@ -86,6 +92,7 @@ RECIPES: Mapping[str, Recipe] = {
     "segmentor_small_adamw": Recipe(150, 1e-2),
     "segresnet2d": Recipe(200, 1e-2),
     "segresnet3d": Recipe(6, 1e-2),
+    "supervised_unet3d": Recipe(10, 5e-3),
     "unet25d": Recipe(6, 1e-2),
     "unet2d": Recipe(120, 1e-2),
     "unet2d_critic": Recipe(150, 1e-2),
