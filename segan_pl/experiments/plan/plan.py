@@ -25,7 +25,7 @@ FACTS = ("model", "trained_on", "tested_on", "fine_tuning")
 """What tells the rows of tables.csv apart, in the words of published.csv."""
 DRAWN = ("heat_map", "curves", "against", "differences")
 """Forms with files of their own, figures or numbers."""
-GIVEN = ("modalities", "root", "labels", "seed")
+GIVEN = ("modalities", "root", "output", "labels", "seed")
 """Placeholders that are there without a value of the plan: by the data, and the seed of a run."""
 PARTS = ("train", "unlabelled", "test")
 """Of a split whose cases the plan names."""

@@ -59,8 +59,8 @@ class Study:
         """What placeholders mean; a modality that the data lack is in no list."""
         known = {name: without(value, self.lacking) for name, value in self.plan.values.items()}
         there = self.plan.modalities or self.modalities
-        own = {"modalities": without(list(there), self.lacking), "root": self.root, "labels": self.labels}
-        return {**known, **own}
+        places = {"root": self.root, "output": str(self.directory)}
+        return {**known, "modalities": without(list(there), self.lacking), **places, "labels": self.labels}
 
     def text(self, template: str) -> str:
         """A text of the report with its placeholders filled; of what has no value it says so.
