@@ -19,6 +19,7 @@ from segan_pl.errors import UsageError
 from segan_pl.evaluation.kept import Monitor
 from segan_pl.evaluation.tables import limited
 from segan_pl.training.callbacks.checkpoint import checkpoints
+from segan_pl.training.callbacks.generated import GeneratedPatches
 from segan_pl.training.callbacks.preview import Preview
 from segan_pl.training.callbacks.progress import Progress
 from segan_pl.training.callbacks.record import CaseScores, RunRecord
@@ -209,7 +210,9 @@ def kept(
     """
     every = trainer.get("check_val_every_n_epoch") or 1
     saved = checkpoints(directory / "checkpoints", chooser, keep_best=options.keep_best, every=every)
-    pictures: list[Callback] = [Preview(directory, every=options.preview_every)] if options.preview_every else []
+    pictures: list[Callback] = []
+    if options.preview_every:
+        pictures = [cls(directory, every=options.preview_every) for cls in (Preview, GeneratedPatches)]
     # config.yaml first: a folder with another of a run's files and without it counts as somebody else's
     return pictures, [RunRecord(directory, config_text), CaseScores(directory, data=data), *saved]
 

@@ -109,6 +109,11 @@ class Discriminating(Objective):
         total, parts = self.validation_loss(context)
         return LossTerms(total, {name: part.detach() for name, part in parts.items()})
 
+    def pictures(self, context: StepContext) -> dict[str, Tensor]:
+        """Of a step that has been taken: real images and as many generated ones, to be drawn next to each other."""
+        made = self.generated(context) if self.plays(context) else None
+        return {} if made is None else {"real": self.real(context).batch.image[: len(made)], "generated": made}
+
     def plays(self, context: StepContext) -> bool:
         """Whether images are generated in this step."""
         return True

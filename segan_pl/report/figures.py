@@ -37,8 +37,10 @@ class Drawn:
         return as_svg(self.figure)
 
 
-def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, ylabel: str) -> Figure:
-    """One line for each name over (x, y) points; a single point is a dot."""
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, ylabel: str, levels: Sequence[float] = ()
+) -> Figure:
+    """One line for each name over (x, y) points; a single point is a dot; a thin dashed line at each level."""
     figure, axes = _figure(6.4, 3.4)
     for number, (name, points) in enumerate(series.items()):
         x, y = zip(*points, strict=True)
@@ -51,6 +53,8 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, 
             marker="o" if len(points) == 1 else None,
             linewidth=1.6,
         )
+    for level in dict.fromkeys(levels):
+        axes.axhline(level, color="#525252", linestyle=(0, (4, 3)), linewidth=1.0)
     axes.set_xlabel(_plain(xlabel))
     axes.set_ylabel(_plain(ylabel))
     axes.grid(alpha=0.3)

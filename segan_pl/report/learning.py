@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from segan_pl.evaluation.metrics.named import BUILT_IN
 from segan_pl.evaluation.saved_files import METRICS, json_file, mapping
@@ -17,6 +17,8 @@ CURVES = {
     "train/": "training losses",
     "lr": "learning rate",
 }
+VERDICTS = ("train/segmentor_real", "train/segmentor_fake")
+"""The mean probability of "real", of real and of generated patches; they have a figure of their own."""
 SOFTWARE = ("segan_pl", "python", "torch", "lightning", "monai", "numpy", "nibabel")
 NOT_SETTINGS = ("run.directory", "data.cache_dir", "data.workers", "data.prepare_workers")
 
@@ -27,22 +29,45 @@ def all_curves(runs: Sequence[RunFiles]) -> list[Drawn]:
     groups = {**CURVES, **{f"val/{metric}_": f"{metric} on the validation volumes" for metric in sorted(own)}}
     drawn = []
     for prefix, name in groups.items():
-        others = tuple(other for other in groups if len(other) > len(prefix))  # dice_x is no Dice
+        # dice_x is no Dice
+        others = tuple(other for other in groups if len(other) > len(prefix))
         if series := _series(runs, prefix, others):
             caption = f"{name} by epoch: {', '.join(series)}"
             figure = figures.curves(series, xlabel="epoch", ylabel=name)
             drawn.append(Drawn(f"curve_{safe(name)}", figure, caption))
+    if series := _named_series(runs, VERDICTS):
+        levels = equilibria(runs)
+        said = ", ".join(f"{run} {level:.3g}" for run, level in levels.items())
+        meet = f"; dashed where both would be if no image could be told from another ({said})" if levels else ""
+        name = "mean verdict, 1 is real"
+        figure = figures.curves(series, xlabel="epoch", ylabel=name, levels=tuple(levels.values()))
+        drawn.append(Drawn("curve_verdicts", figure, f"{name}, by epoch: {', '.join(series)}{meet}"))
     return drawn
+
+
+def equilibria(runs: Sequence[RunFiles]) -> dict[str, float]:
+    """Run to unlabelled_weight / (unlabelled_weight + fake_weight), where its discriminator is the segmentor."""
+    found = {}
+    for run in runs:
+        objective = mapping(mapping(mapping(run.config.get("model")).get("objective")).get("init_args"))
+        real, fake = objective.get("unlabelled_weight"), objective.get("fake_weight")
+        if isinstance(real, int | float) and isinstance(fake, int | float) and real + fake > 0:
+            found[run.name] = real / (real + fake)
+    return found
 
 
 def _series(runs: Sequence[RunFiles], prefix: str, others: tuple[str, ...]) -> dict[str, list[tuple[float, float]]]:
     """Name in the legend to (epoch, value), of what was logged under a prefix and not under a longer one."""
-    series = {}
-    logged = dict.fromkeys(key for run in runs for row in run.epochs for key in row)
+    logged = dict.fromkeys(key for run in runs for row in run.epochs for key in row if key not in VERDICTS)
     keys = {key: None for key in logged if key.startswith(prefix) and not key.startswith(others)}
     # one region: its mean says nothing more
     if len([key for key in keys if key.startswith("val/dice_")]) == 2:
         keys.pop("val/dice_mean", None)
+    return _named_series(runs, keys)
+
+
+def _named_series(runs: Sequence[RunFiles], keys: Iterable[str]) -> dict[str, list[tuple[float, float]]]:
+    series = {}
     for key in keys:
         for run in runs:
             if points := [(when(row, run.epochs), float(row[key])) for row in run.epochs if row.get(key)]:

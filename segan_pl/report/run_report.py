@@ -163,6 +163,16 @@ class Report:
         return all_curves(self.runs)
 
     @cached_property
+    def generated(self) -> dict[str, tuple[bytes, str]]:
+        """Run to the last picture of generated patches, and what it is called; none where no generator trained."""
+        last = {run.name: max((run.home / "previews").glob("*_generated.png"), default=None) for run in self.runs}
+        return {
+            name: (file.read_bytes(), f"{name}: generated patches next to real ones, {file.name}")
+            for name, file in last.items()
+            if file is not None
+        }
+
+    @cached_property
     def differences(self) -> tuple[list[str], list[list[str]]]:
         """Columns and rows: one row for each setting in which the runs differ."""
         return differences(self.runs)

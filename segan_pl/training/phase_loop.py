@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
@@ -40,12 +40,14 @@ class PhaseLoop(WholeVolumes):
         schedule: Learning-rate scheduler of every network.
         accumulate: Batches of a step.
         clip_gradient: Largest gradient norm of a network.
+        pictures: What the objective showed of the last epoch, name to images (N, M, *spatial).
     """
 
     optimizer_of: dict[str, OptimizerCallable]
     schedule: LRSchedulerCallable | None
     accumulate: int
     clip_gradient: float | None
+    pictures: dict[str, Tensor]
 
     @property
     def trained(self) -> list[str]:
@@ -84,6 +86,10 @@ class PhaseLoop(WholeVolumes):
             for phase in self.objective.phases():
                 if self.groups_seen % phase.every == 0:
                     self._move(context, phase, group=group, step=step)
+        # An objective that makes images may show some; those of an epoch's last batch are drawn.
+        shows = getattr(self.objective, "pictures", None)
+        if shows is not None and batch_idx == self.trainer.num_training_batches - 1:
+            self.pictures = {name: one.detach().float().cpu() for name, one in shows(context).items()}
         self.batches_seen += 1
         self.groups_seen += step
 

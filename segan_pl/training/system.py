@@ -153,6 +153,7 @@ class AdversarialSegmentation(SavedSystem):
         self.patch = patch
         self.batches_seen = 0
         self.groups_seen = 0
+        self.pictures = {}
         self.initialised_from = None
         self.allow_other_modalities = False
         self.trained_background = 0.0

@@ -348,3 +348,31 @@ def test_a_region_keeps_its_label_where_a_run_has_no_value():
     (axes,) = figure.axes
     low, high = axes.get_xlim()
     assert all(low < tick < high for tick in axes.get_xticks())
+
+
+def test_verdicts_of_a_gan_have_a_figure_with_their_line_and_its_last_picture_is_on_the_page(tmp_path):
+    weights = {"unlabelled_weight": 1.0, "fake_weight": 2.0}
+    run = make_run(tmp_path / "gan", config={**CONFIG, "model": {"objective": {"init_args": weights}}})
+    epochs = [
+        {"epoch": e, "train/segmentor_real": 0.5, "train/segmentor_fake": 0.2, "train/segmentor_fake_loss": 0.9}
+        for e in range(2)
+    ]
+    write_rows(run / "metrics.csv", epochs)
+    (run / "previews").mkdir()
+    for epoch, content in ((0, b"old"), (3, b"new")):
+        (run / "previews" / f"epoch_{epoch:04d}_generated.png").write_bytes(content)
+    page = made(tmp_path, str(run))
+    assert "1 is real, by epoch: train/segmentor_real, train/segmentor_fake; dashed where both" in page.text
+    assert "gan 0.333)" in page.text
+    # the losses' figure is of the others alone
+    assert "training losses by epoch: train/segmentor_fake_loss" in page.text
+    pictures = [about["src"] for tag, about in page.elements if tag == "img"]
+    assert pictures[-1] == "data:image/png;base64,bmV3"
+    assert "epoch_0003_generated.png" in page.text
+    assert (tmp_path / "page" / "figures" / "curve_verdicts.svg").is_file()
+
+
+def test_runs_without_a_generator_have_neither(tmp_path, run):
+    page = made(tmp_path, str(run))
+    assert "1 is real" not in page.text
+    assert "generated" not in page.text
