@@ -16,7 +16,12 @@ from segan_pl.experiments.plan.drawings import heat_map
 from segan_pl.experiments.plan.plan import FACTS, TablePlan
 from segan_pl.report.published import Key
 
-WORDS = {"dice": "Dice", "hd95_mm": "HD95 (mm)"}
+WORDS = {
+    "dice": "Dice",
+    "hd95_mm": "HD95 (mm)",
+    "mean_surface_distance_mm": "mean surface distance (mm)",
+    "volume_difference_ml": "volume difference (ml)",
+}
 
 
 # -- rows of CSV files -------------------------------------------------------------------------------------------------

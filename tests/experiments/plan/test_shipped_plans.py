@@ -22,7 +22,7 @@ RUNS = {
     "reciprocal": {"fit": 6, "test": 6},
     "cross_validation": {"fit": 5},
     "lgg": {"fit": 15},
-    "few_shot": {"fit": 117, "predict": 117, "atlas": 18, "evaluate": 135},
+    "few_shot": {"fit": 126, "predict": 126, "atlas": 18, "evaluate": 144},
 }
 
 
