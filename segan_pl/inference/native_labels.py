@@ -121,7 +121,8 @@ def vote(proposals: Sequence[Tensor], weights: Sequence[float], activation: str)
     """Weighted majority of several segmentors' decisions (the SegAN-CAT authors' code; specs: "majority voting").
 
     Each gives its decision as many votes as its weight says; most votes win. A tie goes to the larger weighted mean
-    probability, and if that is equal too, to background or the first label: ours, since theirs draws lots.
+    probability, and if that is equal too, to background or the first label: ours, since theirs draws lots. What says
+    nothing of a voxel, with 0 in all channels, has no vote there.
 
     Args:
         proposals: One (C, *spatial) probability each.
@@ -132,7 +133,7 @@ def vote(proposals: Sequence[Tensor], weights: Sequence[float], activation: str)
         (C, *spatial) bool.
     """
     shares = [weight / sum(weights) for weight in weights]
-    votes = _weighted([decide(p, activation).float() for p in proposals], shares)
+    votes = _weighted([decide(p, activation).float() * (p.amax(0) > 0) for p in proposals], shares)
     mean = _weighted(proposals, shares)
     if activation == "softmax":
         tied = votes >= votes.amax(0) - TIE

@@ -281,6 +281,7 @@ class ReleasedVATLoss(Recorded):
 
     # The released script took no care of running statistics, and its segmentor has none.
     moves_statistics = True
+    reference: Reference = "labels"
 
     def __call__(
         self,

@@ -42,7 +42,16 @@ def test_masks_of_the_test_subjects_are_opened_by_the_evaluation_alone(
     line = [
         *("experiment", "few_shot", "--root", str(root), "--output", str(tmp_path / "study"), "--seeds", "3"),
         *("--set", f"pool={listed(POOL)}", "--set", f"others={listed(OTHERS)}", "--set", f"tested={listed(TESTED)}"),
-        *("--set", "labelled=[1]", "--set", "objectives=[mean_teacher]", "--set", "gans=[gt_gan]"),
+        *(
+            "--set",
+            "labelled=[1]",
+            "--set",
+            "objectives=[cps]",
+            "--set",
+            "teachers=[mean_teacher]",
+            "--set",
+            "gans=[gt_gan]",
+        ),
         *("--set", "atlases=[vote]", "--set", f"segmentor={network}", "--set", "epochs=1"),
         *("--", "--data.sampling.batches", "1", "--data.cache_dir", str(tmp_path / "cache"), "--data.workers", "0"),
         *("--trainer.accelerator", "cpu", "--data.prepare_workers", "1"),
@@ -52,11 +61,12 @@ def test_masks_of_the_test_subjects_are_opened_by_the_evaluation_alone(
     # the trainings, the predictions and the registration have finished, and each evaluation has failed
     failed = [one for one in said.splitlines() if one.startswith("failed: ")]
     assert [one.split()[1].rstrip(":") for one in failed] == [
-        f"{name}_n1_scores_seed3" for name in ("supervised", "supervised_ce", "gt_gan", "mean_teacher", "atlas_vote")
+        f"{name}_n1_scores_seed3"
+        for name in ("supervised", "supervised_ce", "gt_gan", "mean_teacher", "cps", "atlas_vote")
     ]
     log = (tmp_path / "study" / "logs" / "supervised_n1_scores_seed3.log").read_text()
     assert "IBSR_03_seg.nii.gz" in log
-    assert "14 runs, 9 finished, 5 failed, 0 skipped" in said
+    assert "17 runs, 11 finished, 6 failed, 0 skipped" in said
     # nor is a training told of them
     whole, told = (Split.load(tmp_path / "study" / name, val="free") for name in ("split.json", "training.json"))
     assert (sorted(whole.test), told.test) == (TESTED, ())
@@ -65,7 +75,7 @@ def test_masks_of_the_test_subjects_are_opened_by_the_evaluation_alone(
         shutil.copy(tmp_path / mask.name, mask)
     assert main(line) == 0
     said = capfd.readouterr().out
-    assert "14 runs, 14 finished (9 of them earlier), 0 failed" in said
+    assert "17 runs, 17 finished (11 of them earlier), 0 failed" in said
     with (tmp_path / "study" / "tables.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["table"] == "scores" and row["metric"] == "dice"]
     assert {(row["state"], row["cases"]) for row in rows} == {("finished", "2")}

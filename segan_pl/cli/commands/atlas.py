@@ -136,6 +136,8 @@ def main(arguments: list[str]) -> int:
     given = {one.name: settings[one.name] for one in fields(AtlasOptions)}
     given["registration"] = Registration(**given["registration"].as_dict())
     given["mixture"] = MixtureOptions(**given["mixture"].as_dict())
+    if given["method"] == "vote" and given["mixture"] != MixtureOptions():
+        raise UsageError("--mixture: is of --method mixture, and --method vote fits none; leave it out")
     return segment_all(AtlasOptions(**given), data)
 
 

@@ -15,7 +15,7 @@ from segan_pl.experiments.plan.expansion import expand
 from segan_pl.experiments.plan.expected import expected_lines
 from segan_pl.experiments.plan.plan import read_plan, shipped_plans
 from segan_pl.experiments.plan.plan_runs import SPLIT_FILES
-from segan_pl.experiments.plan.study import Study, study_splits, training_split, write_manifest
+from segan_pl.experiments.plan.study import Study, require_labelled, study_splits, training_split, write_manifest
 from segan_pl.experiments.study_files import study_output
 
 HELP = """usage: segan_pl experiment NAME|FILE --root DATA --output DIR [options] [-- options of fit]
@@ -73,6 +73,8 @@ def _experiment(call: Call) -> int:
         has_test=part == "test" and not named,
     )
     expansion = expand(study)
+    if named:
+        require_labelled(expansion.runs, splits[0])
     notes = list(dict.fromkeys([*cohort.notes(), *(n for one in splits for n in one.notes), *notes, *expansion.notes]))
     facts = _facts(study, splits, part)
     if settings.report:

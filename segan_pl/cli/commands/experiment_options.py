@@ -16,6 +16,7 @@ from segan_pl.data.split.choice import SplitChoice
 from segan_pl.data.split.strata import COLUMNS
 from segan_pl.errors import UsageError, nearest
 from segan_pl.experiments.plan.expansion import first_files, require_consistent
+from segan_pl.experiments.plan.placeholders import VARIABLE
 from segan_pl.experiments.plan.plan import DRAWN, Plan
 from segan_pl.experiments.plan.plan_runs import config_file, lasting
 from segan_pl.experiments.runner import Runner, add_runner_options, runner_of
@@ -127,8 +128,10 @@ def parsed(plan: Plan, own: list[str], extra: list[str]) -> Call:
         raise UsageError(f"{plan.name}: {files[0]} has no model; expected a system file, e.g. segan_cat")
     refuse_two_models(found)
     require_system_first(found)
-    _require_extra(to_every_fit, "")
-    _require_extra(extra, " after --")
+    _require_extra(to_every_fit, "", plan)
+    _require_extra(extra, " after --", plan)
+    if plan.split == "named":
+        _require_named(plan, own)
     runner, directory = runner_of(settings), Path(settings.output).expanduser()
     if settings.report and (settings.dry_run or settings.slurm):
         raise UsageError("--report runs nothing; leave out --dry-run and --slurm")
@@ -183,16 +186,36 @@ def _given(plan: Plan, own: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _require_extra(extra: Sequence[str], where: str) -> None:
-    """Refuse options of fit that the study itself gives.
+def _require_named(plan: Plan, own: Sequence[str]) -> None:
+    """Refuse options of a split where the plan names the cases.
+
+    Raises:
+        UsageError: One is given.
+    """
+    for field in ("split_file", "fold", "val_fraction", "test_fraction", "split_seed", "split_leftovers"):
+        if option_value(own, f"--data.{field}") is not None:
+            lists = ", ".join(f"--set {name[1:-1]}=[...]" for name in plan.parts.values() if isinstance(name, str))
+            raise UsageError(f"--data.{field}: {plan.name} names its cases; leave it out, or name others: {lists}")
+
+
+def _require_extra(extra: Sequence[str], where: str, plan: Plan) -> None:
+    """Refuse options of fit that the study itself gives, and those by which the plan tells its runs apart.
 
     Raises:
         UsageError: One is among them.
     """
     if extra and not extra[0].startswith("-"):
         raise UsageError(f"{extra[0]!r} after --: expected options of segan_pl fit, e.g. -- --trainer.max_epochs 30")
+    apart = {
+        f"--{option}"
+        for run in plan.runs.values()
+        for option, value in run.options.items()
+        if {match[1] for match in VARIABLE.finditer(str(value))} & {"seed", *run.each}
+    }
     for argument in extra:
         name = argument.partition("=")[0]
+        if name in apart:
+            raise UsageError(f"{name}{where}: {plan.name} tells its runs apart by it; leave it out")
         if name in OURS:
             raise UsageError(f"{name}{where}: the experiment sets it; leave it out (configuration files go before --)")
         if name.startswith("--data.") and name.removeprefix("--data.") in CASES:

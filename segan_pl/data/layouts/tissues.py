@@ -151,8 +151,12 @@ class MRBrainS13:
         ]
         ((what, layout),) = (MASKS[one] for one in MASKS if one != used)
         note = f"the masks are {MASKS[used][0]}; --data.layout {layout} takes {what}"
+        other = [name for name, found in files.items() if found.keys() & MASKS.keys() and used not in found]
+        notes = [note] if labelled else []
+        if other:
+            notes.append(f"{len(other)} cases have the other mask alone and count as without one: {shortened(other)}")
         strangers = _strangers(_places(here, MRBRAINS_PARTS), [folder for folder, _ in numbers])
-        return Found(cases, used, [note] if labelled else [], strangers)
+        return Found(cases, used, notes, strangers)
 
     def _numbers(self, here: Folder) -> list[Place]:
         """The folders whose names are numbers and that hold an image, and the part that each is of."""

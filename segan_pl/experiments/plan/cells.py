@@ -220,15 +220,17 @@ def _spread(result: Result, region: str, metric: str = "dice") -> Spread | None:
 
 
 def _cost(directory: Path, needed: Sequence[Run]) -> Cost:
-    """By what the ends of the fits, and the lists of what was predicted, say."""
-    ended = {run.name: run_state(directory, run.name) or {} for run in needed}
-    fits = [float(ended[run.name]["seconds"]) for run in needed if run.arguments[0] == "fit" and ended[run.name]]
-    seconds: list[float] = []
+    """By the epochs of the fits, and the lists of what was predicted: registrations that were kept are not counted."""
+    fits, seconds = list[float](), list[float]()
     for run in needed:
+        if run.arguments[0] == "fit" and is_finished(directory, run.name):
+            epochs = metrics_rows(run_folder(directory, run.name) / "metrics.csv")
+            fits.append(sum(float(row["seconds"]) for row in epochs if row.get("seconds")))
         file = directory / "masks" / run.name / "predictions.csv"
         if run.arguments[0] in ("predict", "atlas") and file.is_file():
             with file.open(newline="", encoding="utf-8") as lines:
-                seconds += [float(row["seconds"]) for row in csv.DictReader(lines) if row.get("seconds")]
+                rows = [row for row in csv.DictReader(lines) if "were kept" not in (row.get("notes") or "")]
+            seconds += [float(row["seconds"]) for row in rows if row.get("seconds")]
     return Cost(_mean(fits) / 60, _mean(seconds))
 
 

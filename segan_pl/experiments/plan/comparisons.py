@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from segan_pl.evaluation.metrics.named import BUILT_IN
 from segan_pl.evaluation.statistics.comparison import Comparison, compare
-from segan_pl.evaluation.statistics.paired import holm
+from segan_pl.evaluation.statistics.paired import LEVEL, holm, least_p
 from segan_pl.experiments.plan.cells import Result, case_scores
 from segan_pl.experiments.plan.plan import TablePlan
 
@@ -67,6 +67,19 @@ def differences(table: TablePlan, found: Sequence[Result]) -> list[Difference]:
         Difference(one.cell.label, _reference(one), region, metric, seeds, comparison, p)
         for (one, region, metric, seeds, comparison), p in zip(made, adjusted, strict=True)
     ]
+
+
+def holm_note(table: TablePlan, found: Sequence[Result]) -> str:
+    """That no p of a table of differences can pass Holm's correction, where so few patients are tested so often."""
+    tested = [one.found for one in differences(table, found) if one.found and one.found.permutation_p is not None]
+    used = max((one.wins + one.losses for one in tested), default=0)
+    if not tested or least_p(used) * len(tested) <= LEVEL:
+        return ""
+    return (
+        f"Table {table.name}: {used} patients can reach p = {least_p(used):.2g}, and Holm's correction over "
+        f"{len(tested)} tests may ask for {LEVEL / len(tested):.2g}: look at the intervals; a p of 1 does not say that "
+        f"there is no difference."
+    )
 
 
 def _reference(result: Result) -> str:

@@ -12,7 +12,14 @@ from segan_pl.data.case import CaseError
 from segan_pl.experiments.plan.cell import Expansion
 from segan_pl.experiments.plan.cells import Point, Result, results
 from segan_pl.experiments.plan.claims import Finding, findings, lines
-from segan_pl.experiments.plan.comparisons import DIFFERENCES, REACHED, difference_rows, reached, reached_rows
+from segan_pl.experiments.plan.comparisons import (
+    DIFFERENCES,
+    REACHED,
+    difference_rows,
+    holm_note,
+    reached,
+    reached_rows,
+)
 from segan_pl.experiments.plan.drawings import against, bands
 from segan_pl.experiments.plan.page_tables import WORDS, case_rows, matrix, panels, rows, table_texts
 from segan_pl.experiments.plan.plan import TablePlan
@@ -126,7 +133,13 @@ def read_page(study: Study, expansion: Expansion, notes: Sequence[str], facts: S
     about = [study.text(sentence) for sentence in study.plan.about]
     printed = any(cell.published for cell in expansion.cells)
     theirs = ["The papers' numbers are of other data, never of these."] if printed else []
-    return Page(study, expansion, found, findings(expansion.claims, found), notes, [*facts, *about, means, *theirs])
+    said = [
+        holm_note(table, [one for one in found if one.cell.table == table.name])
+        for table in study.shown
+        if table.form == "differences"
+    ]
+    every = [*facts, *about, means, *theirs, *filter(None, said)]
+    return Page(study, expansion, found, findings(expansion.claims, found), notes, every)
 
 
 def files(page: Page) -> dict[str, bytes | str]:

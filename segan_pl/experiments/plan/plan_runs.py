@@ -11,12 +11,14 @@ from typing import Any, get_args
 import yaml
 
 from segan_pl.errors import UsageError, nearest
+from segan_pl.experiments.plan.parts import require_choice
 from segan_pl.experiments.plan.placeholders import UNKNOWN, LeftOutError, Names, combinations, option_text, text
 from segan_pl.experiments.plan.plan import Kind, Plan, RunPlan
 from segan_pl.experiments.plan.study import Study
 from segan_pl.experiments.runs import PLACEHOLDER, Run, run_folder
 from segan_pl.experiments.shipped import find_config
 
+ATLASES = ("vote", "mixture")
 SPLIT_FILES = {"one": "split.json", "folds": "folds.json", "named": "training.json"}
 """Of the fits, by the kind of split; what names the test cases too is split.json."""
 
@@ -176,6 +178,7 @@ class PlanRuns:
         study = self.study
         if study.plan.split not in ("one", "named"):
             raise UsageError(f"{study.plan.name}: run {pattern.name}: an atlas needs split one or named")
+        require_choice(f"{study.plan.name}: run {pattern.name}: atlas", text(pattern.of[0], names), ATLASES)
         arguments = (
             *("atlas", *study.data, "--split_file", str(study.directory / "split.json")),
             *("--method", text(pattern.of[0], names), "--output", f"{self.masks}/{name}"),

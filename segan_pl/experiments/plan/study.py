@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from segan_pl.data.split.record import Split, Val, case_digest, load_folds, some
 from segan_pl.errors import UsageError, nearest
 from segan_pl.experiments.plan.placeholders import VARIABLE, Names, text, without
 from segan_pl.experiments.plan.plan import Plan, TablePlan
+from segan_pl.experiments.runs import Run
 from segan_pl.experiments.study_files import study_output
 from segan_pl.files import csv_text
 
@@ -171,6 +172,23 @@ def training_split(split: Split, cohort: Cohort) -> Split:
     """The split without its test part: what the runs that train are told of."""
     digest = case_digest(case for case in cohort.cases if case.name in {*split.train, *split.val, *split.unlabelled})
     return replace(split, test=(), digest=digest)
+
+
+def require_labelled(runs: Sequence[Run], split: Split) -> None:
+    """Refuse runs that ask for another number of labelled cases than the split has, before any starts.
+
+    Raises:
+        UsageError: One does.
+    """
+    for run in runs:
+        for option in ("--data.n_labelled", "--n_labelled"):
+            if option in run.arguments:
+                asked = run.arguments[run.arguments.index(option) + 1]
+                if not (asked.isdigit() and 1 <= int(asked) <= len(split.train)):
+                    raise UsageError(
+                        f"run {run.name}: {asked} labelled cases; expected a whole number from 1 to "
+                        f"{len(split.train)}, the cases to train on"
+                    )
 
 
 def write_manifest(cohort: Cohort, names: Collection[str], file: Path) -> None:

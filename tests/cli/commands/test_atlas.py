@@ -212,6 +212,7 @@ def test_what_a_case_lacks_is_said_in_one_line(brains, kept, tmp_path, capsys, c
         (["--split_file=nothing.json"], "nothing.json"),
         (["--registration.iterations=[1,2]"], "expected one number for each level"),
         (["--mixture.iterations=0"], "expected smoothing_mm of 0 or more"),
+        (["--method=vote", "--mixture.smoothing_mm=3"], "--mixture: is of --method mixture"),
     ],
 )
 def test_what_was_typed_wrongly_is_said_in_one_line_before_any_work(brains, tmp_path, capsys, options, why):

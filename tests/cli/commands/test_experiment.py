@@ -14,6 +14,7 @@ import pytest
 from segan_pl.__main__ import main
 from segan_pl.data.layouts import find_data_set
 from segan_pl.data.split.record import Split, load_folds
+from segan_pl.data.synthetic.healthy import make_healthy_cohort
 from segan_pl.evaluation.kept import best_kept
 from segan_pl.experiments import local
 from segan_pl.experiments.runs import Run, filled, run_folder, write_state
@@ -380,6 +381,34 @@ def test_folds_of_a_file_are_taken_as_they_are(
     other = [str(tmp_path / "other") if one == str(tmp_path / "study") else one for one in call("cross_validation")]
     assert main([*other, "--data.split_file", str(file), "--set", "folds=3"]) == 2
     assert "holds 2; expected 3 folds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--data.n_labelled", "2"], "--data.n_labelled: few_shot tells its runs apart by it; leave it out"),
+        (
+            ["--data.split_file", "mine.json"],
+            "--data.split_file: few_shot names its cases; leave it out",
+        ),
+        (["--data.test_fraction", "0.3"], "--set pool=[...], --set others=[...], --set tested=[...]"),
+        (["--set", "labelled=[5]"], "run supervised_n5_seed0: 5 labelled cases; expected a whole number from 1 to 2"),
+        (["--set", "labelled=[1.5]"], "1.5 labelled cases; expected a whole number from 1 to 2"),
+        (["--set", "atlases=[votes]"], "atlas votes: unknown; did you mean 'vote'?"),
+        (["--set", "tested=[IBSR_77]"], "parts: test: no case IBSR_77 in"),
+    ],
+)
+def test_what_would_change_the_plan_of_few_labels_unseen_is_refused_before_any_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    make_healthy_cohort(tmp_path / "data", form="ibsr18", subjects=3, unlabelled=1, shape=(8, 24, 24))
+    named = ["--set", "pool=[IBSR_01,IBSR_02]", "--set", "others=[IBSR_04]", "--set", "tested=[IBSR_03]"]
+    line = ["experiment", "few_shot", "--root", str(tmp_path / "data"), "--output", str(tmp_path / "study"), *named]
+    assert main([*line, "--seeds", "0", "--dry-run", *arguments]) in (1, 2)
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "study").exists()
 
 
 # -- real runs ---------------------------------------------------------------------------------------------------------

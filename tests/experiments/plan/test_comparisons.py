@@ -21,7 +21,7 @@ from segan_pl.experiments.plan.page_tables import table_texts
 from segan_pl.experiments.plan.pages import Page, files, read_page
 from segan_pl.experiments.plan.plan import read_plan
 from segan_pl.experiments.plan.study import Study, study_splits, training_split
-from segan_pl.experiments.runs import Run, write_state
+from segan_pl.experiments.runs import Run, run_folder, write_state
 from tests.experiments.study_play import cases, finish
 
 PLAN = """
@@ -128,6 +128,7 @@ def test_a_difference_is_that_of_compare_over_the_seeds_means_with_holm_over_the
         ("teacher, 2", "plain_n2_scores", "1"),
     ]
     assert float(written[0]["difference"]) == pytest.approx(expected.difference, abs=1e-6)
+    assert page.facts[-1].startswith("Table gain: 7 patients can reach p = 0.016") == (0.015625 * 2 > 0.05)
     text = table_texts(table, page.of(table), tmp_path)["WT"][1]
     assert text[1][2] == "+0.100 [+0.100, +0.100]"
 
@@ -165,11 +166,16 @@ def test_a_line_has_a_point_for_each_number_with_the_sd_of_the_seeds(tmp_path: P
 def test_means_come_with_the_sd_of_the_seeds_and_the_cost(tmp_path: Path) -> None:
     scored(tmp_path)
     for seed, seconds in ((0, 60), (1, 180)):
-        write_state(tmp_path, Run(f"plain_n1_seed{seed}", ("fit",)), "finished", exit_code=0, seconds=seconds)
+        # the call that finished took less than the epochs of all calls
+        write_state(tmp_path, Run(f"plain_n1_seed{seed}", ("fit",)), "finished", exit_code=0, seconds=3)
+        epochs = "".join(f"{epoch},{seconds / 2}\n" for epoch in range(2))
+        run_folder(tmp_path, f"plain_n1_seed{seed}").mkdir(parents=True)
+        (run_folder(tmp_path, f"plain_n1_seed{seed}") / "metrics.csv").write_text(f"epoch,seconds\n{epochs}")
         folder = tmp_path / "masks" / f"plain_n1_masks_seed{seed}"
         folder.mkdir(parents=True)
         rows = "".join(f"{case},{case},x,{2 + seed},,\n" for case in "ab")
-        (folder / "predictions.csv").write_text(f"case,patient,file,seconds,refused,\n{rows}")
+        rows += "c,c,x,0.1,,1 of 1 registrations were kept and not made again\n"
+        (folder / "predictions.csv").write_text(f"case,patient,file,seconds,refused,notes\n{rows}")
     page = page_of(tmp_path)
     table = page.study.plan.tables["scores"]
     columns, lines = table_texts(table, page.of(table), tmp_path)[""]
