@@ -205,9 +205,11 @@ class Generator(nn.Module):
         """
         require_size(image, self.patch, "gt_gan.Generator")
         require_size(labels, self.patch, "gt_gan.Generator's labels")
+        labels = labels.to(image.dtype)
         edges: list[Tensor] = []
         if self.boundary is not None:
-            edges = _scales(self.boundaries(image).sigmoid() if boundary is None else boundary, self.larger)
+            found = self.boundaries(image).sigmoid() if boundary is None else boundary
+            edges = _scales(found.to(image.dtype), self.larger)
         codes = self.codes(labels)
         layouts = _scales(labels, self.halve) if self.mode == "tissue" else [None] * 4
         x = self.first(torch.cat([self.image_encoder(image), noise.to(image.dtype)], 1))
@@ -215,9 +217,9 @@ class Generator(nn.Module):
         for level, gt_layer in enumerate(self.gt_layers):
             if level:
                 x = interpolate(x, scale_factor=2, mode=LINEAR[len(self.patch)], align_corners=False)
-                x = self.layers[level - 1](torch.cat([x, *(edge.to(x.dtype) for edge in edges[level : level + 1])], 1))
+                x = self.layers[level - 1](torch.cat([x, *edges[level : level + 1]], 1))
             x = self.activation(gt_layer(x, codes, layouts[level]))
-        made: Tensor = self.bound(self.output(torch.cat([x, *(edge.to(x.dtype) for edge in edges[3:])], 1)))
+        made: Tensor = self.bound(self.output(torch.cat([x, *edges[3:]], 1)))
         return made
 
 
