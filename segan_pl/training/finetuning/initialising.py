@@ -30,9 +30,12 @@ from segan_pl.training.checkpoint import (
 from segan_pl.training.finetuning.input_adaptation import (
     InputChannel,
     adapt_weights,
+    convolutions,
     first_convolution,
     mixing,
+    multiplied_out,
     segmentor_inputs,
+    taken_apart,
 )
 from segan_pl.training.finetuning.settings import FinetuningOptions
 
@@ -168,21 +171,21 @@ def _fitting(name: str, system: SavedSystem, source: Source, rule: Any) -> Weigh
 
 def _adapted(name: str, system: SavedSystem, source: Source, rule: Any) -> Weights:
     """A network's weights, mixed again if its input channels do not show what the source's did; else as they are."""
-    network, weights = system.networks[name], source.networks[name]
-    layer = first_convolution(network, name)
+    network, stored = system.networks[name], source.networks[name]
+    layer, weights = first_convolution(network, name), multiplied_out(stored)
     # It is another network, whose keys the error lists afterwards.
     if _kernel(layer) not in weights:
-        return weights
-    same_shape = weights[_kernel(layer)].shape == network.get_parameter(_kernel(layer)).shape
+        return stored
+    same_shape = weights[_kernel(layer)].shape == convolutions(network)[layer].weight.shape
     if same_shape and list(source.modalities) == list(system.modalities):
         # This holds for networks whose channels `_inputs` cannot name, too, as in 2.5-D.
-        return weights
+        return stored
     there, here = _inputs(name, system, source)
     if there == here and not _by_name(system, source, rule):
         # Numbers of channels would not do: two modalities are as many as one and its mask channel.
-        return weights
+        return stored
     mixed = mixing(there, here, rule, source_names=source.modalities, target_names=system.modalities)
-    return adapt_weights(network, weights, mixed, layer)
+    return taken_apart(adapt_weights(network, weights, mixed, layer), stored)
 
 
 def _kernel(layer: str) -> str:

@@ -139,3 +139,32 @@ def first_convolution(network: nn.Module, name: str) -> str:
             f"the {name} {type(network).__name__} has no convolution, so no layer is known to read its input"
         )
     return found
+
+
+LENGTH, DIRECTION = (f".parametrizations.weight.original{number}" for number in (0, 1))
+"""How the state names the two parts of a kernel with weight norm, after the layer's name."""
+
+
+def multiplied_out(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state's kernels with weight norm as plain ones, which can be mixed; all others as they are."""
+    plain = {name: value for name, value in weights.items() if not name.endswith((LENGTH, DIRECTION))}
+    for name in (name.removesuffix(DIRECTION) for name in weights if name.endswith(DIRECTION)):
+        length, direction = weights[name + LENGTH], weights[name + DIRECTION]
+        plain[f"{name}.weight"] = direction * (length / _lengths(direction, length))
+    return plain
+
+
+def taken_apart(plain: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `multiplied_out` for kernels with weight norm in `weights`; the kernel itself is its direction."""
+    apart = dict(plain)
+    for name in (name.removesuffix(DIRECTION) for name in weights if name.endswith(DIRECTION)):
+        kernel = apart.pop(f"{name}.weight")
+        apart[name + LENGTH], apart[name + DIRECTION] = _lengths(kernel, weights[name + LENGTH]), kernel
+    return apart
+
+
+def _lengths(kernel: Tensor, like: Tensor) -> Tensor:
+    """Euclidean length of a kernel over the axes that `like` has one element of."""
+    axes = [axis for axis, size in enumerate(like.shape) if size == 1]
+    lengths: Tensor = torch.linalg.vector_norm(kernel, dim=axes, keepdim=True)
+    return lengths

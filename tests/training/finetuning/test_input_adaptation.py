@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from segan_pl.errors import UsageError
+from segan_pl.nets import few_shot
 from segan_pl.nets.segan import Critic, Segmentor
 from segan_pl.objectives.segan import SegAN
 from segan_pl.objectives.supervised import Supervised
@@ -18,7 +19,9 @@ from segan_pl.training.finetuning.input_adaptation import (
     convolutions,
     first_convolution,
     mixing,
+    multiplied_out,
     segmentor_inputs,
+    taken_apart,
 )
 
 ALL = ["t1", "t1ce", "t2", "flair"]
@@ -189,3 +192,36 @@ def test_the_layer_that_reads_the_input_is_the_first_convolution() -> None:
     assert list(convolutions(deep)) == ["2"]
     with pytest.raises(UsageError, match="the critic Linear has no convolution"):
         first_convolution(nn.Linear(1, 1), "critic")
+
+
+def trained(modalities: int) -> few_shot.Segmentor:
+    """A segmentor with weight norm, whose lengths are not 1."""
+    torch.manual_seed(modalities)
+    network = few_shot.Segmentor(modalities, 3, width=2, spatial_dims=2)
+    for parameter in network.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def test_kernels_with_weight_norm_are_taken_apart_as_they_were() -> None:
+    weights = trained(2).state_dict()
+    again, network = taken_apart(multiplied_out(weights), weights), trained(2)
+    assert again.keys() == weights.keys()
+    image = torch.randn(1, 2, 16, 16)
+    expected = network(image)
+    network.load_state_dict(again)
+    torch.testing.assert_close(network(image), expected)
+
+
+@pytest.mark.parametrize(
+    ("now", "rule", "order"), [(["t2", "t1", "t1ce"], "zero", [1, 0]), (["a", "b", "c", "d"], "repeat", [0, 1, 0, 1])]
+)
+def test_a_first_layer_with_weight_norm_is_adapted_like_any_other(now: list[str], rule: str, order: list[int]) -> None:
+    source, target, before = trained(2), trained(len(now)), ["t1", "t2"]
+    weights = source.state_dict()
+    mix = mixing(images(2), images(len(now)), rule, source_names=before, target_names=now)  # type: ignore[arg-type]
+    adapted = adapt_weights(target, multiplied_out(weights), mix, first_convolution(target, "segmentor"))
+    target.load_state_dict(taken_apart(adapted, weights))
+    image = torch.randn(1, 2, 16, 16)
+    more = image[:, order] if rule == "repeat" else torch.cat([image[:, order], torch.randn(1, 1, 16, 16)], 1)
+    torch.testing.assert_close(target(more), source(image), rtol=1e-4, atol=1e-5)
