@@ -69,9 +69,9 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         saved_split: The split.json of the run that is continued or scored, set before first use; where that file is, it
             is the split, whatever the settings say, so that no case changes sides.
         split_owner: Whose split that is, for the note.
-        least_batch: Patches that the networks need in a batch, see `require_batch`; an epoch's last batch of fewer
-            labelled ones is left out. (Of slices it always needs 2.)
-        fewest: Patches that a loss may show the networks at once: the labelled ones where others are unlabelled.
+        least_batch, least_unlabelled: Patches that the networks need in a batch, see `require_batch`; an epoch's last
+            batch of fewer labelled ones is left out. (Of slices it always needs 2.)
+        fewest: Patches that a loss may show the networks at once: the labelled or the unlabelled ones alone.
         predict_part: What `trainer.predict` goes through; None for what `test` scores.
         same_batches: Whether every epoch repeats the batches of epoch 0, to overfit a few of them on purpose.
     """
@@ -143,8 +143,9 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
                 f"its options, or leave --data.augment_on out"
             )
         self.seed, self.workers = seed, workers
-        self.least_batch = 1
-        self.fewest = self.unlabelled.labelled(batch_size)
+        self.least_batch = self.least_unlabelled = 1
+        labelled = self.unlabelled.labelled(batch_size)
+        self.fewest = min(labelled, batch_size - labelled)
         self.same_batches = False
         self.predict_part: Part | None = None
         self._chosen: Workers | None = None
@@ -175,21 +176,22 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         parts["predict"] = (self.predict_part or self.test_part,)
         self.look([row for part in parts.get(stage, ()) for row in self.rows(part)])
 
-    def require_batch(self, least: int) -> None:
+    def require_batch(self, least: int, of_unlabelled: int = 1) -> None:
         """Refuse batches of fewer patches than the networks can train on, and leave out an epoch's last one.
 
         Args:
             least: As `AdversarialSegmentation.least_batch` finds it.
+            of_unlabelled: How many unlabelled ones; where every case is labelled, how many patches.
 
         Raises:
             UsageError: Every batch would be too small.
         """
-        if self.batch_size < least:
+        if self.batch_size < (needed := max(least, of_unlabelled)):
             raise UsageError(
                 f"--data.batch_size {self.batch_size}: a patch of {list(self.patch)} leaves the networks' batch norm "
-                f"one value for each channel; give at least {least}, or a larger --data.patch"
+                f"one value for each channel; give at least {needed}, or a larger --data.patch"
             )
-        self.least_batch = least
+        self.least_batch, self.least_unlabelled = least, of_unlabelled
         if self.split is not None:  # else `prepare_data` asks
             self._shares()
 
@@ -197,7 +199,8 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         """Batches of patches."""
         cases, others = (self.indices(self.rows(part)) for part in POOLS)
         labelled, unlabelled = self._shares()
-        least = 2 if len(self.patch) == 2 else self.least_batch  # of slices: batch norm of 1x1 maps needs two
+        least = max(self.least_batch, 1 if unlabelled else self.least_unlabelled)
+        least = 2 if len(self.patch) == 2 else least  # of slices: batch norm of 1x1 maps needs two
         sampler = PlanSampler(
             Pool.of(cases, self.sampling, self.patch, self.scheme.foreground_labels),
             labelled,
@@ -260,7 +263,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
 
     def _shares(self) -> tuple[int, int]:
         assert self.split is not None
-        return self.unlabelled.shares(self.split, self.batch_size, self.least_batch)
+        return self.unlabelled.shares(self.split, self.batch_size, self.least_batch, self.least_unlabelled)
 
     def _case_loader(self, part: Part) -> DataLoader[Batch]:
         rows, ranks = self.rows(part), ranks_of(self.trainer)

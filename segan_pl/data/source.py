@@ -20,7 +20,8 @@ class CaseSource(Protocol):
 
     A LightningDataModule that has all of it can train, score and predict with `AdversarialSegmentation`; its loaders
     yield `Batch`, whole cases in validation, test and prediction, whose `case` is a row. docs/python.md has one of 60
-    lines. One with `require_batch(least)` too is told before a fit how many patches the networks need in a batch.
+    lines. One with `require_batch(least, of_unlabelled)` too is told before a fit how many patches the networks need in
+    a batch, and how many unlabelled ones.
     """
 
     @property

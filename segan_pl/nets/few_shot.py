@@ -174,7 +174,7 @@ class Encoder(nn.Module):
     """A generated image back to its noise, as a normal distribution (bad-GAN's `encoder`, Dai et al. 2017).
 
     Padded like TensorFlow's SAME, one voxel before and two behind; the authors' PyTorch code does not pad, which leaves
-    one voxel of 32, and reads 2 modalities only. 33,622,576 parameters for 2 modalities and patches of 32^3.
+    one voxel of 32, and reads 2 modalities only. 33,622,688 parameters for 2 modalities and patches of 32^3.
 
     Args:
         in_channels: Modalities M.

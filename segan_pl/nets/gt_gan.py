@@ -22,7 +22,6 @@ from segan_pl.nets.few_shot import CONVOLUTION, POOLING, require_patch, require_
 Mode = Literal["tissue", "vector"]
 LINEAR = {2: "bilinear", 3: "trilinear"}
 LARGEST: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-INSTANCE_NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 # Public code of adaptive instance normalisation has it inside the root of the variance.
 EPSILON = 1e-5
 SLOPE = 0.2
@@ -224,10 +223,9 @@ class Generator(nn.Module):
 
 
 def _strided(channels: int, out: int, axes: int) -> list[nn.Module]:
-    """Half of every side: a strided 3x3x3 convolution, instance norm, LeakyReLU."""
-    # The norm would take a bias away again.
-    convolve = CONVOLUTION[axes](channels, out, 3, stride=2, padding=1, bias=False)
-    return [convolve, INSTANCE_NORM[axes](out), nn.LeakyReLU(SLOPE, True)]
+    """Half of every side: a strided 3x3x3 convolution, LeakyReLU."""
+    # No instance norm: behind a convolution without a bias it takes the scale of the image away, wherever it stands.
+    return [CONVOLUTION[axes](channels, out, 3, stride=2, padding=1, bias=False), nn.LeakyReLU(SLOPE, True)]
 
 
 def _scales(x: Tensor, halve: nn.Module) -> list[Tensor]:

@@ -13,8 +13,10 @@ from segan_pl.data.sample.random_numbers import uniform
 from segan_pl.errors import UsageError, require_choice
 from segan_pl.losses.gan import fake_loss, feature_matching, noise_nll, real_loss, verdict
 from segan_pl.losses.overlap import cross_entropy
+from segan_pl.losses.vat import frozen_statistics
 from segan_pl.nets.modality_mask import with_modality_mask
 from segan_pl.objectives.base import LossTerms, Objective, Phase, StepContext
+from segan_pl.objectives.semi_supervised.views import spread
 
 Layers = Literal["bottleneck", "all", "weighted"]
 GeneratorLoss = Literal["adversarial", "feature_matching", "all_layers", "weighted"]
@@ -32,7 +34,8 @@ class Discriminating(Objective):
 
     A step runs the generator once, for both phases. The segmentor sees labelled and unlabelled images in one forward
     pass, and generated ones in one for each phase, since it moves in between; no layer of `nets.few_shot.Segmentor`
-    mixes samples, so that passes may be joined.
+    mixes samples, so that passes may be joined. Of another segmentor with batch norm, real images alone move the
+    running statistics, once in a step.
 
     Args:
         labelled_weight: Above 0.
@@ -97,7 +100,7 @@ class Discriminating(Objective):
         made = self.generated(context)
         if made is None:
             return LossTerms(torch.zeros(()), {})
-        logits = self.judged(real, made.detach())
+        logits = self.verdict_on(real, made.detach())
         unlabelled, fake = real_loss(real.logits), fake_loss(logits)
         total = total + self.unlabelled_weight * unlabelled + self.fake_weight * fake
         verdicts = {"real": verdict(real.logits), "fake": verdict(logits)}
@@ -122,9 +125,14 @@ class Discriminating(Objective):
         """The segmentor's loss with what else it learns from generated images, whose logits are given; here nothing."""
         return terms
 
-    def judged(self, real: StepContext, images: Tensor) -> Tensor:
-        """The segmentor's logits of images, one for each sample of `real`, which lack its missing modalities."""
-        return real.segment(like(real, images))
+    def verdict_on(self, real: StepContext, images: Tensor) -> Tensor:
+        """The segmentor's logits of generated images, one for each sample of `real`, which lack its missing modalities.
+
+        Running statistics of a batch norm stay as they are: they are those of real images, and a phase moves its own
+        network alone.
+        """
+        with frozen_statistics(real.networks["segmentor"]):
+            return real.segment(like(real, images))
 
     def matched(self, real: StepContext, made: Tensor, layers: Layers) -> Tensor:
         """Feature matching between generated images and the samples of `real`, the segmentor standing still.
@@ -148,10 +156,11 @@ class Discriminating(Objective):
             found: list[Tensor] = run(image)[1]
             return found
 
-        with torch.no_grad():
-            wanted = features(real.batch.image)
         average: Any = "harmonic" if layers == "weighted" else "arithmetic"
-        return feature_matching(features(like(real, made)), wanted, average=average)
+        with frozen_statistics(segmentor):
+            with torch.no_grad():
+                wanted = features(real.batch.image)
+            return feature_matching(features(like(real, made)), wanted, average=average)
 
 
 class SemiSupervisedGAN(Discriminating):
@@ -225,7 +234,7 @@ class SemiSupervisedGAN(Discriminating):
         """What the generator minimises; parts "adversarial" or "feature_matching", and "noise_nll" with an encoder."""
         real, made = self.real(context), self.generated(context)
         if self.deceives_by == "adversarial":
-            loss, name = real_loss(self.judged(real, made)), "adversarial"
+            loss, name = real_loss(self.verdict_on(real, made)), "adversarial"
         else:
             layers: dict[str, Layers] = {"feature_matching": "bottleneck", "all_layers": "all", "weighted": "weighted"}
             loss, name = self.matched(real, made, layers[self.deceives_by]), "feature_matching"
@@ -255,8 +264,7 @@ def noise_of(context: StepContext, generator: Any) -> Tensor:
 
 def like(context: StepContext, images: Tensor) -> Tensor:
     """Images (B, M, *spatial) with zeros for the modalities that the context's samples lack."""
-    shown = context.batch.modality_mask
-    return images * shown.reshape(*shown.shape, *[1] * (images.ndim - 2)).to(images.dtype)
+    return images * spread(context.batch.modality_mask, images).to(images.dtype)
 
 
 def require_weights(*, above: bool = False, **weights: float) -> None:

@@ -21,6 +21,7 @@ from segan_pl.objectives.gan import Discriminating, Layers, noise_of, require_we
 
 # The stream of random numbers that pair images with labels, see data/sample/random_numbers.py.
 PAIRS = 401
+CONFIDENCE = 0.5
 
 
 class GTGAN(Discriminating):
@@ -32,9 +33,9 @@ class GTGAN(Discriminating):
     feature_weight * feature matching + adversarial_weight * -log D(G(x, y, z)) + reconstruction_weight *
     |G(x, y_x, z) - x| + boundary_weight * boundary loss,
 
-    the first two on pairs of an unlabelled image with labels of the batch (each used as often as another), the others
-    on labelled images with their own labels. The decoder gets the exact boundary of the labels that it is given. A
-    batch without a labelled sample takes no step.
+    the first two on pairs of an unlabelled image with labels of the batch, drawn without favour, the others on
+    labelled images with their own labels. The decoder gets the exact boundary of the labels that it is given. A batch
+    without a labelled sample takes no step.
 
     Only the segmentor runs in validation and prediction: labels and generator are for training alone.
 
@@ -48,10 +49,11 @@ class GTGAN(Discriminating):
         feature_weight: Ours, as all weights of the generator.
         adversarial_weight: Ours.
         reconstruction_weight: Ours.
-        boundary_weight: Ours; it needs a generator with a boundary network.
+        boundary_weight: Ours; it needs a generator with a boundary network, and a reconstruction_weight. What the
+            network finds is read with `found_boundary` alone.
         found_boundary: Give the decoder, with a labelled image's own labels, the boundary that the network finds in the
             image. Such a decoder knows soft boundaries, and with the exact ones of other labels its images depict them
-            poorly: Dice of GM 0.24 and WM 0.16 on IBSR18, instead of 0.86 and 0.93 (docs/semi_supervised.md).
+            poorly (docs/semi_supervised.md).
         warm_up: Steps at first in which the segmentor learns from labelled images, and the generator from its last two
             terms alone (ours).
         synthetic_weight: Of the cross-entropy between a generated image's prediction and the labels that it was made
@@ -84,7 +86,7 @@ class GTGAN(Discriminating):
         found_boundary: bool = False,
         warm_up: int = 0,
         synthetic_weight: float = 0.0,
-        synthetic_confidence: float = 0.5,
+        synthetic_confidence: float = CONFIDENCE,
         pseudo_labels: bool = False,
     ) -> None:
         super().__init__(
@@ -110,6 +112,20 @@ class GTGAN(Discriminating):
             )
         if not 0 <= synthetic_confidence <= 1:
             raise ValueError(f"synthetic_confidence is {synthetic_confidence}, expected a probability")
+        # Otherwise runs that differ in such an option alone would be the same.
+        if synthetic_confidence != CONFIDENCE and not synthetic_weight:
+            raise ValueError(
+                f"synthetic_confidence {synthetic_confidence} does nothing with synthetic_weight 0; leave it out, or "
+                f"give a weight"
+            )
+        if layers != "bottleneck" and not feature_weight:
+            raise ValueError(f"layers {layers!r} does nothing with feature_weight 0; leave it out, or give a weight")
+        if (boundary_weight or found_boundary) and not reconstruction_weight:
+            raise ValueError(
+                f"boundary_weight {boundary_weight} and found_boundary {found_boundary} do nothing with "
+                f"reconstruction_weight 0, as found boundaries are read in reconstructions alone; give boundary_weight "
+                f"0 and found_boundary false, or a reconstruction_weight"
+            )
         self.layers: Layers = layers
         self.feature_weight, self.adversarial_weight = feature_weight, adversarial_weight
         self.reconstruction_weight, self.boundary_weight = reconstruction_weight, boundary_weight
@@ -144,9 +160,11 @@ class GTGAN(Discriminating):
         if self.pseudo_labels:
             return hard_labels(real.logits, context.activation).to(real.batch.target.dtype)
         assert labelled is not None
-        order = uniform(real.batch.seed, PAIRS, 1)[:, 0].argsort()
-        # Labels go round over the images in random order, so none is given twice before all are given once.
-        return labelled.target[order.argsort() % len(labelled.target)]
+        # Labels in random order go round over images in random order: none is given twice before all are given once,
+        # and which are given once more is random. Where labelled images are the real ones, the orders still differ.
+        image = uniform(real.batch.seed, PAIRS, 1)[:, 0].argsort().argsort()
+        label = uniform(labelled.batch.seed, PAIRS, 2)[:, 1].argsort()
+        return labelled.target[label[image % len(label)]]
 
     def generator_loss(self, context: StepContext) -> LossTerms:
         """The weighted sum; parts the bare terms, those of weight 0 left out."""
@@ -161,7 +179,7 @@ class GTGAN(Discriminating):
             if self.feature_weight:
                 terms["feature_matching"] = self.feature_weight, self.matched(real, fake, self.layers)
             if self.adversarial_weight:
-                terms["adversarial"] = self.adversarial_weight, real_loss(self.judged(real, fake))
+                terms["adversarial"] = self.adversarial_weight, real_loss(self.verdict_on(real, fake))
         else:
             own = made
         if self.reconstruction_weight:

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -82,10 +83,23 @@ def divisor(networks: Mapping[str, nn.Module], name: str) -> int:
     return math.lcm(*map(int, own))
 
 
-def least_batch(networks: Mapping[str, nn.Module], inputs: Mapping[str, int], patch: Sequence[int]) -> int:
-    """Patches that a batch needs in training: 2 where one leaves batch norm a single value in a channel, else 1."""
+def least_batch(
+    networks: Mapping[str, nn.Module],
+    inputs: Mapping[str, int],
+    patch: Sequence[int],
+    *,
+    noise: Mapping[str, int] = MappingProxyType({}),
+) -> int:
+    """Patches that a batch needs in training: 2 where one leaves batch norm a single value in a channel, else 1.
+
+    Args:
+        networks: Name to network.
+        inputs: Name to input channels, of those that are shown patches.
+        patch: (H, W) or (D, H, W) of training.
+        noise: Name to how many numbers a patch is made of, of those that are shown noise.
+    """
     try:
-        dry_run(networks, inputs, patch, low_on_cpu=False, batch=1)
+        dry_run(networks, inputs, patch, low_on_cpu=False, batch=1, noise=noise)
     except UsageError as error:
         return 2 if "more than 1 value per channel" in str(error) else 1  # PyTorch's words
     return 1
@@ -98,6 +112,7 @@ def dry_run(
     *,
     low_on_cpu: bool,
     batch: int = 2,
+    noise: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Show every network a batch of meta tensors, which have shapes and no values, so that it fails now and not later.
 
@@ -111,19 +126,22 @@ def dry_run(
         patch: (H, W) or (D, H, W) of training.
         low_on_cpu: Whether batches run in bfloat16 on the CPU.
         batch: Patches shown.
+        noise: Name to numbers, of networks that are shown noise (batch, numbers).
 
     Raises:
         UsageError: A network does not take the patch, or PyTorch would compute wrong gradients for it.
     """
-    for name, channels in inputs.items():
+    shown = {name: (f"{channels} channels", (channels, *patch)) for name, channels in inputs.items()}
+    shown |= {name: (f"{numbers} numbers of noise", (numbers,)) for name, numbers in noise.items()}
+    for name, (given, shape) in shown.items():
         try:
             twin = copy.deepcopy(networks[name]).to("meta")
             with torch.random.fork_rng([]), torch.no_grad(), _watched(twin) as found:
-                twin(torch.empty(batch, channels, *patch, device="meta"))
+                twin(torch.empty(batch, *shape, device="meta"))
         except (ValueError, RuntimeError) as error:  # networks refuse sizes with it, and so does a norm of one voxel
             if isinstance(error, NotImplementedError) or any(word in str(error) for word in ("meta", "deepcopy")):
                 continue
-            raise UsageError(f"--data.patch {list(patch)}: the {name}, given {channels} channels: {error}") from error
+            raise UsageError(f"--data.patch {list(patch)}: the {name}, given {given}: {error}") from error
         except (TypeError, IndexError):  # values asked for in another way, as by NumPy
             continue
         if found and low_on_cpu:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError, nearest
 
 
@@ -46,6 +47,22 @@ def require_named(option: str, given: Iterable[str], known: Iterable[str]) -> No
     for name in given:
         if name not in names:
             raise UsageError(f"--model.{option}.{name}: no such network; {nearest(name, names)}")
+
+
+def unreached_note(networks: Mapping[str, nn.Module], preparation: Mapping[str, Any]) -> str | None:
+    """That a generator whose images end in tanh cannot make all that a preparation (its fields) does; None if it can.
+
+    The segmentor then tells its images by their range alone.
+    """
+    name = next((name for name, one in networks.items() if isinstance(getattr(one, "bound", None), nn.Tanh)), None)
+    within = None if name is None else Preparation.from_dict(preparation).intensities
+    if name is None or (within is not None and within[0] >= -1 and within[1] <= 1):
+        return None
+    found = "are not bounded" if within is None else f"lie in {[*within]}"
+    return (
+        f"the {name} makes intensities in [-1, 1] and the prepared ones {found}; give "
+        f"--model.networks.{name}.init_args.bounded false, or -c gt_gan_preparation"
+    )
 
 
 def named_parts(networks: nn.Module, pattern: str, option: str) -> list[str]:

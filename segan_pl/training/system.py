@@ -33,6 +33,7 @@ from segan_pl.training.networks import (
     compile_or_stay_eager,
     require_named,
     require_networks,
+    unreached_note,
 )
 from segan_pl.training.phase_loop import DEFAULT
 from segan_pl.training.validation import ScoreOn, VolumeScoring
@@ -189,6 +190,14 @@ class AdversarialSegmentation(SavedSystem):
         """Patches that a batch needs in training, 1 or 2."""
         return least_batch(dict(self.networks.items()), self._in_channels, patch)
 
+    def least_made(self, patch: Sequence[int]) -> int:
+        """Patches that must be made of noise at once in training, 1 or 2."""
+        makers = {
+            name: getattr(one, "noise", None) for name, one in self.networks.items() if name not in self._in_channels
+        }
+        noise = {name: numbers for name, numbers in makers.items() if isinstance(numbers, int)}
+        return least_batch(dict(self.networks.items()), {}, patch, noise=noise)
+
     @property
     def _in_channels(self) -> dict[str, int]:
         channels = {name: self.channels(name) for name in self.networks}
@@ -208,6 +217,9 @@ class AdversarialSegmentation(SavedSystem):
         require_alike(source, self.modalities, self.scheme.name)
         self.patch = self.patch or tuple(source.patch)
         if self.predict_in == "brain" and (note := clipped_note(source.describe()["preparation"])):
+            rank_zero_info(f"note: {note}")
+        made = dict(self.networks.items())
+        if stage == "fit" and (note := unreached_note(made, source.describe()["preparation"])):
             rank_zero_info(f"note: {note}")
         if stage == "fit" and not self.began:
             low = "bf16" in str(self.trainer.precision) and self.trainer.strategy.root_device.type == "cpu"
@@ -235,8 +247,11 @@ class AdversarialSegmentation(SavedSystem):
         require_batch = getattr(source, "require_batch", None)
         # A loss may show the networks fewer patches at once than a batch has.
         fewest = getattr(source, "fewest", source.batch_size)
-        if require_batch is not None and (len(source.patch) == 3 or fewest == 1):
-            require_batch(self.least_batch(source.patch))
+        if require_batch is not None and (len(source.patch) == 3 or fewest <= 1):
+            least, of_unlabelled = self.least_batch(source.patch), 1
+            if self.objective.reads_unlabelled():
+                of_unlabelled = max(least, self.least_made(source.patch))
+            require_batch(least, of_unlabelled)
 
     def load_pretrained(self) -> list[str]:
         """Load ImageNet's weights where a network asks for them; lines that say so."""

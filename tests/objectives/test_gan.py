@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -14,11 +15,12 @@ from segan_pl.errors import UsageError
 from segan_pl.losses.overlap import WeightedCrossEntropy, cross_entropy
 from segan_pl.nets.few_shot import Encoder, Generator, Segmentor
 from segan_pl.nets.gt_gan import Generator as GTGenerator
+from segan_pl.nets.monai_nets import MonaiSegmentor
 from segan_pl.objectives.base import Objective, Phase, StepContext
 from segan_pl.objectives.gan import Discriminating, SemiSupervisedGAN
 from segan_pl.objectives.gt_gan import GTGAN
 from segan_pl.training.system import AdversarialSegmentation
-from tests.contracts import ObjectiveContract, descent, differ, parameters_of, take_phase, tiny_batch
+from tests.contracts import ObjectiveContract, buffers_of, descent, differ, parameters_of, take_phase, tiny_batch
 from tests.phantom import dice_by_tissue, phantoms
 
 SIZE = (16, 16, 16)
@@ -234,6 +236,41 @@ def test_the_losses_are_float32_under_autocast(options: Mapping[str, Any]) -> No
         for total, parts in losses:
             assert {total.dtype, *(part.dtype for part in parts.values())} == {torch.float32}
             assert total.isfinite()
+
+
+class FeaturesOfMonai(MonaiSegmentor):
+    """MONAI's U-Net that shows its logits as features, so that they can be matched."""
+
+    def features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        logits = self(image)
+        return logits, [logits]
+
+    def bottleneck(self, image: Tensor) -> Tensor:
+        made: Tensor = self(image)
+        return made
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        *(SemiSupervisedGAN(**options) for options in GANS.values()),
+        GTGAN(),
+        GTGAN(layers="all", synthetic_weight=0.1, pseudo_labels=True),
+    ],
+    ids=[*GANS, "labels", "all of labels"],
+)
+def test_real_images_alone_move_the_running_statistics_once_and_a_generators_step_moves_nothing(
+    objective: Discriminating,
+) -> None:
+    torch.manual_seed(0)
+    networks, batch = networks_of(objective, 2, 4), partly(2, 3)
+    networks["segmentor"] = FeaturesOfMonai(2, 4, kind="UNet", width=4, levels=3, norm="batch")
+    alone = deepcopy(networks["segmentor"])
+    alone(batch.image)
+    context = StepContext(networks, batch, "softmax")
+    for phase in objective.phases():
+        take_phase(phase, context, descent(networks))
+        assert not differ(buffers_of(networks["segmentor"]), buffers_of(alone)), phase.network
 
 
 def test_a_segmentor_that_shows_no_features_can_only_be_deceived() -> None:

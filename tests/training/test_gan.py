@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from segan_pl.data.module import MRIDataModule
+from segan_pl.errors import UsageError
 from segan_pl.inference.predictor import Predictor
 from segan_pl.nets import few_shot, gt_gan
 from segan_pl.objectives.base import Objective
@@ -84,6 +85,49 @@ def test_training_logs_both_verdicts_and_validation_the_labels_loss(make_data: M
         assert 0 < found[f"train/{name}"] < 1
     assert {"train/segmentor_cross_entropy", "train/generator_feature_matching"} <= set(found)
     assert found["val/loss"].item() == pytest.approx(found["val/loss_cross_entropy"].item())
+
+
+@pytest.mark.parametrize(
+    ("patch", "batch", "labelled", "said"),
+    [
+        (
+            (16, 16),
+            4,
+            3,
+            "so few unlabelled patches leave the networks' batch norm one value .* 1 labelled and 2",
+        ),
+        ((16, 16), 2, 1, "so few unlabelled patches"),
+        ((16, 16), 3, 1, None),
+        ((16, 32), 2, 1, None),
+    ],
+)
+def test_a_batch_of_one_generated_image_is_refused_before_anything_is_prepared_where_batch_norm_has_one_value(
+    patch: tuple[int, int], batch: int, labelled: int, said: str | None, make_data: MakeData, tmp_path: Path
+) -> None:
+    networks = {
+        "segmentor": partial(few_shot.Segmentor, width=2, spatial_dims=2),
+        "generator": partial(few_shot.Generator, patch=patch, width=2, noise=4),
+    }
+    modalities = ["t1", "t1ce", "t2", "flair"]
+    system = AdversarialSegmentation(networks, SemiSupervisedGAN(), modalities=modalities, labels="labels")
+    shares = {"batch_size": batch, "labelled_per_batch": labelled}
+    data = make_data(n_labelled=2, labels="labels", patch=patch, cache_dir=str(tmp_path / "cache"), **shares)
+    system.require_data(data)
+    if said is None:
+        data.prepare_data()
+        data.setup("fit")
+        images = next(iter(data.train_dataloader())).image[labelled:]
+        assert system.networks["generator"](torch.rand(len(images), 4)).shape == images.shape
+    else:
+        with pytest.raises(UsageError, match=said):
+            data.prepare_data()
+        assert not (tmp_path / "cache").exists()
+
+
+def test_without_unlabelled_cases_a_batch_needs_as_many_patches_as_are_generated_at_once(make_data: MakeData) -> None:
+    data = make_data(patch=(1, 16, 16), batch_size=1)
+    with pytest.raises(UsageError, match=r"batch_size 1: a patch of .* give at least 2, or a larger --data.patch"):
+        data.require_batch(1, 2)
 
 
 @pytest.mark.parametrize("name", GAMES)

@@ -1,13 +1,34 @@
 from __future__ import annotations
 
 import pickle
+import re
 
+import pytest
 import torch
 from torch import nn
 
+from segan_pl.data.prepare.preparation import Preparation
+from segan_pl.nets import few_shot, gt_gan
 from segan_pl.objectives.base import StepContext
-from segan_pl.training.networks import RunningMean, averaged_copy, negate_gradients, one_scale
+from segan_pl.training.networks import RunningMean, averaged_copy, negate_gradients, one_scale, unreached_note
 from tests.contracts import tiny_batch
+
+
+@pytest.mark.parametrize(
+    ("preparation", "found"),
+    [
+        (Preparation(scaling="zscore"), "the prepared ones are not bounded; give --model.networks.generator.init_args"),
+        (Preparation(interval=(-1.0, 2.0)), r"the prepared ones lie in \[-1.0, 2.0\]; .* or -c gt_gan_preparation"),
+        (Preparation(interval=(-1.0, 1.0)), None),
+        (Preparation(), None),
+    ],
+)
+def test_intensities_that_a_generator_cannot_make_are_noted(preparation: Preparation, found: str | None) -> None:
+    networks = {"segmentor": nn.Identity(), "generator": few_shot.Generator(1, patch=(16, 16), width=1)}
+    note = unreached_note(networks, preparation.as_dict())
+    assert (note is None) if found is None else re.search(found, note or "")
+    free = gt_gan.Generator(4, 1, patch=(16, 16), width=2, bounded=False)
+    assert unreached_note({**networks, "generator": free}, preparation.as_dict()) is None
 
 
 def test_the_scale_stays_while_several_networks_step_and_is_updated_once_after() -> None:

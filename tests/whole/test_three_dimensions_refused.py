@@ -79,8 +79,8 @@ pytestmark = [
         (
             "albunet2d",
             ["data.batch_size=1"],
-            r"--data.batch_size 1: a patch of \[1, 32, 32\] leaves the networks' batch norm one value a channel; give "
-            r"at least 2, or a larger --data.patch",
+            r"--data.batch_size 1: a patch of \[1, 32, 32\] leaves the networks' batch norm one value for each "
+            r"channel; give at least 2, or a larger --data.patch",
         ),
     ],
 )

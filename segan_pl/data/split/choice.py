@@ -86,13 +86,14 @@ class UnlabelledCases:
             f"only take time; fewer of them by a larger --data.labelled_per_batch{instead} (docs/splits.md)"
         )
 
-    def shares(self, split: Split, batch_size: int, least: int = 1) -> tuple[int, int]:
+    def shares(self, split: Split, batch_size: int, least: int = 1, of_unlabelled: int = 1) -> tuple[int, int]:
         """Labelled and unlabelled patches of a batch.
 
         Args:
             split: With its unlabelled part.
             batch_size: Patches of both.
             least: Patches that the networks need at once: a loss may show them the labelled ones alone.
+            of_unlabelled: The same for the unlabelled ones.
 
         Raises:
             UsageError: A batch has no room for both, or a share is asked for where there is nothing to share.
@@ -112,13 +113,15 @@ class UnlabelledCases:
                 f"{asked}--data.batch_size {batch_size}: expected at least one labelled and one unlabelled patch in a "
                 f"batch; {len(split.unlabelled)} training cases are unlabelled"
             )
-        if labelled < least:
+        unlabelled = batch_size - labelled
+        if labelled < least or unlabelled < of_unlabelled:
+            few = "labelled" if labelled < least else "unlabelled"
             raise UsageError(
-                f"--data.labelled_per_batch {labelled} of --data.batch_size {batch_size}: so few labelled patches "
-                f"leave the networks' batch norm one value for each channel; expected at least {least} and an "
-                f"unlabelled one; raise both numbers, or --data.patch"
+                f"--data.labelled_per_batch {labelled} of --data.batch_size {batch_size}: so few {few} patches leave "
+                f"the networks' batch norm one value for each channel; expected at least {least} labelled and "
+                f"{of_unlabelled} unlabelled; raise both numbers, or --data.patch"
             )
-        return labelled, batch_size - labelled
+        return labelled, unlabelled
 
     def _with_those_without_mask(self, split: Split, cases: Sequence[Case]) -> Split:
         """Cases without a mask, but not scans of patients who validate or test, nor what is held out.

@@ -8,7 +8,7 @@ from torch import Tensor
 from segan_pl.batch import Batch
 from segan_pl.losses.activation import activate
 from segan_pl.losses.pseudo_labels import confidence, hard_labels
-from segan_pl.losses.vat import divergence
+from segan_pl.losses.vat import divergence, frozen_statistics
 from segan_pl.objectives.base import LossTerms, StepContext
 from segan_pl.objectives.semi_supervised.base import SemiSupervised, parts
 from segan_pl.objectives.semi_supervised.views import StrongView
@@ -58,7 +58,7 @@ class FixMatch(SemiSupervised):
         _ = seen.logits
         supervised = self.supervised.loss(seen)
         strong = parts(seen)[1].logits
-        with torch.no_grad():
+        with torch.no_grad(), frozen_statistics(context.networks["segmentor"]):
             weak = activate(unlabelled.segment(unlabelled.batch.image), context.activation)
         sure = confidence(weak, context.activation) >= self.threshold
         terms = divergence(hard_labels(weak, context.activation), strong, context.activation)

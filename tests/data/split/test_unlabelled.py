@@ -306,7 +306,7 @@ def test_batch_norm_has_enough_labelled_patches_alone(
 
     with pytest.raises(
         UsageError,
-        match=r"--data.labelled_per_batch 1 of --data.batch_size 12: .* expected at least 2 and an unlabelled",
+        match=r"--data.labelled_per_batch 1 of --data.batch_size 12: .* expected at least 2 labelled and 1 unl",
     ):
         fit(1)
     assert fit(5).num_training_batches == 3  # of 16 labelled patches, the last of which would be alone

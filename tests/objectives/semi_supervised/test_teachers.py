@@ -106,6 +106,14 @@ def test_batch_norm_in_a_teacher_leaves_no_trace_and_its_statistics_are_the_segm
     assert not differ(buffers_of(networks["segmentor"]), buffers_of(networks["teacher"]))
 
 
+def test_the_pass_of_the_weak_view_leaves_no_trace_in_batch_norm() -> None:
+    """The pass that learns moves it alone, once."""
+    networks = built(FixMatch(threshold=0.5))
+    FixMatch(threshold=0.5).loss(volumes(networks, step=1))
+    counts = {int(value) for name, value in networks["segmentor"].named_buffers() if name.endswith("batches_tracked")}
+    assert counts == {1}
+
+
 def test_a_teacher_normalises_by_the_batch_or_as_the_frozen_segmentor_does() -> None:
     """One batch norm alone: the mean of its output is 0 by the batch, and -5 by running statistics of mean 5."""
     objective = MeanTeacher(ramp_up=0, noise=0.0)
