@@ -19,7 +19,7 @@ pytest_plugins = ["tests.cohort_fixtures"]
 pytestmark = [*QUIET, pytest.mark.usefixtures("isolated")]
 
 OBJECTIVES = sorted(path.stem for path in (shipped_folder("configs") / "objectives").glob("*.yaml"))
-OTHERS = {"cps": "second", **dict.fromkeys(("mean_teacher", "ua_mt", "bcp", "self_training"), "teacher")}
+OTHERS = {"cps": "second", **dict.fromkeys(("mean_teacher", "ua_mt", "bcp", "bcp_tissues", "self_training"), "teacher")}
 SHAPE = (16, 32, 32)
 DEEP = (
     *("-c", "unet3d", "--data.labels=labels", "--data.patch=[16,32,32]", "--trainer.precision=bf16-mixed"),
