@@ -61,10 +61,13 @@ BATCH_DICE = (
     "--model.objective.init_args.dice.init_args.reduction=batch"  # per slice, empty slices stall at these rates
 )
 BRIGHT_AIR = "--data.preparation.interval=[0.5,1.5]"  # where the image is 0, the critic of image times mask is blind
-NOT_BY_HEART = {"albunet2d_paper", "albunet3d_paper"}  # their Dice leaves background out: a label dies out
-
-# the labels' share raised: cross-entropy alone learns small labels late, and the game takes from its steps
-LABELS_FIRST = "--model.objective.init_args.labelled_weight=50"
+NOT_BY_HEART = {
+    # their Dice leaves background out: a label dies out
+    *("albunet2d_paper", "albunet3d_paper"),
+    # Their labelled loss is cross-entropy alone, and the game takes from its steps: with the files' weights they miss
+    # 0.9 in a minute of a core each. tests/objectives and tests/training/test_gan.py have their games.
+    *("gan", "gan_bad", "gan_fm", "gan_wfm", "gt_gan"),
+}
 
 # without a Dice term, where the game ends differs between CPUs, which round bfloat16 differently: segan_small got
 # 0.878 with AVX2 alone, 0.887 and above 0.9 on two others
@@ -76,11 +79,6 @@ RECIPES: Mapping[str, Recipe] = {
     "brats2019_few_labels": Recipe(8, 0.1),
     "dynunet2d": Recipe(120, 1e-2),
     "dynunet3d": Recipe(5, 1e-2),
-    "gan": Recipe(15, 5e-3, (LABELS_FIRST,)),
-    "gan_bad": Recipe(15, 5e-3, (LABELS_FIRST,)),
-    "gan_fm": Recipe(15, 5e-3, (LABELS_FIRST.replace("50", "200"),)),
-    "gan_wfm": Recipe(10, 5e-3, (LABELS_FIRST,)),
-    "gt_gan": Recipe(15, 5e-3, (LABELS_FIRST,)),
     "reciprocal": Recipe(6, 1e-2),
     "reciprocal_code": Recipe(7, 1e-2),
     "reciprocal_ours": Recipe(10, 1e-2),
