@@ -11,7 +11,7 @@ ifdef SEGAN_PL_TEST_DATA
 export SEGAN_PL_TEST_DATA
 endif
 
-.PHONY: install demo test test-marked test-all lint bench
+.PHONY: install demo test test-marked test-cluster test-all lint bench
 
 install: $(INSTALLED)
 
@@ -33,11 +33,16 @@ demo: $(RUNS)
 
 # Two at a time, each with one thread.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not real_data"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not real_data and not slurm"
 
-# What `make test` leaves out.
+# What `make test` leaves out, in the same way.
 test-marked: $(INSTALLED)
-	$(BIN)/python -m pytest -m "slow or real_data"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "slow or real_data"
+
+# Runs in a real Slurm, which Debian's slurmctld, slurmd, slurm-client and munge provide. Three at a time, since each
+# often waits for Slurm.
+test-cluster: $(INSTALLED)
+	OMP_NUM_THREADS=1 SEGAN_PL_TEST_SLURM=required $(BIN)/python -m pytest --dist loadfile -n 3 tests/cluster
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -27,8 +27,9 @@ from segan_pl.data.labels import label_scheme
 from segan_pl.data.synthetic.cohort import make_case
 from segan_pl.evaluation.lesions import RULES
 from segan_pl.evaluation.metrics.named import evaluation_metrics
-from segan_pl.evaluation.pairs import PREDICTION, Evaluation, evaluate_files, find_references
+from segan_pl.evaluation.pairs import PREDICTION, Evaluation, evaluate_files
 from segan_pl.evaluation.policies import POLICIES
+from segan_pl.evaluation.references import find_references
 
 CASES, SHAPE = 3, (155, 240, 240)  # BraTS's shape
 LIMIT = 2.0

@@ -1,8 +1,9 @@
 """Training patches for each CPU second through the DataLoader, and their ratio to another checkout's in the same run.
 
-The two checkouts take turns, each in processes of its own; the loader works in the process itself (--data.workers 0),
-so CPU seconds count all that it does. With `--augment_on device` what follows reading is
-done by the data module's hook.
+Besides, slices against a plain gather: as many voxels of the same files, copied out of memory maps into new arrays, and
+no more. The two checkouts take turns, each in processes of its own; the loader works in the process itself
+(--data.workers 0), so CPU seconds count all that it does. With `--augment_on device` what follows reading is done by
+the data module's hook.
 
 git worktree add /tmp/before 30146b3
 OMP_NUM_THREADS=1 python benchmarks/bench_loader.py --against /tmp/before
@@ -83,13 +84,48 @@ def measured(root: Path, cache: Path, augment_on: str, names: list[str]) -> dict
         after = getattr(data, "on_after_batch_transfer", lambda batch, _: batch)
         count, started = 0, 0.0
         for number, batch in enumerate(loader):
-            if number == 1:  # the first opens the files
+            if number == 1:
                 count, started = 0, time.process_time()
             count += len(after(batch, 0).image)
             if count >= 400:
                 break
         found[name] = count / (time.process_time() - started)
     return found
+
+
+def plain_gather(root: Path, cache: Path, times: int = 20) -> dict[str, float]:
+    """(loader, gather) of "slices": both in turns, patches for each CPU second; the best of `times` each."""
+    import numpy as np
+    import torch
+
+    from segan_pl.data.sample.case_index import prepared
+
+    torch.set_num_threads(1)
+    data = module(root, cache, "slices", "loader")
+    data.prepare_data()
+    data.setup("fit")
+    loader = data.train_dataloader()
+    cases = [(prepared(case.image), prepared(case.label)) for case in loader.dataset.cases]
+    rng = np.random.default_rng(0)
+    rates: dict[str, list[float]] = {"loader": [], "gather": []}
+    for _ in range(times):
+        batches, count = iter(loader), 0
+        next(batches)  # an epoch of this cohort is too short for its start to count
+        start = time.process_time()
+        for batch in batches:
+            count += len(batch.image)
+        rates["loader"].append(count / (time.process_time() - start))
+        size, start = len(batch.image), time.process_time()
+        for _ in range(len(loader)):
+            image = np.empty((size, len(cases[0][0]), 160, 160), np.float16)
+            label = np.empty((size, 160, 160), np.uint8)
+            for sample in range(size):
+                volume, mask = cases[rng.integers(len(cases))]
+                z, y, x = (int(rng.integers(n)) for n in (mask.shape[0], mask.shape[1] - 159, mask.shape[2] - 159))
+                image[sample] = volume[:, z, y : y + 160, x : x + 160]
+                label[sample] = mask[z, y : y + 160, x : x + 160]
+        rates["gather"].append(len(loader) * size / (time.process_time() - start))
+    return {name: max(found) for name, found in rates.items()}
 
 
 def child(checkout: Path, work: Path, augment_on: str, names: list[str]) -> dict[str, float]:
@@ -125,6 +161,10 @@ def main() -> None:
             {side: child(where, work, args.augment_on, args.only) for side, where in sides.items()}
             for _ in range(args.rounds)
         ]
+        rates = plain_gather(work / "data", work / f"cache_{HERE.name}") if "slices" in args.only else {}
+    if rates:
+        each = f"loader {rates['loader']:.0f}, plain gather {rates['gather']:.0f} for each CPU second"
+        print(f"slices, not augmented: {each}: {rates['loader'] / rates['gather']:.2f}")
     for name in args.only:
         line = f"{name:34} {statistics.median(one['here'][name] for one in rounds):8.1f} patches for each CPU second"
         if args.against:

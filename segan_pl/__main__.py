@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from segan_pl import __version__
+from segan_pl.cli.short_help import short_help, without_all
 from segan_pl.errors import UsageError, lost_worker, nearest, raised_here
 from segan_pl.training.run.signals import Stopped, watching
 
@@ -21,18 +22,27 @@ COMMANDS = {
     "validate": "score a checkpoint on the validation cases",
     "test": "score a checkpoint on the test cases, one row for each case",
     "check": "read every byte of a data set, table and refuse what is wrong",
+    "plan": "from a data set to a configuration for fit, with reasons",
     "split": "part a data set into train, validation, test or folds",
     "prepare": "check and preprocess a data set into the cache",
     "predict": "segment the cases of a folder, each on its own grid",
+    "clinical": "from a hospital's DICOM to cases, and masks back",
     "atlas": "segment cases by labelled ones registered to them, no network",
+    "export": "a checkpoint for other programs: ONNX, MONAI bundle, .pt2",
     "postprocess": "choose post-processing on a run's validation cases",
     "evaluate": "score segmentation files against masks, case by case",
     "compare": "compare two runs or more over the same cases",
     "report": "one page about runs, from their saved files",
     "sweep": "run a W&B sweep file here: grid, random or bayes",
     "experiment": "a paper's tables or a cross-validation, from one command",
+    "submit": "hand one command to Slurm, with what its job asks for",
     "demo": "generate a small cohort, train on it, show the scores",
 }
+
+MEANT = {"train": "fit", "eval": "evaluate", "score": "evaluate", "infer": "predict", "preprocess": "prepare"}
+"""What other programs call a command."""
+OF_ONE_FOLDER = ("fit", "check", "plan", "split", "prepare", "atlas", "predict")
+"""Commands that take the data set's folder without --root, too."""
 
 NO_READER = 141  # 128 + SIGPIPE, with which other tools end
 
@@ -45,15 +55,13 @@ Train, ablate and compare adversarial brain-MRI segmentation.
 commands:
 {chr(10).join(f"  {name:12}{line}" for name, line in COMMANDS.items())}
 
-options come after the command:
-  --root FOLDER         the data set, in every command that reads one (short for --data.root); --output is the result
+  --root FOLDER         the data set; a folder that stands alone is it, too (check FOLDER); --output is the result
   -c, --config NAME     a YAML file, or a shipped one by name (segan_cat); several are read from left to right
   --KEY.KEY VALUE       overrides one value, e.g. --data.batch_size 8 --trainer.max_epochs 50
-  -h, --help            all options of the command; --print_config shows the configuration, --debug an error's traceback
+  -h, --help            its options, --help all every one of fit; --print_config, --debug (an error's traceback)
 
-exit codes: 0 all went well, 1 something failed, 2 something was typed wrongly, 130 stopped with Ctrl-C,
-143 stopped by SIGTERM (as schedulers do), 129 by SIGHUP (a closed terminal); fit leaves a checkpoint then, and a
-second signal ends it at once. SIGUSR1: fit writes a checkpoint and goes on. 141: nobody reads the output (| head)
+exit codes: 0 all went well, 1 something failed, 2 something was typed wrongly, 75 the folder is in use;
+141 nobody reads the output; stopped: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; a second one ends fit at once
 """
 
 
@@ -102,7 +110,25 @@ def _run(argv: Sequence[str] | None) -> int:
         print(f"segan_pl {__version__}")
         return 0
     try:
-        return _dispatch(arguments)
+        if arguments[0] not in COMMANDS:
+            meant = MEANT.get(arguments[0], arguments[0])
+            raise UsageError(f"unknown command {arguments[0]!r}; {nearest(meant, COMMANDS)}")
+        if arguments[0] in OF_ONE_FOLDER and {"-h", "--help"}.isdisjoint(arguments):
+            arguments = importlib.import_module("segan_pl.experiments.shipped").with_folder_as_root(arguments)
+        lightning = arguments[0] in ("fit", "validate", "test")
+        if lightning:
+            if text := short_help(arguments):
+                print(text, end="")
+                return 0
+            arguments = without_all(arguments)
+        module = "segan_pl.cli.main" if lightning else f"segan_pl.cli.commands.{arguments[0]}"
+        if arguments[0] not in TRAINING:
+            return int(importlib.import_module(module).main(arguments))
+        atexit.register(gc.freeze)  # or Python's last look for garbage takes longer than the rest of a stop
+        with watching(arguments[0]):  # already while PyTorch is imported
+            if lightning and not {"-h", "--help"} & {*arguments}:
+                importlib.import_module("segan_pl.cli.ranks").require_ranks_of_line(arguments)
+            return int(importlib.import_module(module).main(arguments))
     except KeyboardInterrupt:
         return 130
     except SystemExit as end:
@@ -117,19 +143,6 @@ def _run(argv: Sequence[str] | None) -> int:
         if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):
             raise
         return _report(error, debug)
-
-
-def _dispatch(arguments: list[str]) -> int:
-    """Hand the line to its command; those that train import PyTorch and Lightning."""
-    if arguments[0] not in COMMANDS:
-        raise UsageError(f"unknown command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
-    lightning = arguments[0] in ("fit", "validate", "test")
-    module = "segan_pl.cli.main" if lightning else f"segan_pl.cli.commands.{arguments[0]}"
-    if arguments[0] not in TRAINING:
-        return int(importlib.import_module(module).main(arguments))
-    atexit.register(gc.freeze)  # or Python's last look for garbage takes longer than the rest of a stop
-    with watching(arguments[0]):  # already while PyTorch is imported
-        return int(importlib.import_module(module).main(arguments))
 
 
 def _report(error: Exception, debug: bool) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from jsonargparse import _common
+from jsonargparse import set_parsing_settings
+
+from segan_pl.recipe import ALLOWED_IMPORTS, own_packages
 
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)  # the same examples every time
 settings.load_profile("fixed")
@@ -40,11 +41,14 @@ def writable_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def own_import_policy() -> Iterator[None]:
-    """What a command allows a configuration to import holds for the whole process; no test hands it to the next."""
-    before = copy.deepcopy(_common.parsing_settings)
+def own_import_policy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test begins with a command's import policy, widened by the tests' own classes.
+
+    What a test allows holds for the whole process; it is denied while the environment still names it.
+    """
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*ALLOWED_IMPORTS, "tests"])
     yield
-    _common.parsing_settings.update(before)
+    set_parsing_settings(import_path_denylist=own_packages())
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from segan_pl.batch import Batch
-from segan_pl.objectives.base import Activation, Objective, Phase, StepContext
+from segan_pl.losses.activation import Activation
+from segan_pl.objectives.base import Objective, Phase, StepContext
 
 Networks = Mapping[str, nn.Module]
 Optimisers = Mapping[str, torch.optim.Optimizer]

@@ -13,6 +13,17 @@ import segan_pl
 PACKAGE = Path(segan_pl.__file__).parent
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 IMPORTED_AS = {"pyyaml": "yaml"}
+DOCUMENTED = {"_asdict", "_exit", "_fields", "_replace"}
+"""Names of Python's own that begin with an underscore and are public."""
+PRIVATE = {
+    **dict.fromkeys(("_BatchNorm", "_ConvNd", "_SpectralNorm"), "torch.nn"),
+    **dict.fromkeys(("_dynamo", "_foreach_lerp_", "_foreach_neg_"), "torch"),
+    "_get_closed_form_lr": "torch.optim",
+    **dict.fromkeys(("_accelerator_connector", "_get", "_signal_connector", "_trainer"), "lightning"),
+    # submitit's hooks for executors of others; its script has no other name
+    **dict.fromkeys(("_make_submission_file_text", "_submitit_command_str"), "submitit"),
+}
+"""Private names that have no public counterpart, with their library. jsonargparse has one for all that we need."""
 
 
 def modules(requirements: list[str]) -> set[str]:
@@ -43,3 +54,16 @@ def test_every_import_of_others_is_declared() -> None:
     # an extra that the package asks for by name when it is used; dev is for the tests
     optional = modules([one for name, extra in extras.items() if name != "dev" for one in extra])
     assert imported() <= modules(PROJECT["dependencies"]) | optional
+
+
+def test_private_names_of_others_are_those_that_are_known() -> None:
+    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    ours = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    ours |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    ours |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            used |= {*(node.module or "").split("."), *(one.name for one in node.names)}
+    assert {name for name in used - ours - DOCUMENTED if re.match("_[^_]", name)} == set(PRIVATE)

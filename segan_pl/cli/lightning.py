@@ -16,10 +16,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from segan_pl.cli.parsing import OneLineErrors
+from segan_pl.cli.precision import settle_precision
 from segan_pl.cli.trainer import (
     NO_VALIDATION,
     batch_norm_note,
     carried_out,
+    joined_note,
     kept,
     limit_of,
     make_trainer,
@@ -27,6 +29,7 @@ from segan_pl.cli.trainer import (
     require_validation_or_end,
     score_file,
     strategy,
+    use_fast_kernels,
 )
 from segan_pl.cli.trainer_flags import listed, require_flags
 from segan_pl.data.case import MODALITIES
@@ -55,9 +58,9 @@ from segan_pl.training.run.folder import (
     scored_directory,
 )
 from segan_pl.training.run.lease import RunLease
-from segan_pl.training.run.loggers import loggers
 from segan_pl.training.run.signals import active
 from segan_pl.training.run.surroundings import environments, is_first_rank
+from segan_pl.training.trackers.choice import trackers
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -107,9 +110,8 @@ class SeganCLI(LightningCLI):
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Keep the arguments too, so that what was asked for can be told from a default."""
         self.arguments: list[str] = args
-        below = (
-            ["--config", yaml.safe_dump(self.below)] if self.below else []
-        )  # a text, no file that a kill could leave
+        # a text, no file that a kill could leave
+        below = ["--config", yaml.safe_dump(self.below)] if self.below else []
         parser.commands = {name: self._parser(name) for name in self.subcommands()}
         super().parse_arguments(parser, [args[0], *below, *args[1:]])
 
@@ -129,10 +131,18 @@ class SeganCLI(LightningCLI):
         if fitting:
             self.finetuning.require_sense(checkpoint)
         self.directory = run_directory(options) if fitting else scored_directory(options, checkpoint)
-        self._require_place(options)
+        if self._is_first_rank:
+            place = options.directory or f"(by default {self.directory})"
+            require_writable(self.directory, f"--run.directory {place}")
+            if self.subcommand == "fit":
+                data = self.config[self.subcommand].data
+                split_file = Path(data.split_file).expanduser() if data.split_file else None
+                require_own_run(self.directory, f"--run.directory {place}", config_paths(self.arguments), split_file)
         if fitting and self._is_first_rank and not settings.trainer.fast_dev_run:  # one for all ranks
             self.lease = RunLease(self.directory, rank_zero_info)
             self.lease.acquire()
+        if note := settle_precision(settings, self.directory):
+            rank_zero_info(note)
         if settings.data.preparation is None:  # in full, so that a saved configuration says what its defaults were
             settings.data.preparation = Namespace(**asdict(Preparation()))
         self.settings = yaml.safe_load(self._parser(self.subcommand).dump(settings, skip_unset=False))
@@ -150,17 +160,6 @@ class SeganCLI(LightningCLI):
         self.options = options
         self.signals = active()
 
-    def _require_place(self, options: RunOptions) -> None:
-        """Refuse a folder that cannot be written to before hours of preparing; nothing is made."""
-        if self._is_first_rank:
-            given = options.directory or f"(by default {self.directory})"
-            require_writable(self.directory, f"--run.directory {given}")
-            if self.subcommand == "fit":
-                data = self.config[self.subcommand].data
-                split_file = Path(data.split_file).expanduser() if data.split_file else None
-                reads = config_paths(self.arguments)
-                require_own_run(self.directory, f"--run.directory {given}", reads, split_file)
-
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what one of our classes refuses is raised in its own words."""
         with cast(OneLineErrors, self.parser).own_words(self.config):
@@ -170,34 +169,6 @@ class SeganCLI(LightningCLI):
         """The trainer with our callbacks and atomic checkpoints."""
         self.model.config_text = self.config_text
         self.model.allow_other_modalities = self._on_other_modalities
-        self._keep_split()
-        trainer_settings = self._get(self.config_init, "trainer")
-        given = listed(trainer_settings.get("plugins"))
-        named = any(isinstance(plugin, ClusterEnvironment) for plugin in given)
-        plugins = [*given, AtomicCheckpointIO(), *environments(named)]
-        given = trainer_settings.get("logger")
-        found = [] if isinstance(given, bool) else listed(given)
-        self.leaves_files = not trainer_settings.get("fast_dev_run")
-        if self.subcommand == "fit" and self.leaves_files and self._is_first_rank:
-            found = [*found, *loggers(self.options, self.directory)]
-        self.datamodule.same_batches = bool(trainer_settings.get("overfit_batches"))
-        fitting = self.subcommand == "fit"
-        self.validates = not fitting or require_validation_or_end(trainer_settings, self.datamodule, self.arguments)
-        make = partial(
-            super().instantiate_trainer,
-            **carried_out(trainer_settings, self.directory, validates=self.validates),
-            strategy=strategy(trainer_settings),
-            default_root_dir=str(self.directory),  # else Slurm's checkpoints of other jobs would be taken for ours
-            plugins=plugins,
-            logger=found or False,
-            callbacks=[*listed(trainer_settings.get("callbacks")), *self._callbacks(trainer_settings)],
-        )
-        trainer = make_trainer(make, validates=self.validates)
-        own_signals(trainer, self.signals)
-        return trainer
-
-    def _keep_split(self) -> None:
-        """Hand the data the split that the run has, or that of the run which it begins with."""
         data, checkpoint = self.settings["data"], self.config[self.subcommand].get("ckpt_path")
         new = self.subcommand == "fit" and not has_trained(self.directory)
         self.datamodule.saved_split = saved_split(None if new else self.directory, checkpoint, data["root"])
@@ -208,6 +179,30 @@ class SeganCLI(LightningCLI):
         if new and data["split_file"] and lies_at(Path(data["split_file"]).expanduser(), file):
             self.datamodule.find()
             require_split_in_place(self.datamodule.split, file)
+        trainer_settings = self._get(self.config_init, "trainer")
+        given = listed(trainer_settings.get("plugins"))
+        named = any(isinstance(plugin, ClusterEnvironment) for plugin in given)
+        plugins = [*given, AtomicCheckpointIO(), *environments(named)]
+        given = trainer_settings.get("logger")
+        found = [] if isinstance(given, bool) else listed(given)
+        self.leaves_files = not trainer_settings.get("fast_dev_run")
+        if self.subcommand == "fit" and self.leaves_files and self._is_first_rank:
+            found = [*found, *trackers(self.options, self.directory)]
+        self.datamodule.same_batches = bool(trainer_settings.get("overfit_batches"))
+        fitting = self.subcommand == "fit"
+        self.validates = not fitting or require_validation_or_end(trainer_settings, self.datamodule, self.arguments)
+        make = partial(
+            super().instantiate_trainer,
+            **carried_out(trainer_settings, self.directory, validates=self.validates),
+            strategy=strategy(trainer_settings, str(self.subcommand)),
+            default_root_dir=str(self.directory),  # else Slurm's checkpoints of other jobs would be taken for ours
+            plugins=plugins,
+            logger=found or False,
+            callbacks=[*listed(trainer_settings.get("callbacks")), *self._callbacks(trainer_settings)],
+        )
+        trainer = make_trainer(make, validates=self.validates)
+        own_signals(trainer, self.signals)
+        return trainer
 
     @property
     def _on_other_modalities(self) -> bool:
@@ -223,9 +218,8 @@ class SeganCLI(LightningCLI):
 
     def _callbacks(self, trainer: Any) -> list[Callback]:
         name = self.options.monitor
-        mode = (
-            direction(name, self.model.described_metrics()) or "max"
-        )  # one that cannot choose is refused before training
+        # one that cannot choose is refused before training
+        mode = direction(name, self.model.described_metrics()) or "max"
         chooser = Monitor(name, mode) if self.validates else None
         common = progress(self.options, trainer, chooser)
         if self.subcommand != "fit":
@@ -247,30 +241,39 @@ class SeganCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse now what would fail after hours of preparing; say what will happen."""
-        if self.subcommand == "fit":
+        if fitting := self.subcommand == "fit":
             low = "bf16" in str(self.trainer.precision) and self.trainer.strategy.root_device.type == "cpu"
             self.model.require_data(self.datamodule, low_on_cpu=low)
             self.model.began = True  # below, or with what it continues
             if self.validates:
                 require_chooser(self.options.monitor, self.model.metric_names(), self.model.described_metrics())
             self._begin_with_weights()
-            if self.datamodule.split is not None and not self.model.objective.reads_unlabelled():
+            drawn = self.datamodule.unlabelled.labelled_per_batch != self.datamodule.batch_size
+            if self.datamodule.split is not None and drawn and not self.model.objective.reads_unlabelled():
                 idle = self.datamodule.unlabelled.idle_note(self.datamodule.split, type(self.model.objective).__name__)
                 if idle:
                     rank_zero_info(idle)
         else:
             self.model.require_windows(self.datamodule.patch)
         self.limit = limit_of(self.trainer, self.datamodule, str(self.subcommand))
+        kernels = use_fast_kernels(self.trainer.strategy.root_device, self.settings["trainer"])
         for name, network in self.model.networks.items():
             rank_zero_info(f"{name}: {sum(p.numel() for p in network.parameters()):,} parameters")
-        batch_norm = batch_norm_note(self.trainer, bool(self.settings["trainer"].get("sync_batchnorm")))
+        batch_norm = batch_norm_note(self.trainer, self.model, bool(self.settings["trainer"].get("sync_batchnorm")))
         unscored = "" if self.validates else NO_VALIDATION
-        for note in [f"note: each scoring takes {self.limit}" if self.limit else "", batch_norm, unscored]:
+        joined = joined_note(self.trainer, self.datamodule.batch_size, self.model.accumulate) if fitting else ""
+        for note in [
+            f"note: each scoring takes {self.limit}" if self.limit else "",
+            kernels,
+            batch_norm,
+            unscored,
+            joined,
+        ]:
             if note:
                 rank_zero_info(note)
         if not self.leaves_files:
             rank_zero_info("note: --trainer.fast_dev_run tries everything once and leaves no file")
-        elif self.subcommand == "fit":
+        elif fitting:
             rank_zero_info(f"seed: {self.config[self.subcommand].seed_everything}")
             rank_zero_info(f"run directory: {self.directory}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from typing import Any
 
@@ -10,28 +11,36 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from segan_pl.cli.lightning import Parser, SeganCLI
+from segan_pl.cli.score_table import print_scores
+from segan_pl.data.case import CaseError
+from segan_pl.data.layouts import find_data_set
 from segan_pl.data.module import MRIDataModule
 from segan_pl.errors import UsageError, own_packages
-from segan_pl.experiments.shipped import (
-    config_paths,
+from segan_pl.experiments.config_layers import (
     defines_model,
-    option_value,
     refuse_two_models,
     replaced_settings,
     require_system_first,
-    resolve_config_arguments,
+    stated_layout,
 )
+from segan_pl.experiments.shipped import config_paths, made_for, option_value, resolve_config_arguments
 from segan_pl.inference.checkpoint_file import KEY, own_part, stored_settings
 from segan_pl.recipe import ALLOWED_IMPORTS
 from segan_pl.training.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint
 from segan_pl.training.callbacks.early_stopping import VolumeDiceStopping
 from segan_pl.training.finetuning.settings import refuse_out_of_place
 from segan_pl.training.run.continuing import NothingToTrain
+from segan_pl.training.run.fellows import LostRankError
+from segan_pl.training.run.launch import launched
 from segan_pl.training.run.signals import Stopped, active, name_of
 from segan_pl.training.run.surroundings import SRUN_WARNING, srun_note
 from segan_pl.training.system import AdversarialSegmentation
 
 log = logging.getLogger(__name__)
+
+PARTS = {"val": "the validation cases", "test": "the test cases"}
+UNWANTED = ("litlogger", "litmodels", "TPU", "Seed set to")
+"""Words of Lightning's tips on other products, of absent TPUs, and of the seed, which we say later."""
 
 
 def config_from_checkpoint(arguments: list[str]) -> dict[str, Any] | None:
@@ -54,33 +63,52 @@ def config_from_checkpoint(arguments: list[str]) -> dict[str, Any] | None:
 
 def run_lightning(arguments: list[str]) -> int:
     """fit, validate, test."""
+    if launched() is None and "LOCAL_RANK" not in os.environ:
+        # Lightning believes a RANK that another program has left, and would say nothing; it types no such attribute
+        setattr(rank_zero_only, "rank", 0)  # noqa: B010
     if note := srun_note():
         rank_zero_info(note)
     refuse_two_models(config_paths(arguments))
     require_system_first(config_paths(arguments))
     refuse_out_of_place(arguments)
     try:
-        return _with_configuration(arguments)
+        if arguments[0] == "fit":
+            for note in replaced_settings(config_paths(arguments)):
+                rank_zero_info(note)
+            try:
+                return finish(_run(arguments))
+            except NothingToTrain as ended:
+                for line in ended.args:
+                    rank_zero_info(line)
+                return 0
+        quiet = [arguments[0], "--verbose=false", *arguments[1:]]  # Lightning's table of means; ours has the cases too
+        return finish(_run(quiet, config_from_checkpoint(arguments)))
     except Exception as error:
-        if not (told := active()).stop:
+        if (told := active()).lost:
+            raise LostRankError(told.lost) from error
+        if not told.stop and type(error) is CaseError and (hint := with_data_file(arguments)):
+            raise CaseError(f"{error}; {hint}") from error
+        if not told.stop:
             raise
         text = " ".join(f"{type(error).__name__}: {error}".split())
         told.last_word(f"stopped by {name_of(told.stop)}, without a checkpoint of this moment ({text})")
         raise Stopped(told.stop) from error
 
 
-def _with_configuration(arguments: list[str]) -> int:
-    """Run a command; of `validate` and `test`, with the configuration that the checkpoint holds."""
-    if arguments[0] == "fit":
-        for note in replaced_settings(config_paths(arguments)):
-            rank_zero_info(note)
-        try:
-            return finish(_run(arguments))
-        except NothingToTrain as ended:
-            for line in ended.args:
-                rank_zero_info(line)
-            return 0
-    return finish(_run(arguments, config_from_checkpoint(arguments)))
+def with_data_file(arguments: list[str]) -> str:
+    """Of a `fit` whose cases cannot be used as they are: the shipped file that says what this layout holds, if any."""
+    root, paths = option_value(arguments, "--data.root"), config_paths(arguments)
+    if arguments[0] != "fit" or root is None or stated_layout(paths):
+        return ""
+    try:
+        layout = find_data_set(root).layout
+    except (CaseError, UsageError):  # what was found wrong is told already
+        return ""
+    preset, data = made_for(layout)
+    if data is None:
+        return ""
+    first = f", or -c {preset} alone for a first model" if preset else ""
+    return f"this is layout {layout}, of which -c {data} after the system says what it holds{first}"
 
 
 def _run(arguments: list[str], below: dict[str, Any] | None = None) -> SeganCLI:
@@ -108,9 +136,17 @@ def finish(cli: SeganCLI) -> int:
     for file in sorted(cli.directory.glob(f"{cli.subcommand}-profile*")):
         rank_zero_info(f"profile: {file}")
     if cli.subcommand != "fit":
+        if cli.trainer.is_global_zero and cli.model.scoring.case_scores:
+            part = cli.datamodule.test_part if cli.subcommand == "test" else "val"
+            print_scores(f"{cli.subcommand}: {PARTS[part]}", cli.model.scoring.case_scores)
         rank_zero_info(f"scores: {cli.directory / 'scores'}")
         return 0
-    _say_best(cli)
+    stops = [c for c in cli.trainer.callbacks if isinstance(c, VolumeDiceStopping)]  # type: ignore[attr-defined]
+    for stop in stops:
+        rank_zero_info(stop.summary)
+        for best in cli.trainer.checkpoint_callbacks:
+            if isinstance(best, BestCheckpoint) and best.best_model_path:
+                rank_zero_info(f"best checkpoint: {best.best_model_path}{where_the_best_is(best, stop.best_score)}")
     last = cli.directory / "checkpoints" / "last.ckpt"
     if not cli.validates and last.is_file():
         rank_zero_info(f"nothing was validated, so no checkpoint was chosen; last checkpoint: {last}")
@@ -124,16 +160,6 @@ def finish(cli: SeganCLI) -> int:
     return 0
 
 
-def _say_best(cli: SeganCLI) -> None:
-    """Say which validation was best, and where its checkpoint lies; nothing of a run without validation."""
-    stops = [c for c in cli.trainer.callbacks if isinstance(c, VolumeDiceStopping)]  # type: ignore[attr-defined]
-    for stop in stops:
-        rank_zero_info(stop.summary)
-        for best in cli.trainer.checkpoint_callbacks:
-            if isinstance(best, BestCheckpoint) and best.best_model_path:
-                rank_zero_info(f"best checkpoint: {best.best_model_path}{where_the_best_is(best, stop.best_score)}")
-
-
 def where_the_best_is(best: BestCheckpoint, score: float | None) -> str:
     """Of a run that continues another's checkpoint: that the other's best is better than all of this folder."""
     here = best.best_model_score
@@ -141,11 +167,6 @@ def where_the_best_is(best: BestCheckpoint, score: float | None) -> str:
         return ""
     lies = "" if best.elsewhere.is_file() else ", which is no longer there"
     return f" ({float(here):.4f}, of this folder; the best is of the run that it continues: {best.elsewhere}{lies})"
-
-
-def no_advertisement(record: logging.LogRecord) -> bool:
-    """Keep Lightning's messages but for its tips on other products, absent TPUs, and the seed, which we say later."""
-    return not any(word in record.getMessage() for word in ("litlogger", "litmodels", "TPU", "Seed set to"))
 
 
 def main(arguments: list[str]) -> int:
@@ -165,5 +186,5 @@ def main(arguments: list[str]) -> int:
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
     warnings.filterwarnings("ignore", message=SRUN_WARNING)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).addFilter(no_advertisement)
+        logging.getLogger(name).addFilter(lambda record: not any(word in record.getMessage() for word in UNWANTED))
     return run_lightning(resolve_config_arguments(arguments))

@@ -24,12 +24,17 @@ PLURALS = {int: "whole numbers", float: "numbers"}
 PACKAGES = ("segan_pl.nets", "segan_pl.objectives", "segan_pl.losses")  # whose classes an option may name
 MEANT = {
     **{"input": "root", "ref": "root", "part_of_split": "part"},
-    **{"run.wandb": "run.loggers", "run.tensorboard": "run.loggers"},
+    **dict.fromkeys(("run.wandb", "run.tensorboard", "run.mlflow", "run.trackio"), "run.loggers"),
     **{"data.preparation.over": "data.preparation.statistics_mask", "model.presence": "model.modality_mask"},
     **{"init_from": "finetuning.init_from", "frozen": "finetuning.frozen"},
     **{"thaw_epoch": "finetuning.unfreeze_epoch", "data.patch_augmentation": "data.augmentation"},
+    **dict.fromkeys(("epochs", "num_epochs", "n_epochs"), "trainer.max_epochs"),
+    **dict.fromkeys(("lr", "learning_rate"), "model.optimizers.default.init_args.lr"),
+    **dict.fromkeys(("checkpoint", "ckpt", "resume"), "ckpt_path"),
+    **dict.fromkeys(("data_dir", "data_path", "dataset"), "root"),
+    **{"gpus": "trainer.devices", "device": "trainer.accelerator", "seed": "seed_everything"},
 }
-"""Options that were called otherwise, or that the nearest name would not tell."""
+"""Options that were, or are in other programs, called otherwise, or that the nearest name would not tell."""
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 
@@ -75,7 +80,12 @@ def mistake(stated: Mapping[str, Any], known: Mapping[str, Any], others: Sequenc
         if key not in known:
             # a system file's entries too: model.networks.segmentor.init_args.width, typed without "networks"
             there = [one for one in flatten(stated) if any(one.startswith(f"{known_key}.") for known_key in known)]
-            near = MEANT.get(key) or _nearest_key(key, [*known, *others, *there])
+            every = [*known, *others, *there]
+            last = {one.rpartition(".")[2]: one for one in reversed(every)}
+            whole = difflib.get_close_matches(key, every, 1)
+            near = MEANT.get(key) or next(
+                iter(whole or [last[one] for one in difflib.get_close_matches(key.rpartition(".")[2], last, 1)]), None
+            )
             return f"--{key}: no such option{f'; did you mean --{near}?' if near else ''}"
         if line := _wrong(key, known[key], value):
             return line
@@ -90,13 +100,6 @@ def _at_known(stated: Mapping[str, Any], known: Mapping[str, Any], prefix: str =
             yield from _at_known(value, known, f"{key}.")
         else:
             yield key, value
-
-
-def _nearest_key(key: str, known: Sequence[str]) -> str | None:
-    """The dotted key that was probably meant: one that is alike, or whose last part is."""
-    last = {one.rpartition(".")[2]: one for one in reversed(known)}
-    whole = difflib.get_close_matches(key, known, 1)
-    return next(iter(whole or [last[one] for one in difflib.get_close_matches(key.rpartition(".")[2], last, 1)]), None)
 
 
 def _wrong(key: str, kind: Any, value: Any) -> str:
@@ -259,7 +262,11 @@ def expected(kinds: Sequence[Any], value: str) -> str:
     near, example = closest(value, choices), _example(lists, value)
     needless = {"null"} if example else {WORDS[int]} if float in kinds else set()
     words = [word for word in words if word not in needless]
-    every = list(dict.fromkeys([*([_length(lists)] if lists else []), *choices, *words]))
+    items = {item for one in lists for item in get_args(one)}
+    noun = PLURALS.get(items.pop(), "values") if len(items) == 1 else "values"
+    lengths = _lengths(lists)
+    size = f"{' or '.join(map(str, lengths))} {noun}" if lengths else "a list"  # e.g. "2 or 3 whole numbers"
+    every = list(dict.fromkeys([*([size] if lists else []), *choices, *words]))
     line = f"expected {' or '.join(filter(None, (', '.join(every[:-1]), every[-1])))}"
     return f"{line}{f', e.g. {example}' if example else ''}{f'; did you mean {near}?' if near else ''}"
 
@@ -273,14 +280,6 @@ def _lengths(lists: Sequence[Any]) -> list[int]:
     """The lengths that tuples must have; empty where any length will do."""
     fixed = [get_args(one) for one in lists if get_origin(one) is tuple and Ellipsis not in get_args(one)]
     return sorted({len(one) for one in fixed}) if len(fixed) == len(lists) else []
-
-
-def _length(lists: Sequence[Any]) -> str:
-    """Lists in words, e.g. "2 or 3 whole numbers"."""
-    items = {item for one in lists for item in get_args(one)}
-    noun = PLURALS.get(items.pop(), "values") if len(items) == 1 else "values"
-    lengths = _lengths(lists)
-    return f"{' or '.join(map(str, lengths))} {noun}" if lengths else "a list"
 
 
 def _example(lists: Sequence[Any], value: str) -> str:

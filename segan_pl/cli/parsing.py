@@ -46,9 +46,9 @@ class OneLineErrors(ArgumentParser):
         # jsonargparse lends this method to its groups, whose arguments are those of classes
         if hasattr(self, "_types") and action.dest != "help":
             choices = kwargs.get("choices")
-            kind = Literal[tuple(choices)] if choices else kwargs.get("type", Any)
+            kind = Literal[tuple(choices)] if choices else kwargs.get("type")
             several = "nargs" in kwargs or "action" in kwargs
-            self._types[action.dest] = (Any if several else kind, bool(kwargs.get("required")))
+            self._types[action.dest] = (None if several else kind, bool(kwargs.get("required")))
         return action
 
     def add_class_arguments(self, theclass: Any, nested_key: str | None = None, *args: Any, **kwargs: Any) -> list[str]:
@@ -69,7 +69,7 @@ class OneLineErrors(ArgumentParser):
         super().link_arguments(source, target, *args, **kwargs)
 
     def options(self) -> dict[str, tuple[Any, bool]]:
-        """Every dotted key with its type, and whether it must be given."""
+        """Every dotted key with its type, None where the parser compares none, and whether it must be given."""
         found = dict(self._types)
         for function, key, skipped in self._functions:
             for name, option in parameters(function).items():
@@ -85,10 +85,10 @@ class OneLineErrors(ArgumentParser):
         """
         given = list(sys.argv[1:] if args is None else args)
         if _WITHIN.get():  # a sub-command's, or the arguments of a class: the outermost parser tells
-            return super().parse_args(normalise(given, self), *others, **kwargs)
+            return super().parse_args(normalise(given, self.options()), *others, **kwargs)
         outermost = _WITHIN.set(True)
         try:
-            return super().parse_args(normalise(given, self), *others, **kwargs)
+            return super().parse_args(normalise(given, self.options()), *others, **kwargs)
         except ArgumentError as error:
             own = next((cause for cause in causes(error) if isinstance(cause, UsageError)), None)
             of = self.commands.get(given[0]) if given else None
@@ -99,7 +99,7 @@ class OneLineErrors(ArgumentParser):
 
     def parse_object(self, obj: Any, *others: Any, **kwargs: Any) -> Namespace:
         """Parse the arguments of a class that an option names: jsonargparse makes a parser of this kind for each."""
-        return super().parse_object(normalise_object(obj, self), *others, **kwargs)
+        return super().parse_object(normalise_object(obj, self.options()), *others, **kwargs)
 
     def build(self, namespace: Namespace) -> Namespace:
         """What the options stand for; errors as `own_words`."""
@@ -141,7 +141,11 @@ def _told(parser: OneLineErrors, arguments: Sequence[str]) -> str:
     options, stated = parser.options(), _stated(arguments)
     known = {key: kind for key, (kind, _) in options.items()}
     accepted = [*parser.accepted, *(["root"] if "data.root" in known else [])]
-    if line := _forbidden_item(arguments) or mistake(stated, known, accepted):
+    for argument in arguments:  # of the classes that are added to a list, the first from outside the allowed packages
+        key, added, path = argument.partition("+=")
+        if added and key.startswith("--") and re.fullmatch(r"\w+(\.\w+)+", path) and not may_import(path, ()):
+            return f"{key}: {not_allowed(path)}"
+    if line := mistake(stated, known, accepted):
         return line
     given = flatten(stated)
     missing = [
@@ -171,33 +175,18 @@ def _stated(arguments: Sequence[str]) -> dict[str, Any]:
             break
         elif flag.startswith("--"):
             text = value if equals else "" if following.startswith("--") else following
-            content: Any = _mapping(flag, text) if text.startswith("{") else text or None
+            content: Any = text or None
+            if text.startswith("{"):
+                try:
+                    content = yaml.safe_load(text)
+                except yaml.YAMLError as error:
+                    why = " ".join(str(error).split())
+                    raise UsageError(f"{flag} {text}: not readable as YAML ({why})") from error
             for name in reversed(flag.removeprefix("--").removesuffix("+").split(".")):
                 content = {name: content}
             if not flag.endswith("+"):
                 _merge(stated, content)
     return stated
-
-
-def _forbidden_item(arguments: Sequence[str]) -> str:
-    """One line of the first class that `--key+=path` adds to a list from outside the allowed packages; else empty."""
-    for argument in arguments:
-        key, added, path = argument.partition("+=")
-        if added and key.startswith("--") and re.fullmatch(r"\w+(\.\w+)+", path) and not may_import(path, ()):
-            return f"{key}: {not_allowed(path)}"
-    return ""
-
-
-def _mapping(flag: str, text: str) -> Any:
-    """What a value in braces states.
-
-    Raises:
-        UsageError: It is not readable as YAML.
-    """
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{flag} {text}: not readable as YAML ({' '.join(str(error).split())})") from error
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:

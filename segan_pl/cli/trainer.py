@@ -20,13 +20,19 @@ from segan_pl.evaluation.kept import Monitor
 from segan_pl.evaluation.tables import limited
 from segan_pl.training.callbacks.checkpoint import checkpoints
 from segan_pl.training.callbacks.generated import GeneratedPatches
+from segan_pl.training.callbacks.health import Health
+from segan_pl.training.callbacks.measures import Measures
+from segan_pl.training.callbacks.pace import NO_END
 from segan_pl.training.callbacks.preview import Preview
 from segan_pl.training.callbacks.progress import Progress
 from segan_pl.training.callbacks.record import CaseScores, RunRecord
+from segan_pl.training.callbacks.tracking import Tracking
+from segan_pl.training.ddp import PhaseDDP
+from segan_pl.training.networks import require_syncable
 from segan_pl.training.run.folder import RunOptions
+from segan_pl.training.run.launch import require_ranks
+from segan_pl.training.system import AdversarialSegmentation
 
-NO_END = 10_000
-"""Epochs from which a number in a file stands for no end: the papers' files leave the end to patience."""
 NO_VALIDATION = "note: nothing is validated, so nothing chooses a checkpoint or stops early; the last one is kept"
 LIMITS = {"fit": "limit_val_batches", "validate": "limit_val_batches", "test": "limit_test_batches"}
 PROFILERS: dict[str, type[Profiler]] = {
@@ -104,17 +110,43 @@ def make_trainer(make: Callable[[], Trainer], *, validates: bool) -> Trainer:
     return trainer
 
 
-def batch_norm_note(trainer: Trainer, asked: bool) -> str:
+def use_fast_kernels(device: torch.device, trainer: Mapping[str, Any]) -> str:
+    """On a GPU, let cuDNN try which convolution is fastest and float32 products use TF32; returns a note that says so.
+
+    Both change the last bits between two runs or machines: `--trainer.deterministic true` leaves them off, and
+    `--trainer.benchmark false` the trying alone.
+    """
+    if device.type != "cuda" or trainer.get("deterministic"):
+        return ""
+    if trainer.get("benchmark") is None:
+        torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    return "note: TF32 and cuDNN's fastest convolutions; --trainer.deterministic true for a run that repeats to the bit"
+
+
+def batch_norm_note(trainer: Trainer, model: AdversarialSegmentation, asked: bool) -> str:
     """What `sync_batchnorm` cannot do here; "" where it does what it says.
 
     Raises:
-        UsageError: Several ranks on the CPU, where PyTorch has none.
+        UsageError: Several ranks on the CPU, where PyTorch has none, or a loss that needs its second derivatives.
     """
-    if not asked or (trainer.world_size > 1 and trainer.strategy.root_device.type != "cpu"):
+    if not asked:
         return ""
-    if trainer.world_size > 1:
+    if trainer.world_size == 1:
+        return "note: --trainer.sync_batchnorm true changes nothing on one device"
+    if trainer.strategy.root_device.type == "cpu":
         raise UsageError("--trainer.sync_batchnorm true: PyTorch has it for GPUs only; leave it out")
-    return "note: --trainer.sync_batchnorm true changes nothing on one device"
+    require_syncable(dict(model.networks.items()), model.objective)
+    return ""
+
+
+def joined_note(trainer: Trainer, batch_size: int, accumulate: int) -> str:
+    """What a step takes where several ranks have a batch each; "" for one rank."""
+    if (ranks := trainer.world_size) == 1:
+        return ""
+    steps = f", and a step takes {accumulate} of them (--model.accumulate)" if accumulate > 1 else ""
+    joined = ranks * batch_size
+    return f"{ranks} ranks x --data.batch_size {batch_size} = {joined} patches in a joined batch{steps}"
 
 
 def limits(trainer: Mapping[str, Any], command: str) -> bool:
@@ -149,11 +181,16 @@ def limit_of(trainer: Trainer, data: MRIDataModule, command: str) -> str:
     return f"{len(scored)} of {len(cases)} cases, as asked (--trainer.{name} {limit})"
 
 
-def strategy(trainer: Any) -> Any:
-    """The strategy as given, but for plain DDP: with two networks, each phase leaves the other's parameters unused."""
+def strategy(trainer: Any, command: str) -> Any:
+    """The strategy as given, but ours for plain DDP, which asks for every parameter in every backward pass.
+
+    Raises:
+        UsageError: The processes that were started are others than the settings ask for.
+    """
+    require_ranks(command, trainer, gpus=torch.cuda.device_count() or None)
     given = trainer.get("strategy", "auto")
     ranks = devices(trainer) * int(trainer.get("num_nodes") or 1)
-    return "ddp_find_unused_parameters_true" if given == "ddp" or (given == "auto" and ranks > 1) else given
+    return PhaseDDP() if given == "ddp" or (given == "auto" and ranks > 1) else given
 
 
 def devices(trainer: Any) -> int:
@@ -213,8 +250,11 @@ def kept(
     pictures: list[Callback] = []
     if options.preview_every:
         pictures = [cls(directory, every=options.preview_every) for cls in (Preview, GeneratedPatches)]
+    told = Tracking(directory, config_text, best_checkpoint=options.log_best_checkpoint)
     # config.yaml first: a folder with another of a run's files and without it counts as somebody else's
-    return pictures, [RunRecord(directory, config_text), CaseScores(directory, data=data), *saved]
+    records = [RunRecord(directory, config_text), CaseScores(directory, data=data)]
+    health = [] if options.health == "off" else [Health(stops=options.health == "stop")]
+    return pictures, [Measures(), *health, *records, told, *saved]
 
 
 def score_file(command: str, trainer: Mapping[str, Any], checkpoint: str | None, modalities: Sequence[str]) -> str:

@@ -6,13 +6,14 @@ against the installed Trainer's signature.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from segan_pl.errors import UsageError
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
-STRATEGY_CLASSES = ("DDPStrategy", "SingleDeviceStrategy")
+STRATEGY_CLASSES = ("PhaseDDP", "DDPStrategy", "SingleDeviceStrategy")
 HALVED = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 PROFILERS = ("simple", "advanced", "pytorch")
 EVERY = ("fit", "validate", "test")
@@ -37,12 +38,8 @@ def _given(value: Any) -> bool:
     return value is not None
 
 
-def _above(limit: int) -> Callable[[Any], bool]:
-    return lambda value: value is not None and value > limit
-
-
-def _below(limit: int) -> Callable[[Any], bool]:
-    return lambda value: value is not None and value < limit
+def _outside(*, low: float = -math.inf, high: float = math.inf) -> Callable[[Any], bool]:
+    return lambda value: value is not None and not low <= value <= high
 
 
 def _is(*values: Any) -> Callable[[Any], bool]:
@@ -71,13 +68,13 @@ REFUSED: dict[str, Rule] = {
     ),
     "logger": Rule(
         _is(True),
-        "metrics.csv is always written; give --run.loggers [tensorboard], [wandb] or [wandb,tensorboard]",
+        "metrics.csv is always written; give --run.loggers [tensorboard], [wandb], [mlflow], [trackio] or several",
     ),
     "max_epochs": Rule(
         lambda value: value is not None and (value == 0 or value < -1),
         "nothing would be trained; give at least 1, or -1 for no end",
     ),
-    "min_epochs": Rule(_below(0), "expected at least 0"),
+    "min_epochs": Rule(_outside(low=0), "expected at least 0"),
     "max_steps": Rule(
         lambda value: value not in (None, -1),
         "counts the steps of all optimisers, two a batch where two networks alternate, and may end in mid-epoch; give "
@@ -89,18 +86,19 @@ REFUSED: dict[str, Rule] = {
     "limit_test_batches": Rule(_is(0, 0.0), "nothing would be scored", ("test",)),
     "limit_predict_batches": Rule(_given, "there is no predict here; segan_pl predict is a command of its own", EVERY),
     "val_check_interval": Rule(_is(0, 0.0), "expected a share of an epoch, a number of batches or a time above 0"),
-    "num_sanity_val_steps": Rule(_below(-1), "expected a number of cases, or -1 for all"),
+    "num_sanity_val_steps": Rule(_outside(low=-1), "expected a number of cases, or -1 for all"),
     "check_val_every_n_epoch": Rule(
-        _below(1),
+        _outside(low=1),
         "expected at least 1; to train without validation, --trainer.limit_val_batches 0 or --data.val_fraction 0",
     ),
     "enable_checkpointing": Rule(
         _is(False),
         "a run keeps its best and its last checkpoint; a try that leaves nothing is --trainer.fast_dev_run 1",
     ),
-    "accumulate_grad_batches": Rule(_above(1), "the networks take their steps by hand; give --model.accumulate"),
+    "accumulate_grad_batches": Rule(_outside(high=1), "the networks take their steps by hand; give --model.accumulate"),
     "gradient_clip_val": Rule(
-        _above(0), "the networks take their steps by hand; give --model.clip_gradient, the largest norm of a network"
+        _outside(high=0),
+        "the networks take their steps by hand; give --model.clip_gradient, the largest norm of a network",
     ),
     "gradient_clip_algorithm": Rule(_given, "--model.clip_gradient clips a network's norm; there is no other way"),
     "use_distributed_sampler": Rule(
@@ -131,6 +129,7 @@ REFUSED_CALLBACKS = {
 }
 """Of Lightning's callbacks, those that take the optimisers or the data into their own hands; and our option."""
 
+TAKE_FILES = ("wandb", "mlflow", "trackio")
 NEED_A_LOGGER = ("LearningRateMonitor", "DeviceStatsMonitor", "ThroughputMonitor")
 
 
@@ -147,10 +146,30 @@ def require_flags(trainer: Mapping[str, Any], run: Mapping[str, Any], command: s
     """
     for name, rule in REFUSED.items():
         if command in rule.commands and rule.refuses(value := trainer.get(name)):
-            raise UsageError(f"--trainer.{name} {_typed(value)}: {rule.why}")
+            typed = str(value).lower() if isinstance(value, bool) else class_path(value) or str(value)
+            raise UsageError(f"--trainer.{name} {typed}: {rule.why}")
     if command == "fit":
         _require_epochs(trainer)
-        _require_logging(trainer, run)
+        own = bool(run.get("loggers"))
+        if run.get("wandb_offline") and "wandb" not in (run.get("loggers") or []):
+            raise UsageError(
+                "--run.wandb_offline true: W&B is not asked for; give --run.loggers [wandb] too, or leave it out"
+            )
+        if run.get("log_best_checkpoint") and not {*TAKE_FILES} & {*(run.get("loggers") or [])}:
+            raise UsageError(
+                f"--run.log_best_checkpoint true: no tracker that takes files is asked for; give --run.loggers with "
+                f"one of {', '.join(TAKE_FILES)}, or leave it out"
+            )
+        if trainer.get("logger") is False and own:
+            raise UsageError("--trainer.logger false and --run.loggers: give one of them")
+        for name in [class_path(one).rpartition(".")[2] for one in listed(trainer.get("callbacks"))]:
+            if name in REFUSED_CALLBACKS:
+                raise UsageError(f"--trainer.callbacks {name}: {REFUSED_CALLBACKS[name]}")
+            if name in NEED_A_LOGGER and not (own or trainer.get("logger")):
+                raise UsageError(
+                    f"--trainer.callbacks {name}: writes to a logger, and there is none; give --run.loggers "
+                    f"[tensorboard] (metrics.csv holds the learning rates without it)"
+                )
 
 
 def _require_epochs(trainer: Mapping[str, Any]) -> None:
@@ -167,25 +186,6 @@ def _require_epochs(trainer: Mapping[str, Any]) -> None:
         )
 
 
-def _require_logging(trainer: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-    """Refuse a logger that is asked for and forbidden, and callbacks that need one, or that ours stand in for."""
-    own = bool(run.get("loggers"))
-    if run.get("wandb_offline") and "wandb" not in (run.get("loggers") or []):
-        raise UsageError(
-            "--run.wandb_offline true: W&B is not asked for; give --run.loggers [wandb] too, or leave it out"
-        )
-    if trainer.get("logger") is False and own:
-        raise UsageError("--trainer.logger false and --run.loggers: give one of them")
-    for name in [class_path(one).rpartition(".")[2] for one in listed(trainer.get("callbacks"))]:
-        if name in REFUSED_CALLBACKS:
-            raise UsageError(f"--trainer.callbacks {name}: {REFUSED_CALLBACKS[name]}")
-        if name in NEED_A_LOGGER and not (own or trainer.get("logger")):
-            raise UsageError(
-                f"--trainer.callbacks {name}: writes to a logger, and there is none; give --run.loggers [tensorboard] "
-                f"(metrics.csv holds the learning rates without it)"
-            )
-
-
 def class_path(value: Any) -> str:
     """The class that a value of the configuration names; "" where it names none."""
     get = getattr(value, "get", None)
@@ -195,8 +195,3 @@ def class_path(value: Any) -> str:
 def listed(value: Any) -> list[Any]:
     """A list as it is, one value as a list of it, None as an empty one."""
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
-
-
-def _typed(value: Any) -> str:
-    """A value as it is typed on the command line."""
-    return str(value).lower() if isinstance(value, bool) else class_path(value) or str(value)

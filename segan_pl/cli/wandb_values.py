@@ -7,23 +7,27 @@ what the option's type cannot take as it was typed is changed, so that text whic
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
+
+from segan_pl.cli.mistakes import members, parameters
 
 WHOLE = re.compile(r"[-+]?\d+(\.0*)?([eE]\+?\d+)?")
 MOST_DIGITS = 4300  # Python's own limit between text and whole numbers
 LENGTHS = ("total_iters", "T_max")  # as in `schedules`, which needs PyTorch
 SEQUENCES = (list, tuple, set, Sequence)
-PLAIN = (str, int, float, bool, type(None), dict, Mapping, *SEQUENCES)
+HOLDERS = (*SEQUENCES, dict, Mapping)
+PLAIN = (str, int, float, bool, type(None), *HOLDERS)
+Options = Mapping[str, tuple[Any, bool]]  # dotted keys with their types, None where any text will do
 
 
-def normalise(arguments: Sequence[str], parser: ArgumentParser) -> list[str]:
+def normalise(arguments: Sequence[str], options: Options) -> list[str]:
     """A command line with its values in YAML's notation.
 
     "None" is null where null is allowed, and text where it is not. A dictionary for an option that has options below it
@@ -31,7 +35,7 @@ def normalise(arguments: Sequence[str], parser: ArgumentParser) -> list[str]:
 
     Args:
         arguments: `--key=value` and `--key value`; everything else stays as it is.
-        parser: Its options' types decide.
+        options: The parser's; their types decide.
     """
     out: list[str] = []
     rest = list(arguments)
@@ -41,54 +45,50 @@ def normalise(arguments: Sequence[str], parser: ArgumentParser) -> list[str]:
         if not name.startswith("--"):
             out.append(argument)
         elif equals:
-            out.extend(written(name, value, parser))
-        elif rest and not rest[0].startswith("--") and _takes_one(_action(name, parser)):
-            value = rest.pop(0)
-            changed = written(name, value, parser)
+            out.extend(written(name, value, options))
+        elif rest and not rest[0].startswith("--"):
+            value = rest.pop(0)  # or an argument of its own after a flag, which has no type and so changes nothing
+            changed = written(name, value, options)
             out.extend([name, value] if changed == [f"{name}={value}"] else changed)
         else:
             out.append(argument)
     return out
 
 
-def normalise_object(settings: Namespace | Mapping[str, Any], parser: ArgumentParser) -> Namespace | dict[str, Any]:
+def normalise_object(settings: Namespace | Mapping[str, Any], options: Options) -> Namespace | dict[str, Any]:
     """The arguments of a class, by name, their text in YAML's notation.
 
     A schedule's length that is null becomes 0, which PyTorch's type takes: the run's length (see `schedules`).
 
     Args:
         settings: As they came from a command line (text) or a file.
-        parser: The class's own.
+        options: Of the class's own parser.
     """
-    known = parser._option_string_actions
     pairs = settings.items(branches=True, nested=False) if isinstance(settings, Namespace) else settings.items()
     out: dict[str, Any] = {}
     for key, value in pairs:
-        kind = getattr(known.get(f"--{key}"), "_typehint", None)
+        _, kind = _option(str(key), options)
         if key in LENGTHS and value in (None, "null", "None") and kind is int:
             value = 0
         out[key] = as_yaml(value, kind) if type(value) is str and kind is not None else value
     return Namespace(out) if isinstance(settings, Namespace) else out
 
 
-def written(name: str, value: str, parser: ArgumentParser) -> list[str]:
+def written(name: str, value: str, options: Options) -> list[str]:
     """One option's `--name=value` arguments, its value in YAML's notation.
 
     Args:
         name: With its hyphens, e.g. "--data.preparation".
         value: As typed.
-        parser: Of the option.
+        options: Of the parser.
     """
-    action = _action(name, parser)
-    if action is None:
-        return [f"{name}={value}"]
-    if value.startswith("{") and _has_options_below(name, action):
+    known, kind = _option(name.removeprefix("--"), options)
+    plain = kind is not None and all(one is Any or (get_origin(one) or one) in PLAIN for one in members(kind))
+    if known and value.startswith("{") and not plain:  # a group of options, or a class with arguments
         content = _literal(value)
         if isinstance(content, dict) and content and not _is_json(value):
-            return [one for key, inner in _flat(name, content) for one in written(key, str(inner), parser)]
-    kind = getattr(action, "_typehint", None)
-    exact = name in parser._option_string_actions  # of a key below it, the class's own parser knows the type
-    return [f"{name}={as_yaml(value, kind) if exact and kind is not None else value}"]
+            return [one for key, inner in _flat(name, content) for one in written(key, str(inner), options)]
+    return [f"{name}={as_yaml(value, kind) if kind is not None else value}"]
 
 
 def as_yaml(text: str, kind: Any) -> str:
@@ -98,12 +98,19 @@ def as_yaml(text: str, kind: Any) -> str:
         text: As typed.
         kind: The option's type, e.g. `int | None`.
     """
-    kinds = _alternatives(kind)
+    kinds = members(kind)
     if text == "None":
         return "null" if type(None) in kinds or Any in kinds else text
     if WHOLE.fullmatch(text):
-        return _exact(text) if _only_whole(kinds) else text
-    if text[:1] in ("(", "[", "{") and any(_holds_others(one) for one in kinds):
+        if not _only_whole(kinds):
+            return text
+        try:  # digit by digit: a float would change the number beyond 2**53 and lose it beyond 1e308
+            number = Decimal(text)
+        except InvalidOperation:  # an exponent of more than 18 digits
+            return text
+        # what Python would not write out stays as it is, for the parser to refuse
+        return str(int(number)) if number.adjusted() < MOST_DIGITS else text
+    if text[:1] in ("(", "[", "{") and any(one is Any or (get_origin(one) or one) in HOLDERS for one in kinds):
         content = _literal(text)
         fitted = _fitted(content, kinds)
         if isinstance(content, list | tuple | dict) and not (_is_json(text) and repr(fitted) == repr(content)):
@@ -114,73 +121,41 @@ def as_yaml(text: str, kind: Any) -> str:
 # -- types -------------------------------------------------------------------------------------------------------------
 
 
-def _alternatives(kind: Any) -> list[Any]:
-    """The members of a union, a type itself otherwise."""
-    if get_origin(kind) in (Union, types.UnionType):
-        return [one for member in get_args(kind) for one in _alternatives(member)]
-    return [kind]
-
-
 def _only_whole(kinds: Sequence[Any]) -> bool:
     """Whether a number must be whole: 1.0 and 1 mean different things where both are allowed."""
     return int in kinds and not any(one in (float, str, Any) for one in kinds)
 
 
-def _exact(text: str) -> str:
-    """A whole number's text digit by digit; a float would change it beyond 2**53 and lose it beyond 1e308.
-
-    What Python would not write out stays as it is, for the parser to refuse.
-    """
-    try:
-        number = Decimal(text)
-    except InvalidOperation:  # an exponent of more than 18 digits
-        return text
-    return str(int(number)) if number.adjusted() < MOST_DIGITS else text
-
-
-def _whole(number: float, kinds: Sequence[Any]) -> int | float:
-    return int(number) if _only_whole(kinds) and number.is_integer() else number
-
-
-def _holds_others(kind: Any) -> bool:
-    return kind is Any or (get_origin(kind) or kind) in (*SEQUENCES, dict, Mapping)
-
-
 def _fitted(value: Any, kinds: Sequence[Any]) -> Any:
     """A list or dictionary with its numbers whole where they must be."""
     if isinstance(value, float):
-        return _whole(value, kinds)
+        return int(value) if _only_whole(kinds) and value.is_integer() else value
     if isinstance(value, list | tuple):
         inner = next((get_args(one) for one in kinds if (get_origin(one) or one) in SEQUENCES), ())
         inner = tuple(one for one in inner if one is not Ellipsis) or (Any,)
-        return [_fitted(one, _alternatives(inner[min(number, len(inner) - 1)])) for number, one in enumerate(value)]
+        return [_fitted(one, members(inner[min(number, len(inner) - 1)])) for number, one in enumerate(value)]
     if isinstance(value, dict):
         inner = next((get_args(one) for one in kinds if get_origin(one) in (dict, Mapping)), ())
-        return {key: _fitted(one, _alternatives(inner[-1] if inner else Any)) for key, one in value.items()}
+        return {key: _fitted(one, members(inner[-1] if inner else Any)) for key, one in value.items()}
     return value
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
-def _action(name: str, parser: ArgumentParser) -> Any:
-    """The option itself, or the one that a dotted key lies below; None where the parser knows neither."""
-    known = parser._option_string_actions
-    while name not in known and "." in name:
-        name = name.rpartition(".")[0]
-    return known.get(name)
+def _option(key: str, options: Options) -> tuple[bool, Any]:
+    """Whether a dotted key is an option or lies above or below one; its type, None where the parser does not say it.
 
-
-def _takes_one(action: Any) -> bool:
-    return action is not None and action.nargs is None
-
-
-def _has_options_below(name: str, action: Any) -> bool:
-    """Whether a key means a group of options, or for a class with arguments."""
-    if name not in action.option_strings:
-        return True
-    kinds = _alternatives(getattr(action, "_typehint", None))
-    return not all(one is Any or (get_origin(one) or one) in PLAIN for one in kinds)
+    The arguments of a dataclass are typed here; those of a class that is chosen by its path are by its own parser.
+    """
+    if key in options:
+        return True, options[key][0]
+    above, dot, name = key.rpartition(".")
+    if not dot:
+        return any(one.startswith(f"{key}.") for one in options), None
+    known, kind = _option(above, options)
+    fields = next((parameters(one) for one in members(kind) if dataclasses.is_dataclass(one)), {})
+    return known, fields[name][0] if name in fields else None
 
 
 def _flat(name: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ PREFERRED = ("flair", "t2", "t1ce", "t1")
 ORIGIN_TOLERANCE_MM = 0.01
 # In place of a channel's row: the case lacks that modality.
 ABSENT = -1
+# What becomes of a case with NaN or Inf voxels: none, or zeros in their place, with a note.
+Nonfinite = Literal["refuse", "zero"]
 
 
 class CaseError(ValueError):

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segan_pl.data.case import ORIGIN_TOLERANCE_MM, Case, CaseError, Shape
+from segan_pl.data.case import ORIGIN_TOLERANCE_MM, Case, CaseError, Nonfinite, Shape
 from segan_pl.data.geometry import leading, nearest_rotation
-from segan_pl.data.io import AXES_TOLERANCE, Nonfinite, Volume, finite, read_channels, read_volume, same_affine
+from segan_pl.data.io import AXES_TOLERANCE, Volume, finite, read_channels, read_volume, same_affine
 
 MASK = "mask"
 LABEL_TOLERANCE = 1e-3

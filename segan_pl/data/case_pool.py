@@ -19,9 +19,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
-from segan_pl.data.case import Case
-
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 # Cases handed out a process: the next one waits while the last one is finished.
 AHEAD = 2
 
@@ -32,13 +31,13 @@ def cores() -> int:
 
 
 def over_cases(
-    work: Callable[[Case], Result], cases: Sequence[Case], *, workers: int
-) -> Iterator[tuple[Case, Result | None]]:
+    work: Callable[[Item], Result], cases: Sequence[Item], *, workers: int
+) -> Iterator[tuple[Item, Result | None]]:
     """(case, result) as they come; None for a case whose process was killed, even when it was alone.
 
     Args:
         work: Importable from a new process, with its arguments.
-        cases: Each is worked on once, unless a process is killed: then those that were under way are worked on again,
+        cases: Or other things, each worked on once, unless a process is killed: then those under way are done again,
             one at a time, so that the case that kills is known by name and memory is for one, and the rest as before.
         workers: Processes; with 1 this process does the work.
 
@@ -52,9 +51,9 @@ def over_cases(
     left = deque(cases)
     finished = False
     while left:
-        lost: list[Case] = []
+        lost: list[Item] = []
         with _pool(count) as pool:
-            under_way: dict[Future[Result], Case] = {}
+            under_way: dict[Future[Result], Item] = {}
             while (left or under_way) and not lost:
                 while left and len(under_way) < AHEAD * count:
                     case = left.popleft()
@@ -84,7 +83,7 @@ def over_cases(
         yield from _one_at_a_time(work, lost)
 
 
-def _one_at_a_time(work: Callable[[Case], Result], cases: Sequence[Case]) -> Iterator[tuple[Case, Result | None]]:
+def _one_at_a_time(work: Callable[[Item], Result], cases: Sequence[Item]) -> Iterator[tuple[Item, Result | None]]:
     """As `over_cases`, in one other process at a time, a new one after each that was killed."""
     left = list(cases)
     while left:

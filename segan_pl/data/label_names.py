@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -93,11 +93,8 @@ class LabelNames:
             meanings: What each of its labels means, "background" and "ignore" included.
             regions: Its whole tumour "wt", core "tc" and enhancing tumour "et", as far as it tells them.
         """
-        return [*self._labels_that_differ(convention, meanings), *self._regions_that_differ(convention, regions)]
-
-    def _labels_that_differ(self, convention: str, meanings: Mapping[int, str]) -> Iterator[str]:
-        """Each label with a meaning here, and another one, or none, in a convention."""
         alone = len(self.named) == 1
+        lines = []
         stated = {number: (IGNORE, IGNORE) for number in self.ignored if number in meanings}
         stated |= {number: (BACKGROUND, BACKGROUND) for number in self.background if number in meanings}
         for name, numbers in self.named.items():
@@ -108,20 +105,18 @@ class LabelNames:
                 for number in numbers:
                     only = alone and meanings.get(number) == "tumour" and tissue not in (*HEALTHY.values(), "cavity")
                     stated[number] = (name, "tumour" if only else tissue)
-        for number, (name, tissue) in sorted(stated.items()):
-            if (other := meanings.get(number)) != tissue:
+        for number, (name, meaning) in sorted(stated.items()):
+            if (other := meanings.get(number)) != meaning:
                 means = f"{other!r} in '{convention}'" if other else f"unknown to '{convention}'"
-                yield f"label {number} is {name!r} in {self.where}, {means}"
-
-    def _regions_that_differ(self, convention: str, regions: Mapping[str, frozenset[int]]) -> Iterator[str]:
-        """Each region that is made of other labels in a convention."""
+                lines.append(f"label {number} is {name!r} in {self.where}, {means}")
         for name, numbers in self.named.items():
-            region = region_of(name) or ("wt" if len(self.named) == 1 else None)  # the only name: of all that is there
+            region = region_of(name) or ("wt" if alone else None)  # the only name: of all that is there
             if region is None or (self.tissue(name) and (len(numbers) == 1 or not region_of(name))):
                 continue
             theirs = regions.get(region, frozenset())
             if frozenset(numbers) != theirs:
-                yield f"{name!r} is {sorted(numbers)} in {self.where}, {sorted(theirs)} in '{convention}'"
+                lines.append(f"{name!r} is {sorted(numbers)} in {self.where}, {sorted(theirs)} in '{convention}'")
+        return lines
 
 
 def tissue_of(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Literal
 
 import lightning as L
@@ -18,13 +19,11 @@ from segan_pl.data.sample.augment import Augment, Gathered, Transform
 from segan_pl.data.sample.loading import Loads, Workers, batch_bytes, choose_workers, loader
 from segan_pl.data.sample.options import Augmentation, AugmentOn, Sampling, require_batches, require_numbers
 from segan_pl.data.sample.patches import CaseDataset, PatchDataset
-from segan_pl.data.sample.samplers import PlanSampler, Pool, SameEveryEpoch, done_so_far, ranks_of
+from segan_pl.data.sample.samplers import PlanSampler, Pool, SameEveryEpoch, done_so_far, own_cases, ranks_of
 from segan_pl.data.source import Part
 from segan_pl.data.split.choice import SplitChoice, Unlabelled, UnlabelledCases
 from segan_pl.errors import UsageError
 from segan_pl.recipe import Recorded
-
-POOLS: tuple[Part, ...] = ("train", "unlabelled")
 
 
 class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
@@ -69,8 +68,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         saved_split: The split.json of the run that is continued or scored, set before first use; where that file is, it
             is the split, whatever the settings say, so that no case changes sides.
         split_owner: Whose split that is, for the note.
-        least_batch, least_unlabelled: Patches that the networks need in a batch, see `require_batch`; an epoch's last
-            batch of fewer labelled ones is left out. (Of slices it always needs 2.)
+        least_batch, least_unlabelled: See `require_batch`; of slices at least 2, always.
         fewest: Patches that a loss may show the networks at once: the labelled or the unlabelled ones alone.
         predict_part: What `trainer.predict` goes through; None for what `test` scores.
         same_batches: Whether every epoch repeats the batches of epoch 0, to overfit a few of them on purpose.
@@ -143,7 +141,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
                 f"its options, or leave --data.augment_on out"
             )
         self.seed, self.workers = seed, workers
-        self.least_batch = self.least_unlabelled = 1
+        self.least_batch, self.least_unlabelled = 1, 0
         labelled = self.unlabelled.labelled(batch_size)
         self.fewest = min(labelled, batch_size - labelled)
         self.same_batches = False
@@ -155,10 +153,10 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         """Prepare what the cache lacks, in parallel; a CaseError lists all cases of the split that cannot be used."""
         self.find()
         assert self.split is not None
-        self._shares()
+        unread = () if self._shares()[1] or self.predict_part == "unlabelled" else self.split.unlabelled
         for note in self.notes():
             rank_zero_info(f"note: {note}")
-        report = self.prepare([case for case in self.cases if case.name in self.split.named])
+        report = self.prepare([case for case in self.cases if case.name in self.split.named.difference(unread)])
         for line in report.lines():
             rank_zero_info(line)
         report.require_all()
@@ -172,8 +170,8 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         self.find()
         if stage == "fit" and not self.rows("train"):
             raise CaseError("the split has no training case; lower --data.val_fraction or add cases")
-        parts: dict[str, tuple[Part, ...]] = {"fit": (*POOLS, "val"), "test": (self.test_part,), "validate": ("val",)}
-        parts["predict"] = (self.predict_part or self.test_part,)
+        parts: dict[str, tuple[Part, ...]] = {"fit": ("train", *self._further(), "val"), "validate": ("val",)}
+        parts |= {"test": (self.test_part,), "predict": (self.predict_part or self.test_part,)}
         self.look([row for part in parts.get(stage, ()) for row in self.rows(part)])
 
     def require_batch(self, least: int, of_unlabelled: int = 1) -> None:
@@ -181,7 +179,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
 
         Args:
             least: As `AdversarialSegmentation.least_batch` finds it.
-            of_unlabelled: How many unlabelled ones; where every case is labelled, how many patches.
+            of_unlabelled: How many unlabelled ones, 0 where nothing reads them; without any, how many in all.
 
         Raises:
             UsageError: Every batch would be too small.
@@ -197,8 +195,9 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of patches."""
-        cases, others = (self.indices(self.rows(part)) for part in POOLS)
         labelled, unlabelled = self._shares()
+        rows, further = self.rows("train"), [row for part in self._further() for row in self.rows(part)]
+        cases, others = self.indices(rows), self.indices(further)
         least = max(self.least_batch, 1 if unlabelled else self.least_unlabelled)
         least = 2 if len(self.patch) == 2 else least  # of slices: batch norm of 1x1 maps needs two
         sampler = PlanSampler(
@@ -223,7 +222,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
             patch=self.patch,
             sampling=self.sampling,
             augmentation=self.augmentation,
-            rows=[row for part in POOLS for row in self.rows(part)],
+            rows=[*rows, *further],
             background=self.preparation.background,
             from_background=self.preparation.intensities is not None,
             transforms=self.transforms,
@@ -261,6 +260,9 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         """What a checkpoint must remember to prepare a new case alike, and to tell one that is unlike its own."""
         return {**super().describe(), "patch": list(self.patch)}
 
+    def _further(self) -> tuple[Part, ...]:
+        return ("unlabelled",) if self._shares()[1] else ()  # where nothing reads these cases, they take no time
+
     def _shares(self) -> tuple[int, int]:
         assert self.split is not None
         return self.unlabelled.shares(self.split, self.batch_size, self.least_batch, self.least_unlabelled)
@@ -273,7 +275,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
             raise CaseError(f"{len(rows)} {part} cases for {ranks['world_size']} ranks; use fewer --trainer.devices")
         dataset = CaseDataset(self.indices(rows), rows, scheme=self.scheme)
         # Every case on exactly one rank: nothing is padded, so ranks may have different numbers of cases.
-        mine = range(ranks["rank"], len(rows), ranks["world_size"])
+        mine = own_cases([prod(self.geometry(row).shape) for row in rows], self.trainer, **ranks)
         return loader(dataset, mine, self._workers(part).scoring, trainer=self.trainer)
 
     def loads(self, scored: Part = "val", *, training: bool = True) -> Loads:

@@ -125,7 +125,17 @@ def unlike(scan: Scan, seen: Mapping[str, Any], *, along_the_files: bool) -> lis
         found.append(f"axes {scan.orientation} (trained on {', '.join(seen['orientations'])}, not reoriented)")
     if scan.tilt_degrees > seen["tilt_degrees"] + TILT_DEGREES:
         found.append(f"axes tilted by {scan.tilt_degrees:.0f} degrees (trained on {seen['tilt_degrees']:.0f} at most)")
-    return [*found, *_skull(scan, seen["zeros"], seen["levels"]), *_levels(scan, seen["levels"])]
+    trained = seen["levels"]
+    shares = []
+    for modality, (low, high) in scan.levels.items():
+        if modality not in trained:
+            continue
+        lowest, least, most = trained[modality]
+        if high > most * LEVEL_FACTOR or high < least / LEVEL_FACTOR:
+            shares.append(f"{modality} reaches {high:.3g} (trained on {_span(f'{least:.3g}', f'{most:.3g}')})")
+        elif low < 0 <= lowest:
+            shares.append(f"{modality} begins at {low:.3g} (trained on {lowest:.3g} and above)")
+    return [*found, *_skull(scan, seen["zeros"], seen["levels"]), *shares]
 
 
 def _skull(scan: Scan, trained: Sequence[float], modalities: Iterable[str]) -> list[str]:
@@ -139,20 +149,6 @@ def _skull(scan: Scan, trained: Sequence[float], modalities: Iterable[str]) -> l
     # one image alone may be dark outside the head
     complete = all(modality in scan.zeros for modality in modalities)
     return [f"skull-stripped: {shares}"] if share >= STRIPPED > most and complete else []
-
-
-def _levels(scan: Scan, trained: Mapping[str, Sequence[float]]) -> list[str]:
-    """Modalities whose intensities lie elsewhere by far."""
-    found = []
-    for modality, (low, high) in scan.levels.items():
-        if modality not in trained:
-            continue
-        lowest, least, most = trained[modality]
-        if high > most * LEVEL_FACTOR or high < least / LEVEL_FACTOR:
-            found.append(f"{modality} reaches {high:.3g} (trained on {_span(f'{least:.3g}', f'{most:.3g}')})")
-        elif low < 0 <= lowest:
-            found.append(f"{modality} begins at {low:.3g} (trained on {lowest:.3g} and above)")
-    return found
 
 
 def _product(sizes: Sequence[float]) -> str:

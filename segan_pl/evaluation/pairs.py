@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,83 +14,14 @@ from numpy.typing import NDArray
 from segan_pl.data.case import Case, CaseError
 from segan_pl.data.case_files import allowance, difference, labels_of
 from segan_pl.data.case_pool import over_cases
-from segan_pl.data.conventions import label_convention
 from segan_pl.data.geometry import target_geometry
 from segan_pl.data.io import Volume, read_volume
 from segan_pl.data.labels import LabelScheme
-from segan_pl.data.layouts import LAYOUTS, DataSet, find_data_set, require_distinct
-from segan_pl.data.layouts.brats import patient_of
-from segan_pl.data.layouts.folders import MASK_WORDS, Folder, suffix_of
-from segan_pl.errors import UsageError
+from segan_pl.data.layouts.folders import suffix_of
+from segan_pl.evaluation.calibration import WHOLE, calibration
 from segan_pl.evaluation.metrics.base import Metric
 from segan_pl.evaluation.policies import EmptyPolicy
-from segan_pl.evaluation.scoring import RegionScore, score_case, score_missing
-
-FLAT = "flat"
-_MASK_WORD = re.compile(rf"[-_.]({'|'.join(MASK_WORDS)})$", re.IGNORECASE)
-
-
-def find_references(root: Path | str, layout: str = "auto") -> DataSet:
-    """The cases with masks; those without are noted.
-
-    Args:
-        root: Folder of a data set, of masks alone, or a CSV manifest.
-        layout: A key of LAYOUTS, "flat" (masks alone), or "auto".
-
-    Raises:
-        CaseError: No case with a mask.
-        UsageError: No such folder, or no layout of that name.
-    """
-    root = Path(root).expanduser()
-    if layout == FLAT:
-        return _flat(root)
-    if layout == "auto" and root.is_dir():
-        # images in the folder itself, and no layout knows it
-        here = Folder(root)
-        if any(map(suffix_of, here.files)) and not any(one.recognises(here) for one in LAYOUTS.values()):
-            return _flat(root)
-    source = find_data_set(root, layout)
-    with_mask = tuple(case for case in source.cases if case.mask is not None)
-    without = [case.name for case in source.cases if case.mask is None]
-    if not with_mask:
-        raise CaseError(f"{source.root}: none of {len(without)} cases has a mask; give the references as --root")
-    notes = [f"{len(without)} cases have no mask and are not scored: {', '.join(without)}"] if without else []
-    return replace(source, cases=with_mask, notes=(*source.notes, *notes))
-
-
-def target_for(native_labels: str) -> str:
-    """The target that is scored by default: regions, whole tumour where labels tell no more, labels without tumour.
-
-    Raises:
-        CaseError: No such convention.
-    """
-    convention = label_convention(native_labels)
-    if not convention.tumour:
-        return "labels"
-    return "regions" if convention.tells_regions else "whole_tumour"
-
-
-def _flat(root: Path) -> DataSet:
-    """A case for each image file, named after it without a trailing "_seg" or the like; its patient is "" if unknown.
-
-    Raises:
-        CaseError: There is none, or one name twice.
-    """
-    cases: dict[str, Case] = {}
-    if not root.is_dir():
-        raise UsageError(f"{root}: no such folder; expected masks; check --root")
-    for file in Folder(root).files:
-        if not (suffix := suffix_of(file)):
-            continue
-        name = _MASK_WORD.sub("", file[: -len(suffix)])
-        if name in cases:
-            raise CaseError(f"{root}: {file} and {cases[name].mask} are both case {name}; expected one; remove one")
-        cases[name] = Case(name, patient_of(name) or "", {}, root / file)
-    if not cases:
-        raise CaseError(f"{root}: no image file; expected one mask for each case; check --root")
-    require_distinct(root, "cases", cases)
-    return DataSet(root, FLAT, tuple(cases[name] for name in sorted(cases)), None)
-
+from segan_pl.evaluation.scoring import RegionScore, mask, score_case, score_missing
 
 PREDICTION = "prediction"
 SUFFIXES = (".nii.gz", ".nii", ".mha")
@@ -108,6 +38,7 @@ class Evaluation:
         metrics: What is computed.
         policy: What empty masks score.
         crop: (D, H, W) of the central part, with the axes of LPS, that alone is scored; None for whole volumes.
+        probabilities: Region to the channels whose files of probabilities add up to its own; empty without files.
     """
 
     scheme: LabelScheme
@@ -116,6 +47,7 @@ class Evaluation:
     metrics: tuple[Metric, ...]
     policy: EmptyPolicy
     crop: tuple[int, int, int] | None = None
+    probabilities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,7 +141,25 @@ def evaluate_all(
 def evaluate_files(evaluation: Evaluation, case: Case) -> Outcome:
     """One case from its files, with its refusal as a value, so that it stops no other."""
     try:
-        return _evaluate(evaluation, case)
+        assert case.mask is not None  # references are cases with masks
+        reference = read_volume(case.mask)
+        scheme, spacing, notes = (
+            evaluation.scheme,
+            reference.spacing_mm,
+            tuple(f"{case.name}: {note}" for note in reference.notes),
+        )
+        asked: dict[str, Any] = {"scheme": scheme, "regions": evaluation.regions, "policy": evaluation.policy}
+        box = central(reference, evaluation.crop)
+        true = _labels(reference, case.name, "reference", scheme)[box]
+        if PREDICTION not in case.images:
+            return Outcome(tuple(score_missing(true, spacing, evaluation.metrics, **asked)), "missing", notes)
+        prediction, theirs = read_volume(case.images[PREDICTION]), evaluation.prediction_scheme
+        require_same_grid(prediction, reference, case)
+        labels = _labels(prediction, case.name, PREDICTION, theirs)[box]
+        found = score_case(labels, true, spacing, evaluation.metrics, prediction_scheme=theirs, **asked)
+        if evaluation.probabilities:
+            found = [_calibrated(score, case, evaluation, true, box, reference) for score in found]
+        return Outcome(tuple(found), "scored", notes)
     except CaseError as error:
         line = " ".join(str(error).split())
         return Outcome((), f"refused: {line if line.startswith(case.name) else f'{case.name}: {line}'}")
@@ -217,24 +167,39 @@ def evaluate_files(evaluation: Evaluation, case: Case) -> Outcome:
         return Outcome((), f"refused: {case.name}: not enough memory; use fewer workers")
 
 
-def _evaluate(evaluation: Evaluation, case: Case) -> Outcome:
-    assert case.mask is not None  # references are cases with masks
-    reference = read_volume(case.mask)
-    scheme, spacing, notes = (
-        evaluation.scheme,
-        reference.spacing_mm,
-        tuple(f"{case.name}: {note}" for note in reference.notes),
-    )
-    asked: dict[str, Any] = {"scheme": scheme, "regions": evaluation.regions, "policy": evaluation.policy}
-    box = central(reference, evaluation.crop)
-    true = _labels(reference, case.name, "reference", scheme)[box]
-    if PREDICTION not in case.images:
-        return Outcome(tuple(score_missing(true, spacing, evaluation.metrics, **asked)), "missing", notes)
-    prediction, theirs = read_volume(case.images[PREDICTION]), evaluation.prediction_scheme
-    require_same_grid(prediction, reference, case)
-    labels = _labels(prediction, case.name, PREDICTION, theirs)[box]
-    found = score_case(labels, true, spacing, evaluation.metrics, prediction_scheme=theirs, **asked)
-    return Outcome(tuple(found), "scored", notes)
+def probability_file(folder: Path, case: str, channel: str) -> Path:
+    """Where `segan_pl predict --probabilities true` writes a channel."""
+    return folder / f"{case}_{channel}.nii.gz"
+
+
+def _calibrated(
+    score: RegionScore,
+    case: Case,
+    evaluation: Evaluation,
+    reference: NDArray[np.uint8],
+    box: tuple[slice, ...],
+    like: Volume,
+) -> RegionScore:
+    """A region's score with what its files of probabilities say.
+
+    Raises:
+        CaseError: A file is missing, unreadable, of another grid, or no file of bytes.
+    """
+    scheme, channels = evaluation.scheme, evaluation.probabilities.get(score.region)
+    if channels is None:
+        return score
+    total = np.zeros(reference.shape, np.float32)
+    for channel in channels:
+        file = probability_file(case.images[PREDICTION].parent, case.name, channel)
+        volume = read_volume(file)
+        require_same_grid(volume, like, case)
+        if volume.array.dtype != np.uint8:
+            raise CaseError(f"{file}: holds {volume.array.dtype}, expected the bytes of `predict --probabilities true`")
+        total += volume.array[box]
+    wanted = mask(reference, scheme, score.region)
+    judged = ~scheme.ignored(reference) if scheme.ignore else None
+    found = calibration(np.minimum(total / WHOLE, 1), wanted, judged)
+    return score._replace(values={**score.values, **found})
 
 
 def central(volume: Volume, crop: tuple[int, int, int] | None) -> tuple[slice, ...]:

@@ -24,6 +24,7 @@ class Predicted:
         parts: "train" and "val" to the names of cases that trained the network or chose it; None where nobody knows.
         cases: That were to be predicted, where these were a part of a split; else None.
         earlier: Whether an earlier version wrote it, which said none of channels, parts and cases.
+        files: Channels whose probabilities are in files next to the labels.
     """
 
     target: str
@@ -32,6 +33,7 @@ class Predicted:
     parts: Mapping[str, list[str]] | None = None
     cases: tuple[str, ...] | None = None
     earlier: bool = False
+    files: tuple[str, ...] = ()
 
     def scheme(self, convention: str | None = None) -> LabelScheme:
         """What was predicted, as labels; in another convention's, where somebody says that the files are in it.
@@ -55,6 +57,7 @@ def predicted_by(record: Mapping[str, Any]) -> Predicted:
         parts=about.get("parts"),
         cases=tuple(cases) if cases else None,
         earlier="predicted" not in record,
+        files=tuple(channels) if channels and record.get("probabilities") else (),
     )
 
 

@@ -13,6 +13,8 @@ from segan_pl.data.case_pool import cores
 from segan_pl.errors import UsageError
 from segan_pl.experiments.process import STOPPED, Children, carry_out
 from segan_pl.experiments.runs import Outcome, Run, is_finished, load_runs, run_state, save_runs, write_state
+from segan_pl.experiments.standing import require_unchanged
+from segan_pl.training.run.launch import in_step
 
 
 class LocalRunner:
@@ -45,9 +47,11 @@ class LocalRunner:
         """Carry out the runs that have not finished; the same call continues a study.
 
         Raises:
-            UsageError: As `save_runs`; or another process carries out runs in this folder.
+            UsageError: As `save_runs` and `require_unchanged`; or another process carries out or submits runs in this
+                folder.
         """
-        with _alone(directory):
+        with alone(directory):
+            require_unchanged(runs, directory)
             save_runs(runs, directory)
             return self._outcome(runs, directory)
 
@@ -110,6 +114,8 @@ class LocalRunner:
 def run_one(directory: Path, name: str, *, progress: Callable[[str], None] = print) -> int:
     """Carry out one run of a study's folder, as a job of a cluster does.
 
+    In a Slurm job srun starts it, so that each task of the job is a rank of `fit`; other commands take one task.
+
     Returns:
         0 when it has finished, now or earlier; else its exit code, 1 when one that it needs has not finished.
 
@@ -127,20 +133,37 @@ def run_one(directory: Path, name: str, *, progress: Callable[[str], None] = pri
         write_state(directory, runs[name], "skipped", error=unmet[0])
         progress(f"{name}: needs {', '.join(unmet)}, which has not finished")
         return 1
+    launcher, environment = in_job(runs[name])
     children = Children()
     with ThreadPoolExecutor(1) as pool, children.ended_by_interruption():
-        return pool.submit(carry_out, runs[name], directory, {}, progress, children).result()
+        return pool.submit(carry_out, runs[name], directory, environment, progress, children, launcher).result()
+
+
+def in_job(run: Run) -> tuple[tuple[str, ...], dict[str, str]]:
+    """What starts a run in a Slurm job, and what its environment needs; nothing elsewhere."""
+    if "SLURM_JOB_ID" not in os.environ or in_step():
+        return (), {}
+    # a rank that fails before the ranks have found one another would keep them waiting
+    ranks = ("--kill-on-bad-exit=1",) if run.arguments[0] == "fit" else ("--nodes=1", "--ntasks=1")
+    # srun does not take this one from the job
+    cpus = os.environ.get("SLURM_CPUS_PER_TASK")
+    return ("srun", *ranks), {"SRUN_CPUS_PER_TASK": cpus} if cpus else {}
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold the study's folder; its lock dies with this process."""
+def alone(directory: Path) -> Iterator[None]:
+    """Hold the study's folder; its lock dies with this process.
+
+    Raises:
+        UsageError: Another process holds it.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                f"{directory}: another process carries out runs in this folder; wait for it, or choose another --output"
+                f"{directory}: another process carries out or submits runs in this folder; wait for it, or choose "
+                f"another --output"
             ) from None
         yield

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from jsonargparse import ArgumentParser, Namespace
 
 from segan_pl.errors import UsageError
+from segan_pl.experiments.cluster import read_cluster
 from segan_pl.experiments.local import LocalRunner
 from segan_pl.experiments.runs import Outcome, Run, command_lines, require_sound
 from segan_pl.experiments.slurm import SlurmRunner
@@ -62,14 +64,15 @@ class DryRunner:
 
 
 def add_runner_options(parser: ArgumentParser) -> None:
-    """Add --output, --parallel, --devices, --dry-run, --slurm and --slurm_options to a command's parser."""
+    """Add --output, --parallel, --devices, --dry_run, --slurm, --cluster and --slurm_options to a command's parser."""
     # not in a group: the parser knows the arguments that were added to itself, for the nearest match of a wrong one
     add = parser.add_argument
     add("--output", type=str, required=True, help="the study's folder; the same command continues it")
     add("--parallel", type=int, default=0, help="runs side by side (default 1, or one for each device)")
     add("--devices", type=list[str], default=[], help="GPUs, each for one run at a time, e.g. [0,1]")
-    add("--dry-run", action="store_true", help="print the commands, run none")
+    add("--dry_run", action="store_true", help="print the commands, run none")
     add("--slurm", action="store_true", help="submit job arrays instead of running here")
+    add("--cluster", type=str | None, help="what each job asks for: a YAML file, or one of configs/cluster by name")
     add(
         "--slurm_options", type=list[str], default=[], help="of sbatch, e.g. [--partition=gpu,--gpus=1,--time=08:00:00]"
     )
@@ -83,17 +86,24 @@ def runner_of(settings: Namespace, progress: Callable[[str], None] = print) -> R
         progress: Is told one line for each thing that happens.
 
     Raises:
-        UsageError: Options that exclude each other, or a negative number of runs.
+        UsageError: Options that exclude each other, a negative number of runs, or as `read_cluster`.
     """
     if settings.parallel < 0:
         raise UsageError(f"--parallel {settings.parallel}: expected at least 1")
-    if settings.slurm_options and not settings.slurm:
-        raise UsageError("--slurm_options are given without --slurm; add --slurm, or leave them out")
+    for name in ("cluster", "slurm_options"):
+        if settings[name] and not settings.slurm:
+            raise UsageError(f"--{name} is given without --slurm; add --slurm, or leave it out")
     if settings.slurm and settings.devices:
         raise UsageError("--devices and --slurm exclude each other; ask Slurm for GPUs with --slurm_options")
     parallel = settings.parallel or max(1, len(settings.devices))
+    # read in a dry run too, which says what would be refused
+    file = read_cluster(settings.cluster, option="--cluster")
+    try:
+        cluster = replace(file, options=(*file.options, *settings.slurm_options))
+    except UsageError as error:  # of the file's own none is left
+        raise UsageError(f"--slurm_{error}") from None
     if settings.dry_run:
         return DryRunner(parallel, progress)
     if settings.slurm:
-        return SlurmRunner(settings.slurm_options, parallel=settings.parallel, progress=progress)
+        return SlurmRunner(cluster, parallel=settings.parallel, progress=progress)
     return LocalRunner(parallel, settings.devices, progress=progress)

@@ -1,18 +1,30 @@
-"""A study as Slurm job arrays: one array for each stage, each after the one before."""
+"""A study as Slurm job arrays, which submitit writes and submits: one array for each stage, each after the one before.
+
+A job's process becomes `python -m segan_pl.experiments STUDY RUN`, so that signals, exit code and requeueing are ours
+(`training.run.requeue`) and none of submitit's: it would ignore SIGTERM, write its checkpoint within the handler of the
+signal on rank 0 alone, count every signal of a job's first ten minutes as a time-out, and give up after three.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from segan_pl.data.outputs import Kind, Output
+import submitit
+
 from segan_pl.errors import UsageError
+from segan_pl.experiments.cluster import Cluster
+from segan_pl.experiments.local import alone
 from segan_pl.experiments.runs import Run, is_finished, save_runs
+from segan_pl.experiments.standing import ENDING, remember_jobs, require_unchanged, settled
 
 
 def stages(runs: Sequence[Run]) -> list[list[Run]]:
@@ -24,84 +36,139 @@ def stages(runs: Sequence[Run]) -> list[list[Run]]:
     return [[run for run in runs if depth[run.name] == level] for level in levels]
 
 
+def start(directory: str, *name: str) -> None:
+    """In a job: become the process that carries out one run, or without a name the trials of a search."""
+    os.execv(sys.executable, [sys.executable, "-m", "segan_pl.experiments", directory, *name])
+
+
+class Executor(submitit.SlurmExecutor):
+    """Submitit's, which also shows its script on machines without Slurm."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        """How well it fits this machine."""
+        return 2
+
+
 class SlurmRunner:
     """A `Runner` that hands the runs to sbatch and does not wait for them."""
 
     waits, writes = False, True
 
-    def __init__(
-        self,
-        options: Sequence[str] = (),
-        *,
-        parallel: int = 0,
-        python: str = sys.executable,
-        progress: Callable[[str], None] = print,
-    ) -> None:
+    def __init__(self, cluster: Cluster, *, parallel: int = 0, progress: Callable[[str], None] = print) -> None:
         """Prepare to submit runs.
 
         Args:
-            options: Of sbatch, for every job, e.g. ("--partition=gpu", "--gpus=1", "--time=08:00:00").
+            cluster: What each job asks for.
             parallel: The number of jobs of an array that may run at the same time; 0 for no limit.
-            python: The interpreter that the jobs start.
             progress: Is told one line for each array.
         """
-        self.options = tuple(options)
+        self.cluster = cluster
         self.parallel = parallel
-        self.python = python
         self.progress = progress
 
     def run_all(self, runs: Sequence[Run], directory: Path) -> None:
-        """Write the scripts and submit them; runs that have finished are left out.
+        """Submit the runs that have not finished and whose jobs neither wait nor run.
 
         A job whose run needs one that has not finished ends with exit code 1 and says so. A stage waits until the stage
         before it has ended, successful or not, so that one failed run stops only those that need it.
 
         Raises:
-            UsageError: There is no sbatch, or it refuses; or as `save_runs`.
+            UsageError: Slurm refuses; a job that waits or runs is to carry out another run of this name; or as
+                `submitting` and `save_runs`.
         """
-        save_runs(runs, directory)
-        parts = stages([run for run in runs if not is_finished(directory, run.name)])
-        scripts = [self._write_script(level, stage, directory) for level, stage in enumerate(parts)]
-        if not scripts:
-            self.progress("every run has finished; nothing is submitted")
-        elif shutil.which("sbatch") is None:
-            raise UsageError(f"--slurm: no sbatch here; submit {scripts[0]} and the scripts next to it on a login node")
-        before: str | None = None
-        for script, stage in zip(scripts, parts, strict=True):
-            waits = [f"--dependency=afterany:{before}"] if before else []
-            command = ["sbatch", "--parsable", *waits, str(script)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                said = " ".join(done.stderr.split()) or done.returncode
-                raise UsageError(f"{shlex.join(command)} refused: {said}")
-            before = done.stdout.strip().split(";")[0]
-            self.progress(f"job {before}: {len(stage)} runs ({', '.join(run.name for run in stage)})")
+        with self.submitting(directory, [run.name for run in runs]) as held:
+            require_unchanged(runs, directory)
+            save_runs(runs, directory)
+            self.tell(held, [run.name for run in runs])
+            left = [run for run in runs if run.name not in held and not is_finished(directory, run.name)]
+            if not left and not held:
+                self.progress("every run has finished; nothing is submitted")
+            before: list[str] = []
+            for stage in stages(left):
+                needed = {held[need][0] for run in stage for need in run.needs if need in held}
+                names = [run.name for run in stage]
+                before = [self.submit({name: (name,) for name in names}, directory, [*before, *sorted(needed)])]
+                self.progress(f"job {before[0]}: {len(names)} runs ({', '.join(names)})")
 
-    def _write_script(self, level: int, stage: Sequence[Run], directory: Path) -> Path:
-        """Write the script of one stage; the number of a task is its place in the list of names."""
-        limit = f"%{self.parallel}" if self.parallel else ""
-        names = " ".join(shlex.quote(run.name) for run in stage)
-        name = re.sub(r"[^\w.+-]", "_", directory.resolve().name) or "study"
-        one = shlex.join([self.python, "-m", "segan_pl.experiments", str(directory.resolve())])
-        lines = [
-            "#!/bin/bash",
-            f"#SBATCH --job-name={name}",
-            f"#SBATCH --array=0-{len(stage) - 1}{limit}",
-            f"#SBATCH --output={_quoted(str(directory.resolve()).replace('%', '%%') + '/slurm/%A_%a.out')}",
-            *(f"#SBATCH {_option(option)}" for option in self.options),
-            f"names=({names})",
-            f'exec {one} "${{names[$SLURM_ARRAY_TASK_ID]}}"',
-        ]
-        script = directory / "slurm" / f"stage{level}.sh"
-        kind = Kind("segan_pl ... --slurm", "#!/bin/bash\n#SBATCH --job-name=.*segan_pl.experiments")
-        return Output(script, kind, f"--output {directory}").write("\n".join(lines) + "\n")
+    @contextmanager
+    def submitting(self, directory: Path, names: Collection[str]) -> Iterator[dict[str, tuple[str, str]]]:
+        """Hold a folder while jobs are submitted; yields what waits or runs of it, as `settled` for those of `names`.
 
+        Raises:
+            UsageError: There is no Slurm, it does not answer, or another process holds the folder.
+        """
+        if missing := [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]:
+            raise UsageError(f"no {', '.join(missing)} here; call this on a login node of the cluster")
+        if re.search("%[jtAa]", str(directory.resolve())):
+            raise UsageError(f"{directory}: sbatch takes %j, %t, %A and %a for numbers; choose another --output")
+        with alone(directory):
+            yield settled(directory, names, self.progress)
 
-def _option(option: str) -> str:
-    """An option whose value may hold spaces; sbatch reads its lines as a shell does."""
-    name, equals, value = option.partition("=")
-    return f"{name}={_quoted(value)}" if equals else option
+    def tell(self, held: Mapping[str, tuple[str, str]], names: Collection[str]) -> None:
+        """Say which of these jobs are not submitted again."""
+        for name in names:
+            if name in held:
+                job, how = held[name]
+                later = "; repeat this once it has left the queue" if how.startswith(ENDING) else ""
+                self.progress(f"{name}: job {job} is under way ({how}), not submitted again{later}")
 
+    def submit(self, calls: Mapping[str, tuple[str, ...]], directory: Path, after: Sequence[str] = ()) -> str:
+        """Submit one array, and keep its jobs' numbers.
 
-def _quoted(value: str) -> str:
-    return f'"{value}"' if re.search(r"\s", value) else value
+        Args:
+            calls: Name to what follows the folder in `start`, for each job.
+            directory: The study's folder.
+            after: Numbers of jobs that must have ended before.
+
+        Returns:
+            The array's number.
+
+        Raises:
+            UsageError: Slurm refuses.
+        """
+        place = str(directory.resolve())
+        executor = self._executor(directory, len(calls), after)
+        try:
+            jobs = executor.submit_array([partial(start, place, *arguments) for arguments in calls.values()])
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            said = [line for line in str(error).splitlines() if "sbatch" in line] or [str(error)]
+            raise UsageError(f"Slurm refused the job: {' '.join(said[-1].split())}") from error
+        numbers = [str(job.job_id) for job in jobs]
+        remember_jobs(directory, dict(zip(calls, numbers, strict=True)))
+        return numbers[0].partition("_")[0]
+
+    def script(self, directory: Path, count: int = 1) -> str:
+        """What sbatch would be given for this many runs; nothing is written."""
+        executor = self._executor(directory, count, [])
+        if count > 1:
+            executor.parameters["map_count"] = count
+        return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
+
+    def _executor(self, directory: Path, count: int, after: Sequence[str]) -> Executor:
+        """Submitit's of one stage."""
+        folder = directory.resolve() / "slurm"
+        # exec, so that a signal to the script (--signal=B:...) reaches the run
+        executor = Executor(folder, python=f"exec {shlex.quote(sys.executable)}")
+        place = str(folder).replace("%", "%%")
+        ours: dict[str, Any] = {
+            "job-name": re.sub(r"[^\w.+-]", "_", directory.resolve().name) or "study",
+            "output": f"{place}/{'%A_%a' if count > 1 else '%j'}.out",
+            # submitit's own would be SIGUSR2, by which our ranks tell one another to stop; SIGCONT says nothing
+            "signal": "SIGCONT@1",
+        }
+        if after:
+            ours["dependency"] = f"afterany:{':'.join(after)}"
+        ours |= self.cluster.sbatch
+        executor.update_parameters(
+            use_srun=False,
+            stderr_to_stdout=True,
+            array_parallelism=self.parallel or max(count, 1),
+            setup=list(self.cluster.setup) or None,
+            # submitit's own are 5 minutes and a key that a cluster with accounts may refuse
+            time=None,
+            wckey=None,
+            # with submitit's own spelling, so that these take the place of its values
+            additional_parameters={name.replace("-", "_"): value for name, value in ours.items()},
+        )
+        return executor

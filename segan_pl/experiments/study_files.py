@@ -56,7 +56,8 @@ def require_table_names(names: Mapping[str, bool], where: str) -> None:
 
 def study_output(directory: Path, name: str) -> Output:
     """One of a study's files; its lists of runs and its split are read before they are written, and refused there."""
-    return Output(directory / name, KINDS.get(name) or ENDINGS[Path(name).suffix], f"--output {directory}")
+    known = re.sub(r"^scored_cases_fold\d+", "scored_cases", name)
+    return Output(directory / name, KINDS.get(known) or ENDINGS[Path(name).suffix], f"--output {directory}")
 
 
 def require_own_folder(directory: Path, command: str, figures: Iterable[str] = ()) -> None:

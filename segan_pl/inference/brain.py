@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import require_choice
+from segan_pl.inference import PredictIn
 from segan_pl.losses.activation import Activation
 
-PredictIn = Literal["anywhere", "brain"]
 # As `over_volume` has a probability of 0: the logarithm of 1e-12.
 CERTAIN = 27.6
 
@@ -78,3 +80,8 @@ def kept_inside(prediction: Tensor, brain: Tensor | None, activation: Activation
         return prediction
     outside = nothing_found(len(prediction), activation, logits=logits).to(prediction)
     return torch.where(brain, prediction, outside.reshape(-1, *[1] * brain.ndim))
+
+
+def blank(image: NDArray[np.float16], background: float) -> bool:
+    """Whether nothing but background was prepared."""
+    return not image.any() or (background != 0 and bool(np.isin(image, (0, background)).all()))

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from segan_pl.errors import UsageError
+from segan_pl.inference import Average, Blend
 from segan_pl.inference.brain import brain_of, nothing_found
 from segan_pl.losses.activation import Activation, activate
 from segan_pl.nets.modality_mask import Network
-
-Blend = Literal["gaussian", "constant"]
-Average = Literal["logits", "probabilities"]
 
 
 @dataclass(frozen=True)

@@ -30,15 +30,17 @@ class Target:
     Attributes:
         label: File of the segmentation.
         probabilities: One file for each channel, or none.
+        variance: File of the variance between checkpoints and mirror images, or None.
     """
 
     label: Path
     probabilities: tuple[Path, ...] = ()
+    variance: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All of them, the segmentation last: where it is, the others are too."""
-        return (*self.probabilities, self.label)
+        return (*self.probabilities, *([self.variance] if self.variance else []), self.label)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,13 @@ class OutputFolder:
 
 
 def targets(
-    cases: Sequence[Case], names: Mapping[str, str], folder: Path, channels: Sequence[str], taken: Iterable[Path] = ()
+    cases: Sequence[Case],
+    names: Mapping[str, str],
+    folder: Path,
+    channels: Sequence[str],
+    taken: Iterable[Path] = (),
+    *,
+    variance: bool = False,
 ) -> dict[str, Target]:
     """Where each case goes.
 
@@ -146,13 +154,16 @@ def targets(
         folder: Of all files.
         channels: One file of probabilities each; none for no such files.
         taken: Further files that must not be replaced.
+        variance: Whether there is a file of it.
 
     Raises:
         UsageError: Two files would have one name, or one would replace an image or a mask.
     """
     found = {
         case.name: Target(
-            folder / names[case.name], tuple(folder / f"{case.name}_{channel}.nii.gz" for channel in channels)
+            folder / names[case.name],
+            tuple(folder / f"{case.name}_{channel}.nii.gz" for channel in channels),
+            folder / f"{case.name}_variance.nii.gz" if variance else None,
         )
         for case in cases
     }
@@ -161,18 +172,6 @@ def targets(
         for file in target.files:
             if (other := owners.setdefault(file, name)) != name or target.files.count(file) > 1:
                 raise UsageError(f"--output {folder}: {other} and {name} would both be {file.name}; rename a case")
-    _require_free(owners, cases, taken, folder)
-    return found
-
-
-def _tables(folder: Path) -> list[Path]:
-    """Where the rows of all parts are; whatever else has such a name stays."""
-    parts = [file for file in folder.glob(f"{ROWS}_*of*.csv") if re.fullmatch(rf"{ROWS}_\d+of\d+\.csv", file.name)]
-    return [folder / f"{ROWS}.csv", *parts]
-
-
-def _require_free(owners: Mapping[Path, str], cases: Sequence[Case], taken: Iterable[Path], folder: Path) -> None:
-    """Refuse to replace what is read."""
     held = {path.resolve(): case.name for case in cases for path in (*case.images.values(), case.mask) if path}
     held |= {path.resolve(): "the input" for path in taken}
     for file in (*owners, folder / IDENTITY, *_tables(folder)):
@@ -181,6 +180,13 @@ def _require_free(owners: Mapping[Path, str], cases: Sequence[Case], taken: Iter
                 f"--output {folder}: {file.name} is a file of {owner}, which would be replaced; choose a folder of its "
                 f"own"
             )
+    return found
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Where the rows of all parts are; whatever else has such a name stays."""
+    parts = [file for file in folder.glob(f"{ROWS}_*of*.csv") if re.fullmatch(rf"{ROWS}_\d+of\d+\.csv", file.name)]
+    return [folder / f"{ROWS}.csv", *parts]
 
 
 def read_identity(folder: Path) -> dict[str, Any] | None:

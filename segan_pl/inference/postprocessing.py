@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +14,6 @@ from scipy import ndimage
 from segan_pl.data.case import CaseError
 from segan_pl.data.conventions import Convention
 from segan_pl.data.labels import LabelScheme
-from segan_pl.data.outputs import Kind, Output
 from segan_pl.errors import UsageError, nearest
 from segan_pl.evaluation.surface import box_of
 
@@ -132,7 +127,6 @@ COMPARING = ("small_components", "small_enhancing")
 
 # A step must raise the mean Dice by more than this to be kept.
 GAIN = 1e-4
-SUFFIX = ".postprocess.json"
 
 
 Steps = tuple[Step, ...]
@@ -231,67 +225,3 @@ def _dices(prediction: NDArray[np.uint8], reference: NDArray[np.uint8], scheme: 
         total = int(joint[row].sum()) + int(joint[:, row].sum())
         dices.append(2 * int(joint[row][:, row].sum()) / total if total else 1.0)
     return dices
-
-
-def companion(checkpoint: Path) -> Path:
-    """Where a checkpoint's choice is kept."""
-    return checkpoint.with_name(checkpoint.name + SUFFIX)
-
-
-def write_companion(checkpoint: Path, choice: Choice, cases: Sequence[str]) -> Path:
-    """Keep a choice next to its checkpoint, with the cases that it was made on; atomic."""
-    content: dict[str, Any] = {
-        "checkpoint": digest(checkpoint),
-        "steps": [str(step) for step in choice.steps],
-        "part": "val",
-        "cases": sorted(cases),
-        "dice_before": round(choice.before, 6),
-        "dice_after": round(choice.after, 6),
-        "tried": [{"steps": list(steps), "dice": round(dice, 6)} for steps, dice in choice.tried],
-    }
-    return companion_output(checkpoint).write(json.dumps(content, indent=1) + "\n")
-
-
-def companion_output(checkpoint: Path) -> Output:
-    """Where `write_companion` writes."""
-    path = companion(checkpoint)
-    kind = Kind("segan_pl postprocess", r'\{\s*"checkpoint": "[0-9a-f]{32}",\s*"steps": \[')
-    # `predict` looks for this name
-    return Output(path, kind, str(path), inputs=(checkpoint,), instead="")
-
-
-def read_companion(checkpoint: Path) -> tuple[Step, ...] | None:
-    """The steps that were chosen for a checkpoint; None where nothing was chosen.
-
-    Raises:
-        CaseError: The companion is damaged, or was made for another checkpoint.
-    """
-    path = companion(checkpoint)
-    if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        steps, made_for = tuple(Step.parse(text) for text in found["steps"]), found["checkpoint"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CaseError(f"{path}: not readable ({error}); choose again with `segan_pl postprocess`") from error
-    if made_for != digest(checkpoint):
-        raise CaseError(f"{path}: was made for another checkpoint; remove it, or choose again")
-    return steps
-
-
-def chosen_steps(checkpoints: Sequence[Path | str]) -> tuple[Step, ...]:
-    """The steps that were chosen for all of the checkpoints alike; none where nothing was chosen.
-
-    Raises:
-        UsageError: The choices differ.
-        CaseError: As `read_companion`.
-    """
-    chosen = {read_companion(Path(path)) or () for path in checkpoints}
-    if len(chosen) > 1:
-        raise UsageError("the checkpoints' chosen post-processing differs; say which: --postprocess STEP ... or []")
-    return next(iter(chosen), ())
-
-
-def digest(checkpoint: Path) -> str:
-    """Of the file's bytes."""
-    return hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest()

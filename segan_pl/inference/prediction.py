@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from segan_pl.data.case import CaseError
 from segan_pl.data.io import read_grid, same_affine, write_like, write_volume
 from segan_pl.errors import UsageError
-from segan_pl.inference.brain import PredictIn
+from segan_pl.inference import Combine, PredictIn
 from segan_pl.inference.inferer import Windows
 from segan_pl.inference.postprocessing import Step
-
-Combine = Literal["mean", "vote"]
+from segan_pl.inference.trained import TrainedSegmentor
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Settings:
             where every segmentor was trained with modalities missing, else refuse.
         nonfinite: NaN and Inf voxels: "refuse", or "zero"; None as each segmentor was trained.
         predict_in: "anywhere", or in the "brain" alone; None as each segmentor was validated.
+        uncertainty: Whether the variance between segmentors and mirror images is found too.
     """
 
     combine: Combine = "mean"
@@ -44,6 +44,7 @@ class Settings:
     missing: Literal["auto", "refuse", "zero"] = "auto"
     nonfinite: Literal["refuse", "zero"] | None = None
     predict_in: PredictIn | None = None
+    uncertainty: bool = False
 
     def __post_init__(self) -> None:
         if any(axis not in (0, 1, 2) for axis in self.mirror) or len(set(self.mirror)) < len(self.mirror):
@@ -51,6 +52,33 @@ class Settings:
         if any(not weight > 0 for weight in self.weights):
             raise UsageError(f"--weights {list(self.weights)}: expected numbers above 0")
         Windows(**self.windows)  # refuse wrong ones at once
+
+    def require_sense(self, segmentors: Sequence[TrainedSegmentor]) -> None:
+        """Refuse what does not fit these segmentors, or would do nothing.
+
+        Raises:
+            UsageError: Windows for a network of slices, a whole volume that does not fit, or nothing to differ from.
+        """
+        if self.uncertainty and len(segmentors) == 1 and not self.mirror:
+            raise UsageError(
+                "--uncertainty: one checkpoint without --mirror has nothing to differ from; give more, or --mirror"
+            )
+        flags = {
+            name: f"--{'window_batch' if name == 'batch' else name}"
+            for name, value in self.windows.items()
+            if value is not None
+        }
+        solid = [segmentor for segmentor in segmentors if len(segmentor.patch) == 3]
+        if flags and not solid:
+            raise UsageError(f"{', '.join(flags.values())}: of windows, but {segmentors[0].source.name} takes slices")
+        for segmentor in solid:
+            whole = replace(segmentor.windows, **self.windows).whole
+            if whole is not None and whole % segmentor.divisor:
+                raise UsageError(f"--whole {whole}: {segmentor.source.name} needs a multiple of {segmentor.divisor}")
+            idle = [flag for name, flag in flags.items() if name in ("blend", "average", "batch", "skip_empty")]
+            if whole is not None and idle:
+                name = segmentor.source.name
+                raise UsageError(f"{', '.join(idle)}: {name} takes whole volumes at once; give --overlap or --step too")
 
 
 class Prediction(NamedTuple):
@@ -65,6 +93,8 @@ class Prediction(NamedTuple):
         notes: What was assumed or replaced, which modalities were zeros and which were used.
         like: The file that gives its own file header and grid; None where the input was arrays.
         case: The case's name.
+        variance: (D, H, W) float32 between segmentors and mirror images, see `uncertainty.Spread`; None unless asked.
+        uncertainty: Its mean over the voxels that any of them labels; None unless asked.
     """
 
     label: NDArray[np.uint8]
@@ -74,6 +104,8 @@ class Prediction(NamedTuple):
     notes: tuple[str, ...]
     like: Path | None = None
     case: str = ""
+    variance: NDArray[np.float32] | None = None
+    uncertainty: float | None = None
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

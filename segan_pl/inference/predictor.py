@@ -17,6 +17,10 @@ from segan_pl.data.io import Volume
 from segan_pl.data.prepare.case import Prepared, prepare
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError
+from segan_pl.inference import Precision
+from segan_pl.inference.brain import blank
+from segan_pl.inference.chosen_steps import chosen_steps
+from segan_pl.inference.exported import load_model
 from segan_pl.inference.input_case import (
     EMPTY,
     Image,
@@ -29,9 +33,10 @@ from segan_pl.inference.input_case import (
     zeros_note,
 )
 from segan_pl.inference.native_labels import certain_background, decide, on_native_grid, one_scheme, vote
-from segan_pl.inference.postprocessing import chosen_steps, postprocess
+from segan_pl.inference.postprocessing import postprocess
 from segan_pl.inference.prediction import Prediction, Settings
-from segan_pl.inference.trained import Precision, TrainedSegmentor, load_segmentor, probabilities
+from segan_pl.inference.trained import TrainedSegmentor, mirrored, probabilities
+from segan_pl.inference.uncertainty import Spread
 
 # What torch says on the CPU in a bare RuntimeError.
 NO_MEMORY = ("DefaultCPUAllocator", "out of memory")
@@ -58,7 +63,7 @@ class Predictor:
         self.segmentors = list(segmentors)
         self.settings = settings or Settings()
         self.scheme = one_scheme(self.segmentors, convention)
-        _require_windows(self.segmentors, self.settings.windows)
+        self.settings.require_sense(self.segmentors)
         for step in self.settings.steps:
             step.require_tissues(self.scheme.convention)
         copes = all(segmentor.copes for segmentor in self.segmentors)
@@ -81,7 +86,7 @@ class Predictor:
         """Out of checkpoints alone.
 
         Args:
-            checkpoints: At least one.
+            checkpoints: At least one; of a run, or an ONNX file that `segan_pl export` wrote.
             settings: Default: the post-processing that was chosen for them, as `segan_pl predict` uses it, and nothing
                 else; with settings nothing is added to theirs.
             convention: Native labels of the output.
@@ -89,7 +94,7 @@ class Predictor:
             precision: "auto" takes the one of each run's validation.
         """
         settings = settings or Settings(steps=chosen_steps(checkpoints))
-        loaded = [load_segmentor(path, device=device, precision=precision) for path in checkpoints]
+        loaded = [load_model(path, device=device, precision=precision) for path in checkpoints]
         return cls(loaded, settings, convention=convention)
 
     @property
@@ -159,7 +164,38 @@ class Predictor:
             MemoryError: There is not enough, here or on the GPU.
         """
         try:
-            return self._finish(prepared, probability)
+            geometry = prepared[0].geometry
+            notes = list(dict.fromkeys(note for one in prepared for note in one.notes))
+            if (note := unlike_note(prepared, self.segmentors)) is not None:
+                notes.append(note)
+            pairs = zip(prepared, self.segmentors, strict=True)
+            if all(blank(one.image, segmentor.preparation.background) for one, segmentor in pairs):
+                notes.append("every voxel is 0")
+                empty = np.zeros(geometry.native, np.uint8)
+                nothing = certain_background(
+                    np.zeros((len(self.scheme.channels), *empty.shape), np.float32), self.scheme
+                )
+                found = self._prediction(empty, nothing, probability, geometry, notes)
+                certain = np.zeros(geometry.native, np.float32)
+                return found._replace(variance=certain, uncertainty=0.0) if self.settings.uncertainty else found
+            spread: dict[str, Any] = {}
+            if self.settings.uncertainty:
+                parts, spread = self._spread(prepared)
+            else:
+                parts = [self._probabilities(*pair) for pair in zip(self.segmentors, prepared, strict=True)]
+            parts = [part.to(parts[0].device) for part in parts]  # an ONNX file's are on the CPU
+            one_grid = all(one.geometry == geometry for one in prepared) and not geometry.resampled
+            # the way back is exact, so deciding first is the same and costs less
+            if one_grid and not probability:
+                label = geometry.restore(self._decided(parts))
+                return self._prediction(label, None, probability, geometry, notes)._replace(**spread)
+            native = [
+                torch.from_numpy(on_native_grid(part, one.geometry, self.scheme))
+                for part, one in zip(parts, prepared, strict=True)
+            ]
+            mean = self._mean(native).numpy() if probability else None
+            found = self._prediction(self._decided(native), mean, probability, geometry, notes)
+            return found._replace(**spread)
         except RuntimeError as error:
             if not (isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)):
                 raise
@@ -182,7 +218,8 @@ class Predictor:
             raise ValueError(
                 f"modality_mask {modality_mask}; expected {len(image)} of true or false, at least one true"
             )
-        return self._probabilities(segmentor, torch.as_tensor(image), there).cpu().numpy()
+        found = probabilities(segmentor, torch.as_tensor(image), modality_mask=there, **self._asked(segmentor))
+        return found.cpu().numpy()
 
     # -- one case --------------------------------------------------------------------------------------------------
 
@@ -210,39 +247,26 @@ class Predictor:
             prepared, image=image, modalities=tuple(modalities), notes=(*prepared.notes, note), absent=tuple(absent)
         )
 
-    def _finish(self, prepared: Sequence[Prepared], keep: bool) -> Prediction:
-        geometry = prepared[0].geometry
-        notes = list(dict.fromkeys(note for one in prepared for note in one.notes))
-        if (note := unlike_note(prepared, self.segmentors)) is not None:
-            notes.append(note)
-        pairs = zip(prepared, self.segmentors, strict=True)
-        if all(_blank(one.image, segmentor.preparation.background) for one, segmentor in pairs):
-            notes.append("every voxel is 0")
-            empty = np.zeros(geometry.native, np.uint8)
-            nothing = certain_background(np.zeros((len(self.scheme.channels), *empty.shape), np.float32), self.scheme)
-            return self._prediction(empty, nothing, keep, geometry, notes)
-        parts = [
-            self._probabilities(segmentor, torch.from_numpy(one.image), [m not in one.absent for m in one.modalities])
-            for segmentor, one in zip(self.segmentors, prepared, strict=True)
-        ]
-        one_grid = all(one.geometry == geometry for one in prepared) and not geometry.resampled
-        # the way back is exact, so deciding first is the same and costs less
-        if one_grid and not keep:
-            label = geometry.restore(self._decided(parts))
-            return self._prediction(label, None, keep, geometry, notes)
-        native = [
-            torch.from_numpy(on_native_grid(part, one.geometry, self.scheme))
-            for part, one in zip(parts, prepared, strict=True)
-        ]
-        mean = self._mean(native).numpy() if keep else None
-        return self._prediction(self._decided(native), mean, keep, geometry, notes)
-
-    def _probabilities(self, segmentor: TrainedSegmentor, image: Tensor, there: Sequence[bool]) -> Tensor:
+    def _asked(self, segmentor: TrainedSegmentor) -> dict[str, Any]:
+        """What the settings say of one segmentor's way over a volume."""
         windows = replace(segmentor.windows, **self.settings.windows)
-        asked = self.settings
-        return probabilities(
-            segmentor, image, modality_mask=there, mirror=asked.mirror, windows=windows, predict_in=asked.predict_in
-        )
+        return {"mirror": self.settings.mirror, "windows": windows, "predict_in": self.settings.predict_in}
+
+    def _probabilities(self, segmentor: TrainedSegmentor, one: Prepared) -> Tensor:
+        return probabilities(segmentor, torch.from_numpy(one.image), modality_mask=one.there, **self._asked(segmentor))
+
+    def _spread(self, prepared: Sequence[Prepared]) -> tuple[list[Tensor], dict[str, Any]]:
+        """The probabilities of each segmentor, and variance and number of all of its mirror images and the others'."""
+        spread, parts = Spread(self.scheme), []
+        share = 2 ** len(self.settings.mirror)
+        for segmentor, one, weight in zip(self.segmentors, prepared, self.weights, strict=True):
+            image, total = torch.from_numpy(one.image), None
+            for part in mirrored(segmentor, image, modality_mask=one.there, **self._asked(segmentor)):
+                total = part if total is None else total + part
+                spread.add(torch.from_numpy(on_native_grid(part, one.geometry, self.scheme)), weight / share)
+            assert total is not None, "the image itself is always there"
+            parts.append(total / share if share > 1 else total)
+        return parts, {"variance": spread.variance(), "uncertainty": spread.number()}
 
     def _decided(self, parts: Sequence[Tensor]) -> NDArray[np.uint8]:
         """Probabilities of all segmentors on one grid to native labels on it."""
@@ -272,26 +296,3 @@ class Predictor:
         kept = probability.astype(np.float32) if keep and probability is not None else None
         empty = () if label.any() else (EMPTY,)
         return Prediction(label, kept, self.scheme.channels, affine, (*notes, *empty))
-
-
-def _blank(image: NDArray[np.float16], background: float) -> bool:
-    """Whether nothing but background was prepared."""
-    return not image.any() or (background != 0 and bool(np.isin(image, (0, background)).all()))
-
-
-def _require_windows(segmentors: Sequence[TrainedSegmentor], asked: Mapping[str, Any]) -> None:
-    """Refuse windows that a network cannot take, and settings of windows where there are none."""
-    flags = {
-        name: f"--{'window_batch' if name == 'batch' else name}" for name, value in asked.items() if value is not None
-    }
-    solid = [segmentor for segmentor in segmentors if len(segmentor.patch) == 3]
-    if flags and not solid:
-        raise UsageError(f"{', '.join(flags.values())}: of windows, but {segmentors[0].source.name} takes slices")
-    for segmentor in solid:
-        whole = replace(segmentor.windows, **asked).whole
-        if whole is not None and whole % segmentor.divisor:
-            raise UsageError(f"--whole {whole}: {segmentor.source.name} needs a multiple of {segmentor.divisor}")
-        idle = [flag for name, flag in flags.items() if name in ("blend", "average", "batch", "skip_empty")]
-        if whole is not None and idle:
-            name = segmentor.source.name
-            raise UsageError(f"{', '.join(idle)}: {name} takes whole volumes at once; give --overlap or --step too")

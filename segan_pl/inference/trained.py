@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError, not_allowed
-from segan_pl.inference.brain import PredictIn, brain_of, kept_inside, require_predict_in
+from segan_pl.inference import Precision, PredictIn
+from segan_pl.inference.brain import brain_of, kept_inside, require_predict_in
 from segan_pl.inference.checkpoint_file import (
     CheckpointError,
     described_data,
@@ -32,7 +33,6 @@ from segan_pl.recipe import NAMELESS, may_import
 
 NETWORKS = ("segan_pl.nets", "monai.networks.nets")
 """Where a checkpoint's network may come from; a user's own packages are added by SEGAN_PL_ALLOW_IMPORTS."""
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class TrainedSegmentor:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
-        return next(self.network.parameters()).device
+        """Where the weights lie; what has none of PyTorch's runs on the CPU."""
+        return next(self.network.parameters(), torch.empty(0)).device
 
 
 def load_segmentor(
@@ -156,6 +156,8 @@ def probabilities(
 ) -> Tensor:
     """(M, D, H, W) prepared volume to (C, D, H, W) float32 probabilities on the segmentor's device.
 
+    The mean over mirror images.
+
     Args:
         segmentor: Slices go through a 2-D one, sliding windows through a 3-D one (told by its patch).
         image: float16 or float32; what it holds of modalities that are not there does not matter.
@@ -167,6 +169,25 @@ def probabilities(
     Raises:
         UsageError: The windows' step does not fit the segmentor's patch.
     """
+    asked: dict[str, Any] = {"windows": windows, "predict_in": predict_in}
+    total, count = None, 0
+    for part in mirrored(segmentor, image, modality_mask=modality_mask, mirror=mirror, **asked):
+        # not in place: it is an inference tensor
+        total, count = part if total is None else total + part, count + 1
+    assert total is not None, "the image itself is always there"
+    return total / count if count > 1 else total
+
+
+def mirrored(
+    segmentor: TrainedSegmentor,
+    image: Tensor,
+    *,
+    modality_mask: Sequence[bool] | None = None,
+    mirror: Sequence[int] = (),
+    windows: Windows | None = None,
+    predict_in: PredictIn | None = None,
+) -> Iterator[Tensor]:
+    """What `probabilities` is the mean of: the image itself, and each mirror image turned back. Its arguments."""
     image = image.to(segmentor.device)
     there = (
         torch.tensor(modality_mask, dtype=torch.bool)
@@ -177,7 +198,7 @@ def probabilities(
     windows, inside = windows or segmentor.windows, (predict_in or segmentor.predict_in) == "brain"
     needed = inside or windows.skip_empty
     brain = brain_of(image, segmentor.preparation.background, there) if needed else None
-    total, low = None, segmentor.precision != torch.float32
+    low = segmentor.precision != torch.float32
     axes = [subset for size in range(len(mirror) + 1) for subset in combinations(mirror, size)]
     for subset in axes:
         flips = [axis + 1 for axis in subset]
@@ -201,11 +222,7 @@ def probabilities(
                 brain=filled,
             )
         part = part.flip(flips) if flips else part
-        # not in place: it is an inference tensor
-        total = part if total is None else total + part
-    assert total is not None, "the empty subset of the axes is always there"
-    total = total / len(axes) if len(axes) > 1 else total
-    return kept_inside(total, brain if inside else None, segmentor.scheme.activation, logits=False)
+        yield kept_inside(part, brain if inside else None, segmentor.scheme.activation, logits=False)
 
 
 def _known(choice: Any, require: Callable[[str], None], source: Path) -> Any:

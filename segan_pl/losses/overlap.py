@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy as categorical_cross_entropy
 
 from segan_pl.errors import UsageError, require_choice
 from segan_pl.losses.activation import at_least_float32
+from segan_pl.losses.ranks import summed_over_ranks
 from segan_pl.losses.voxels import cleared, masked_mean
 from segan_pl.recipe import Recorded
 
@@ -22,12 +23,16 @@ DiceForm = Literal["differentiable", "smooth", "linear", "printed"]
 Normaliser = Literal["voxels", "weights"]
 
 
-def check_dice_options(reduction: str, epsilon: float, form: str) -> None:
-    """Raise ValueError for options that `soft_dice_loss` does not know."""
+def check_dice_options(reduction: str, epsilon: float, form: str, over_ranks: bool = False) -> None:
+    """Raise ValueError for options that `soft_dice_loss` does not know, or that change nothing."""
     require_choice("dice reduction", reduction, DiceReduction)
     require_choice("dice form", form, DiceForm)
     if not epsilon >= 0:
         raise ValueError(f"dice epsilon is {epsilon}, expected a number of at least 0")
+    if over_ranks and reduction == "slice":
+        raise ValueError(
+            "dice over_ranks changes nothing of a Dice for each slice; give reduction: batch too, or leave it out"
+        )
 
 
 def soft_dice_loss(
@@ -37,6 +42,7 @@ def soft_dice_loss(
     reduction: DiceReduction = "slice",
     epsilon: float = 1e-6,
     form: DiceForm = "differentiable",
+    over_ranks: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
     """One minus the soft Dice (SegAN-CAT, eq. 2, with squared denominator; AlbuNet, section III, with a plain one).
@@ -59,6 +65,9 @@ def soft_dice_loss(
             averages over C.
         epsilon: In voxels; 1e-6 in SegAN-CAT's code, 1e-15 in AlbuNet's.
         form: Above.
+        over_ranks: With "batch": sum over the batches of all ranks (ours), so that N ranks train like one with the
+            joined batch. Every rank has to call it in the same step; without gradients, as in validation, it sums over
+            its own.
         mask: (B, 1, *spatial) bool, the voxels that count; None for all. The others are in no sum.
 
     Returns:
@@ -67,20 +76,26 @@ def soft_dice_loss(
     Raises:
         ValueError: The shapes differ or an option is unknown.
     """
-    check_dice_options(reduction, epsilon, form)
+    check_dice_options(reduction, epsilon, form, over_ranks)
     _require_same_shape(probability, target)
-    if not probability.shape[0]:
+    if not probability.shape[0] and not over_ranks:
         return at_least_float32(probability).sum()
     with torch.autocast(probability.device.type, enabled=False):
         p = cleared(at_least_float32(probability), mask)
         g = cleared(target.to(p.dtype), mask)
         axes = tuple(range(2, p.ndim)) if reduction == "slice" else (0, *range(2, p.ndim))
+        common = (p * g).sum(axes)  # (B, C) or (C,)
+        if form in ("printed", "linear"):
+            total = p.sum(axes) + g.sum(axes)
+        else:
+            total = p.square().sum(axes) + g.square().sum(axes)
+        if over_ranks:
+            common, total = summed_over_ranks(torch.stack([common, total])).unbind()
         if form == "printed":
-            return (1 - ((p * g).sum(axes) + epsilon) / (p.sum(axes) + g.sum(axes) + epsilon)).mean()
-        overlap = 2 * (p * g).sum(axes)  # (B, C) or (C,)
+            return (1 - (common + epsilon) / (total + epsilon)).mean()
+        overlap = 2 * common
         if form == "linear":
-            return (1 - overlap / (p.sum(axes) + g.sum(axes) + epsilon)).mean()
-        total = p.square().sum(axes) + g.square().sum(axes)
+            return (1 - overlap / (total + epsilon)).mean()
         e = epsilon if form == "differentiable" else 2 * epsilon
         return (1 - (overlap + e) / (total + e)).mean()
 
@@ -92,16 +107,22 @@ class SoftDice(Recorded):
         reduction: See `soft_dice_loss`.
         epsilon: See `soft_dice_loss`.
         form: See `soft_dice_loss`.
+        over_ranks: See `soft_dice_loss`.
 
     Raises:
-        ValueError: An option is unknown.
+        ValueError: An option is unknown, or `over_ranks` is asked of a Dice for each slice.
     """
 
     def __init__(
-        self, *, reduction: DiceReduction = "slice", epsilon: float = 1e-6, form: DiceForm = "differentiable"
+        self,
+        *,
+        reduction: DiceReduction = "slice",
+        epsilon: float = 1e-6,
+        form: DiceForm = "differentiable",
+        over_ranks: bool = False,
     ) -> None:
-        check_dice_options(reduction, epsilon, form)
-        self.loss = partial(soft_dice_loss, reduction=reduction, epsilon=epsilon, form=form)
+        check_dice_options(reduction, epsilon, form, over_ranks)
+        self.loss = partial(soft_dice_loss, reduction=reduction, epsilon=epsilon, form=form, over_ranks=over_ranks)
 
     def __call__(self, probability: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """Scalar, of (B, C, *spatial) each, over the voxels that count."""

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
@@ -75,15 +74,9 @@ def largest_components(labels: Tensor, activation: Activation) -> Tensor:
     first = 1 if activation == "softmax" else 0
     for sample in masks:
         for channel in range(first, len(sample)):
-            sample[channel] = _largest(sample[channel])
+            components, count = ndimage.label(sample[channel], np.ones([3] * sample[channel].ndim, bool))
+            if count > 1:
+                sample[channel] = components == np.bincount(components.ravel())[1:].argmax() + 1
         if first:
             sample[0] = ~sample[1:].any(0)
     return torch.from_numpy(masks).to(labels)
-
-
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    components, count = ndimage.label(mask, np.ones([3] * mask.ndim, bool))
-    if count < 2:
-        return mask
-    largest: NDArray[np.bool_] = components == np.bincount(components.ravel())[1:].argmax() + 1
-    return largest

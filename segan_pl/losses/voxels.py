@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 
 def cleared(value: Tensor, mask: Tensor | None) -> Tensor:
@@ -13,6 +16,19 @@ def cleared(value: Tensor, mask: Tensor | None) -> Tensor:
         mask: (B, 1, *spatial) bool, True where the voxel counts.
     """
     return value if mask is None else value.masked_fill(~mask, 0)
+
+
+def resized(value: Tensor, size: Sequence[int]) -> Tensor:
+    """A target or mask on a coarser grid, each voxel the nearest one's, as nnU-Net reduces targets; itself on its own.
+
+    Args:
+        value: (B, C, *spatial), of any dtype.
+        size: Of the coarser grid, in voxels.
+    """
+    if value.shape[2:] == tuple(size):
+        return value
+    # PyTorch interpolates no booleans.
+    return interpolate(value.float(), tuple(size), mode="nearest-exact").to(value.dtype)
 
 
 def masked_mean(terms: Tensor, mask: Tensor | None) -> Tensor:

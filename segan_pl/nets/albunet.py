@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segan_pl.nets.blocks import require_divisible, require_widths, stage
-from segan_pl.nets.resnet import ResNet34
+from segan_pl.nets.parts.resnet import ResNet34
 
 
 class AlbuNet(nn.Module):

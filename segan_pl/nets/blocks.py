@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from math import prod, sqrt
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 """Every layer with a convolution kernel."""
+LEAKY_SLOPE = 0.01
+"""Of nnU-Net's activation."""
 MEMORY_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """That with the channels last, by a tensor's number of axes."""
 
@@ -61,6 +64,34 @@ def require_divisible(image: Tensor, divisor: int, owner: str, *, minimum: int =
         least = f" and at least {minimum}" if minimum > divisor else ""
         raise ValueError(
             f"{owner}: the image is {size} voxels, each side must be divisible by {divisor}{least}; crop or pad it"
+        )
+
+
+def supervision_heads(channels: Sequence[int], out_channels: int, spatial_dims: int) -> nn.ModuleList:
+    """1x1 convolutions from feature maps to logits, He-initialised as nnU-Net's: the heads of deep supervision.
+
+    Args:
+        channels: Of each feature map, the highest resolution first.
+        out_channels: Label channels C.
+        spatial_dims: 2 or 3.
+    """
+    convolution = nn.Conv3d if spatial_dims == 3 else nn.Conv2d
+    heads = nn.ModuleList(convolution(width, out_channels, 1) for width in channels)
+    for head in heads:
+        nn.init.kaiming_normal_(head.weight, a=LEAKY_SLOPE)  # type: ignore[arg-type]
+        nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+    return heads
+
+
+def require_deep_supervision(lower: int, levels: int, owner: str) -> None:
+    """Raise ValueError unless so many lower resolutions of a decoder of these levels can have a head.
+
+    The decoder ends above the lowest level of the encoder, so it has levels - 2 resolutions below the image's own.
+    """
+    if not 0 <= lower <= levels - 2:
+        raise ValueError(
+            f"deep_supervision is {lower}, expected 0 (none) to {levels - 2} lower resolutions for {owner} of {levels} "
+            f"levels; nnU-Net has levels - 3"
         )
 
 

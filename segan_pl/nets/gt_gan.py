@@ -13,13 +13,15 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import instance_norm, interpolate
+from torch.nn.functional import conv2d, conv3d, instance_norm, interpolate
 
 from segan_pl.errors import require_choice
 from segan_pl.nets.blocks import require_widths
 from segan_pl.nets.few_shot import CONVOLUTION, POOLING, require_patch, require_size
 
 Mode = Literal["tissue", "vector"]
+Boundary = Literal["given", "found"]
+CONVOLVE: dict[int, Any] = {2: conv2d, 3: conv3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
 LARGEST: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 # Public code of adaptive instance normalisation has it inside the root of the variance.
@@ -73,8 +75,8 @@ class Generator(nn.Module):
     """G(x, y, z): an image with the appearance of x and, in mode "tissue", with the tissues where y has them.
 
     The decoder begins with x's code and noise, doubles every side three times, and passes a GT layer after each of its
-    layers; the boundary of the tissues is an input at each scale. 11,338,521 parameters for 2 modalities, 4 labels and
-    patches of 32^3.
+    layers; the boundary of the tissues is an input at each scale. 11,330,696 parameters for 2 modalities, 4 labels and
+    patches of 32^3; the boundary detection network has 7,825 more.
 
     In mode "vector" labels reach the decoder as one code for the whole patch, as eq. 1 reads to the letter (adaptive
     instance normalisation). Such a code cannot say where a tissue is: the image keeps x's tissues, so it is no image of
@@ -87,7 +89,8 @@ class Generator(nn.Module):
         width: Unit of all layers' channels, even; 32 is ours.
         noise: Numbers of z; 200 as in Mondal's code.
         mode: What a code of labels is of: each "tissue", or the whole patch in one "vector".
-        boundary: Whether there is a boundary detection network, and boundaries are an input of the decoder.
+        boundary: Where the decoder's input of boundaries comes from: "given", with the labels; "found", by the paper's
+            boundary detection network where none is given; None for a decoder without this input.
         bounded: End in tanh, for images prepared to [-1, 1]; without, for any other.
 
     Attributes:
@@ -108,11 +111,13 @@ class Generator(nn.Module):
         width: int = 32,
         noise: int = 200,
         mode: Mode = "tissue",
-        boundary: bool = True,
+        boundary: Boundary | None = "given",
         bounded: bool = True,
     ) -> None:
         super().__init__()
         require_choice("mode", mode, Mode)
+        if boundary is not None:
+            require_choice("boundary", boundary, Boundary)
         require_widths(width=width, noise=noise)
         if width % 2:
             raise ValueError(f"width is {width}, expected an even number: some layers have half")
@@ -148,12 +153,13 @@ class Generator(nn.Module):
                 nn.LeakyReLU(SLOPE, True),
                 convolve(w // 2, 1, 1),
             )
-            if boundary
+            if boundary == "found"
             else None
         )
         self.larger = LARGEST[axes](2)
         channels = [8 * w, 4 * w, 2 * w, w]
-        extra = int(boundary)
+        self.bordered = boundary is not None
+        extra = int(self.bordered)
         self.first = nn.Linear(8 * w + noise, channels[0] * prod(self.least))
         self.layers = nn.ModuleList(
             convolve(before + extra, now, 3, padding=1, bias=False) for before, now in pairwise(channels)
@@ -175,7 +181,9 @@ class Generator(nn.Module):
             ValueError: The generator has none.
         """
         if self.boundary is None:
-            raise ValueError("gt_gan.Generator: boundary is false, so that it has no boundary network")
+            raise ValueError(
+                "gt_gan.Generator: it has no boundary network; give it boundary found, or a boundary with the labels"
+            )
         logits: Tensor = self.boundary(image)
         return logits
 
@@ -196,17 +204,17 @@ class Generator(nn.Module):
             image: (B, M, *patch), whose appearance it has.
             labels: (B, K, *patch) in {0, 1}, at most one of them 1 in a voxel.
             noise: (B, `noise`).
-            boundary: (B, 1, *patch) in [0, 1]; default what the boundary network finds in the image. Not read without
-                such a network.
+            boundary: (B, 1, *patch) in [0, 1]; default what the boundary network finds in the image. Not read by a
+                decoder without this input.
 
         Raises:
-            ValueError: A size does not fit.
+            ValueError: A size does not fit, or there is neither a boundary nor a network that finds it.
         """
         require_size(image, self.patch, "gt_gan.Generator")
         require_size(labels, self.patch, "gt_gan.Generator's labels")
         labels = labels.to(image.dtype)
         edges: list[Tensor] = []
-        if self.boundary is not None:
+        if self.bordered:
             found = self.boundaries(image).sigmoid() if boundary is None else boundary
             edges = _scales(found.to(image.dtype), self.larger)
         codes = self.codes(labels)
@@ -216,10 +224,23 @@ class Generator(nn.Module):
         for level, gt_layer in enumerate(self.gt_layers):
             if level:
                 x = interpolate(x, scale_factor=2, mode=LINEAR[len(self.patch)], align_corners=False)
-                x = self.layers[level - 1](torch.cat([x, *edges[level : level + 1]], 1))
+                x = _joined(self.layers[level - 1], x, edges[level : level + 1])
             x = self.activation(gt_layer(x, codes, layouts[level]))
-        made: Tensor = self.bound(self.output(torch.cat([x, *edges[3:]], 1)))
+        made: Tensor = self.bound(_joined(self.output, x, edges[3:]))
         return made
+
+
+def _joined(layer: Any, x: Tensor, edges: list[Tensor]) -> Tensor:
+    """A convolution of x and the boundary behind it, if there is one, without joining them.
+
+    One channel more than a multiple of 8 is slow on a CPU.
+    """
+    convolve, channels = CONVOLVE[x.ndim - 2], x.shape[1]
+    kernel = layer.weight  # read once: with spectral norm every reading is a power iteration
+    made: Tensor = convolve(x, kernel[:, :channels], layer.bias, padding=1)
+    for edge in edges:
+        made = made + convolve(edge, kernel[:, channels:], padding=1)
+    return made
 
 
 def _strided(channels: int, out: int, axes: int) -> list[nn.Module]:

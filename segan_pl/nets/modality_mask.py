@@ -6,7 +6,7 @@ Zeros alone cannot be told from background where background is 0; channels of 0 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from segan_pl.nets.blocks import MEMORY_FORMATS
 
 ModalityMask = Literal["zeros", "channels"]
 Network = Callable[[Tensor], Tensor]
+Result = TypeVar("Result")  # of a network: logits, or those of every resolution
 
 
 def require_modality_mask(how: str) -> None:
@@ -45,7 +46,9 @@ def with_mask_channels(image: Tensor, modality_mask: Tensor) -> Tensor:
     return torch.cat([image, channels], 1).contiguous(memory_format=kept)
 
 
-def with_modality_mask(network: Network, modality_mask: Tensor, how: ModalityMask) -> Network:
+def with_modality_mask(
+    network: Callable[[Tensor], Result], modality_mask: Tensor, how: ModalityMask
+) -> Callable[[Tensor], Result]:
     """The network as a function of the image alone; itself, without any cost, where it takes no mask channels."""
     if how == "zeros":
         return network

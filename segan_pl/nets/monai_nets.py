@@ -7,8 +7,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from segan_pl.errors import require_choice
-from segan_pl.nets.blocks import require_divisible, require_widths
-from segan_pl.nets.neighbours import NeighbouringSlices
+from segan_pl.nets.blocks import require_deep_supervision, require_divisible, require_widths, supervision_heads
+from segan_pl.nets.neighbours import NeighbouringSlices, of_patches, with_neighbours
 
 Kind = Literal["UNet", "SegResNet", "DynUNet"]
 
@@ -20,16 +20,26 @@ class MonaiSegmentor(nn.Module):
         in_channels: Modalities M.
         out_channels: Label channels C.
         kind: "UNet" (residual units on request), "SegResNet" (Myronenko 2018, without the variational branch) or
-            "DynUNet" (nnU-Net's network, without deep supervision).
+            "DynUNet" (nnU-Net's plain network: two convolutions a level, strided ones on the way down and transposed
+            ones up, leaky ReLU of slope 0.01, He initialisation. nnU-Net's convolutions have a bias, these have none:
+            instance norm takes it away again).
         spatial_dims: 2 for slices, 3 for volumes.
         neighbours: Of a 2-D network on 3-D patches of any depth above twice this number (2.5-D): each slice is
             segmented with as many slices on either side as further channels. None for slices or volumes as they are.
         width: Channels of the first level; they double at each level, up to `most`.
         levels: Resolutions, the first included; each halves every side, in 2.5-D those of the plane.
-        most: Most channels a level; SegResNet always doubles, so that it must stay below.
+        most: Most channels a level, 512 of nnU-Net in 2-D and 320 in 3-D; SegResNet always doubles, so that it must
+            stay below.
         residual_units: Of each level of the U-Net; for the others ignored by MONAI and refused here unless 0.
         norm: MONAI's name, e.g. "batch", "instance"; for SegResNet "group" of 8 is MONAI's own and the only one.
             Instance norm has a weight and a bias a channel in DynUNet, none in UNet: MONAI's defaults (and nnU-Net's).
+        deep_supervision: Lower resolutions at which DynUNet gives logits, too, while it trains, at most levels - 2;
+            nnU-Net has levels - 3. A loss of labels is then a mean over resolutions
+            (`objectives.base.over_resolutions`). Prediction and validation run none of these heads.
+
+    Attributes:
+        definition: MONAI's class and arguments of the network, of 2.5-D of that of its slices.
+        resolutions: At which there are logits, the image's own included.
 
     Raises:
         ValueError: An argument is out of range or does nothing for this kind.
@@ -48,6 +58,7 @@ class MonaiSegmentor(nn.Module):
         most: int = 320,
         residual_units: int = 0,
         norm: Literal["batch", "instance", "group"] = "instance",
+        deep_supervision: int = 0,
     ) -> None:
         super().__init__()
         require_widths(width=width, most=most)
@@ -56,6 +67,9 @@ class MonaiSegmentor(nn.Module):
             raise ValueError(f"SegResNet of width {width} has {width * 2 ** (levels - 1)} channels, most is {most}")
         if kind == "SegResNet" and width % 8:
             raise ValueError(f"SegResNet of width {width}: expected a multiple of 8, its groups")
+        if deep_supervision and kind != "DynUNet":
+            raise ValueError(f"deep_supervision {deep_supervision}: {kind} has none; leave it out or take DynUNet")
+        require_deep_supervision(deep_supervision, levels, kind)
         self.divisor = 2 ** (levels - 1)
         self.depth_divisor = self.divisor if neighbours is None else 1
         self.kind, self.axes = kind, spatial_dims if neighbours is None else 3
@@ -65,11 +79,14 @@ class MonaiSegmentor(nn.Module):
             "in_channels": in_channels * (1 + 2 * (neighbours or 0)),
             "out_channels": out_channels,
         }
-        network = _network(kind, common, channels, residual_units, norm)
+        self.definition = _definition(kind, common, channels, residual_units, norm)
+        network = _network(self.definition)
         self.network = network if neighbours is None else NeighbouringSlices(network, neighbours)
+        self.resolutions = 1 + deep_supervision
+        self.heads = supervision_heads(channels[1 : self.resolutions], out_channels, spatial_dims)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Image (B, M, *spatial) to logits (B, C, *spatial).
+    def forward(self, image: Tensor, *, deep: bool = False) -> Tensor | list[Tensor]:
+        """Image (B, M, *spatial) to logits (B, C, *spatial); deep, also those of lower resolutions, highest first.
 
         Raises:
             ValueError: A side is not divisible by 2 ** (levels - 1) or too small, or the image has other axes; in 2.5-D
@@ -79,8 +96,28 @@ class MonaiSegmentor(nn.Module):
             raise ValueError(f"{self.kind}: image of {image.ndim - 2} axes, expected {self.axes}")
         halved = image[:, :, 0] if isinstance(self.network, NeighbouringSlices) else image
         require_divisible(halved, self.divisor, self.kind)
+        if deep:
+            return self._deep_logits(image)
         logits: Tensor = self.network(image)
         return logits
+
+    def _deep_logits(self, image: Tensor) -> list[Tensor]:
+        """DynUNet's forward pass with its heads; MONAI's own would enlarge their logits and stack them."""
+        network: Any = self.network
+        sliced = isinstance(network, NeighbouringSlices)
+        value = image
+        if sliced:
+            value, network = with_neighbours(image, network.context), network.network
+        skips, maps = [], []
+        for block in (network.input_block, *network.downsamples):
+            value = block(value)
+            skips.append(value)
+        value = network.bottleneck(value)
+        for block in network.upsamples:
+            value = block(value, skips.pop())
+            maps.append(value)
+        logits = [network.output_block(maps.pop()), *(head(maps.pop()) for head in self.heads)]
+        return [of_patches(one, image.shape[2]) for one in logits] if sliced else logits
 
     def bottleneck(self, image: Tensor) -> Tensor:
         """(B, C, *spatial / divisor): what the lowest level gives; what lies behind it does not run.
@@ -144,24 +181,34 @@ class MonaiSegmentor(nn.Module):
         return found[::-1]
 
 
-def _network(kind: Kind, common: dict[str, Any], channels: list[int], residual_units: int, norm: str) -> nn.Module:
+def _definition(
+    kind: Kind, common: dict[str, Any], channels: list[int], residual_units: int, norm: str
+) -> dict[str, Any]:
+    """MONAI's class ("_target_") and its arguments, as a bundle states them."""
+    halvings = [2] * (len(channels) - 1)
+    made: dict[str, Any] = {"_target_": kind, **common}
+    if kind == "UNet":
+        return {**made, "channels": channels, "strides": halvings, "num_res_units": residual_units, "norm": norm}
+    if kind == "SegResNet":
+        blocks = [1, 2, 2, 4, 4, 4, 4, 4][: len(channels)]
+        return {**made, "init_filters": channels[0], "blocks_down": blocks, "blocks_up": [1] * len(halvings)}
+    return {
+        **made,
+        "kernel_size": [3] * len(channels),
+        "strides": [1, *halvings],
+        "upsample_kernel_size": halvings,
+        "filters": channels,
+        "norm_name": ["instance", {"affine": True}] if norm == "instance" else norm,  # nnU-Net's and MONAI's default
+    }
+
+
+def _network(definition: dict[str, Any]) -> nn.Module:
     """Build it; MONAI is imported here, as it takes long."""
     from monai.networks import nets
 
-    halvings = [2] * (len(channels) - 1)
-    if kind == "UNet":
-        return nets.UNet(**common, channels=channels, strides=halvings, num_res_units=residual_units, norm=norm)
-    if kind == "SegResNet":
-        blocks = (1, 2, 2, 4, 4, 4, 4, 4)[: len(channels)]
-        return nets.SegResNet(**common, init_filters=channels[0], blocks_down=blocks, blocks_up=(1,) * len(halvings))
-    return nets.DynUNet(
-        **common,
-        kernel_size=[3] * len(channels),
-        strides=[1, *halvings],
-        upsample_kernel_size=halvings,
-        filters=channels,
-        norm_name=("instance", {"affine": True}) if norm == "instance" else norm,  # nnU-Net's and MONAI's default
-    )
+    arguments = {name: value for name, value in definition.items() if name != "_target_"}
+    made: nn.Module = getattr(nets, definition["_target_"])(**arguments)
+    return made
 
 
 def _require(kind: str, spatial_dims: int, levels: int, residual_units: int, norm: str, neighbours: int | None) -> None:

@@ -33,8 +33,12 @@ class NeighbouringSlices(nn.Module):
         Raises:
             ValueError: The image has other axes, or D is not above 2 * context.
         """
-        logits: Tensor = self.network(with_neighbours(image, self.context))  # (B * D, C, H, W)
-        return logits.view(-1, image.shape[2], *logits.shape[1:]).movedim(1, 2)
+        return of_patches(self.network(with_neighbours(image, self.context)), image.shape[2])
+
+
+def of_patches(logits: Tensor, depth: int) -> Tensor:
+    """What a network gave for every slice, (B * D, C, H, W), to (B, C, D, H, W), without a copy."""
+    return logits.view(-1, depth, *logits.shape[1:]).movedim(1, 2)
 
 
 def with_neighbours(image: Tensor, context: int) -> Tensor:
@@ -61,5 +65,6 @@ def with_neighbours(image: Tensor, context: int) -> Tensor:
         )
     offsets = torch.arange(-context, context + 1, device=image.device)
     seen = (torch.arange(depth, device=image.device)[:, None] + offsets).clamp(0, depth - 1)  # (D, offset)
+    # not len(image), which torch.export would take for a constant
     gathered = image.movedim(2, 1).index_select(1, seen.flatten())  # (B, D * offset, M, H, W)
-    return gathered.view(len(image), depth, -1, *image.shape[3:]).flatten(0, 1)
+    return gathered.view(image.shape[0], depth, -1, *image.shape[3:]).flatten(0, 1)

@@ -1,21 +1,19 @@
-"""The contract of a training step: its phases as data, and what the step has computed so far."""
+"""The contract of a training step: its phases as data. What the step has computed so far is its `StepContext`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property, wraps
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from segan_pl.batch import Batch
-from segan_pl.losses.activation import Activation, activate
-from segan_pl.losses.voxels import cleared
-from segan_pl.nets.modality_mask import ModalityMask, Network, with_modality_mask
+from segan_pl.objectives.step_context import StepContext
 from segan_pl.recipe import Recorded
+
+__all__ = ["LossTerms", "Objective", "Phase", "StepContext", "of_labelled", "over_resolutions"]
 
 
 class LossTerms(NamedTuple):
@@ -30,178 +28,6 @@ class LossTerms(NamedTuple):
     parts: dict[str, Tensor]
 
 
-class StepContext:
-    """One step's networks, its batch, and forward results, each computed on first use and kept for the step.
-
-    What no phase asks for does not run.
-
-    Args:
-        networks: Name to network ("segmentor", "critic", ...).
-        batch: The batch, `image` and `target` floating point, in the networks' memory format.
-        activation: Of the label scheme.
-        modality_mask: How the segmentor learns which modalities are missing.
-        ignores: Whether the label scheme has voxels that are not judged, of target -1.
-        step: How many steps the run has taken before this one, for weights that grow and terms that begin late.
-        steps: How many the whole run takes; None where nobody knows, as of a run without an end.
-
-    Attributes:
-        segment: The segmentor as a function of any image (B, M, *spatial) of these samples, to logits (B, C, *spatial);
-            mask channels are added where it takes them.
-    """
-
-    def __init__(
-        self,
-        networks: Mapping[str, nn.Module],
-        batch: Batch,
-        activation: Activation,
-        modality_mask: ModalityMask = "zeros",
-        *,
-        ignores: bool = False,
-        step: int = 0,
-        steps: int | None = None,
-    ) -> None:
-        self.networks = networks
-        self.batch = batch
-        self.activation = activation
-        self.ignores = ignores
-        self.modality_mask: ModalityMask = modality_mask
-        self.step = step
-        self.steps = steps
-        self.segment = self.as_segmentor("segmentor")
-        self._kept: dict[str, Tensor] = {}
-        # What moves at all: frozen parameters require no gradient when the step begins.
-        self._moving = {name: [p for p in one.parameters() if p.requires_grad] for name, one in networks.items()}
-
-    def as_segmentor(self, name: str) -> Network:
-        """`segment` by another network that is built like the segmentor: a teacher, or the second one of a pair."""
-        return with_modality_mask(self.networks[name], self.batch.modality_mask, self.modality_mask)
-
-    @property
-    def logits(self) -> Tensor:
-        """(B, C, *spatial), the segmentor's output, with its graph."""
-        return self.kept("logits", "segmentor", lambda: self.segment(self.batch.image))
-
-    @property
-    def probability(self) -> Tensor:
-        """(B, C, *spatial) float32, after the activation, with its graph."""
-        return self.kept("probability", "segmentor", lambda: activate(self.logits, self.activation))
-
-    @cached_property
-    def voxels(self) -> Tensor | None:
-        """(B, 1, *spatial) bool, True where a voxel is judged; None where the scheme ignores nothing.
-
-        Of a sample without a label every voxel is True: its target says nothing.
-
-        A critic sees masks as `judged` makes them, and every other loss takes `**context.masked`: then nothing flows
-        back from the other voxels.
-        """
-        if not self.ignores:
-            return None
-        target = self.batch.target[:, :1]
-        return (target >= 0) | ~self.batch.labelled.reshape(-1, *[1] * (target.ndim - 1))
-
-    @cached_property
-    def target(self) -> Tensor:
-        """(B, C, *spatial) in {0, 1}: that of the batch, 0 where nothing is judged."""
-        return self.judged(self.batch.target)
-
-    @property
-    def reference(self) -> Tensor:
-        """(B, C, *spatial), `target` in the dtype of `probability`: a critic sees first the one, then the other."""
-        return self.target.to(self.probability.dtype)
-
-    @property
-    def masked(self) -> dict[str, Any]:
-        """The keyword argument of a loss that says which voxels count: none where all do."""
-        return {} if self.voxels is None else {"mask": self.voxels}
-
-    def judged(self, mask: Tensor) -> Tensor:
-        """A mask or logits (B, C, *spatial), 0 where nothing is judged; itself where everything is."""
-        return cleared(mask, self.voxels)
-
-    def kept(self, name: str, network: str, compute: Callable[[], Tensor]) -> Tensor:
-        """A forward pass that the phases of a step share: computed by the first that asks, whichever network it moves.
-
-        It stays as it was computed when the network moves, and its graph serves one backward pass: a second phase of
-        the same network runs the network again (the segmentor by `segment`).
-
-        Args:
-            name: Of the result, e.g. "generated".
-            network: Whose parameters get a gradient through it, in the phases in which that network moves.
-            compute: The forward pass.
-        """
-        if name not in self._kept:
-            with torch.enable_grad(), _requiring_grad(self._moving[network], True):
-                self._kept[name] = compute()
-        return self._kept[name]
-
-    @property
-    def asked_in_vain(self) -> bool:
-        """Whether a loss has asked for the labelled samples of a batch that has none."""
-        # Asked in this way, the batch is not looked at where no loss has asked.
-        return self.__dict__.get("labelled", self) is None
-
-    @cached_property
-    def labelled(self) -> StepContext | None:
-        """The same context for the labelled samples alone; itself where all are, and None where none is.
-
-        A forward pass that has run by then is shared. Another one is of the labelled samples alone: what needs no
-        unlabelled sample costs nothing for them, and a batch norm does not see them.
-        """
-        # A device waits for this answer, so it is asked once a step.
-        return self if bool(self.batch.labelled.all()) else self._part(self.batch.labelled)
-
-    @cached_property
-    def unlabelled(self) -> StepContext | None:
-        """The same for the samples without a label; None where there is none. Their targets mean nothing."""
-        return self._part(~self.batch.labelled)
-
-    def _part(self, chosen: Tensor) -> StepContext | None:
-        """The context of the chosen samples, (B,) bool, which shares what has run; None where none is chosen."""
-        count = int(chosen.sum())
-        if not count:
-            return None
-        # A slice keeps the memory format.
-        first = int(chosen.int().argmax())
-        rows = slice(first, first + count) if bool(chosen[first : first + count].all()) else chosen
-        part = self.of(Batch(*(field[rows] for field in self.batch)))
-        with torch.enable_grad():
-            part._kept = {name: result[rows] for name, result in self._kept.items()}
-        return part
-
-    def of(self, batch: Batch) -> StepContext:
-        """The same step with other samples, such as mixed or changed images; no forward pass of theirs has run."""
-        other = StepContext(
-            *(self.networks, batch, self.activation, self.modality_mask),
-            ignores=self.ignores,
-            step=self.step,
-            steps=self.steps,
-        )
-        # During a phase the parameters of other networks require no gradient, and would be taken for frozen ones.
-        other._moving = self._moving
-        return other
-
-    @contextmanager
-    def only(self, names: Sequence[str]) -> Iterator[None]:
-        """Inside, only these networks' parameters receive gradients; frozen ones stay frozen."""
-        others = [parameter for name, moving in self._moving.items() if name not in names for parameter in moving]
-        with _requiring_grad(others, False):
-            yield
-
-
-@contextmanager
-def _requiring_grad(parameters: Iterable[nn.Parameter], required: bool) -> Iterator[None]:
-    """Inside, the parameters require a gradient, or none; those that differed before differ again afterwards."""
-    changed = [parameter for parameter in parameters if parameter.requires_grad != required]
-    for parameter in changed:
-        parameter.requires_grad_(required)
-    try:
-        yield
-    finally:
-        for parameter in changed:
-            parameter.requires_grad_(not required)
-
-
 def of_labelled(loss: Callable[[Any, StepContext], LossTerms]) -> Callable[[Any, StepContext], LossTerms]:
     """Make an objective's loss that of the labelled samples; without any it has no term, so that no step is taken."""
 
@@ -212,6 +38,32 @@ def of_labelled(loss: Callable[[Any, StepContext], LossTerms]) -> Callable[[Any,
 
     of_part.of_labelled = True  # type: ignore[attr-defined]
     return of_part
+
+
+def over_resolutions(
+    context: StepContext, loss: Callable[[StepContext], LossTerms], name: str = "segmentor"
+) -> LossTerms:
+    """A loss of labels with deep supervision: its mean over the resolutions, of weights 1, 1/2, 1/4, ... (nnU-Net).
+
+    Lee et al. 2015; Isensee et al. 2021, who leave the lowest resolution of the decoder out, as do the networks here.
+    Total and parts are such means; of a network with one resolution the loss itself.
+
+    Args:
+        context: Of the samples.
+        loss: Of a context, by its logits (or probability), target and `masked`.
+        name: Of the network that is built like the segmentor.
+    """
+    found = [loss(one) for one in context.at_resolutions(name)]
+    if len(found) == 1:
+        return found[0]
+    weights = [2.0**-level for level in range(len(found))]
+
+    def mean(values: Iterable[Tensor]) -> Tensor:
+        terms = [weight / sum(weights) * value for weight, value in zip(weights, values, strict=True)]
+        return torch.stack(terms).sum()
+
+    parts = {part: mean(one.parts[part] for one in found) for part in found[0].parts}
+    return LossTerms(mean(one.total for one in found), parts)
 
 
 class Phase(NamedTuple):
@@ -258,6 +110,21 @@ class Objective(Recorded, nn.Module):
     def reads_unlabelled(self) -> bool:
         """Whether a phase's loss may read samples without a label: one that is not marked by `of_labelled`."""
         return not all(getattr(phase.loss, "of_labelled", False) for phase in self.phases())
+
+    def supervises_deeply(self) -> bool:
+        """Whether a loss is over all resolutions at which the segmentor gives logits, by `over_resolutions`.
+
+        Otherwise a network with deep supervision is refused.
+        """
+        return False
+
+    def gap_term(self) -> str | None:
+        """The logged term ("NETWORK_PART") that is the critic's gap; None where there is none, or verdicts instead."""
+        return None
+
+    def at_bound(self, networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """The share of a network's clamped parameters that lie at their bound, by the network's name; none here."""
+        return {}
 
     def validation_parts(self) -> tuple[str, ...]:
         """The names of `validation_loss`'s parts, known before training; none where the objective has no such loss."""

@@ -8,15 +8,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from segan_pl.data.sample.random_numbers import uniform
 from segan_pl.errors import UsageError, require_choice
-from segan_pl.losses.gan import fake_loss, feature_matching, noise_nll, real_loss, verdict
+from segan_pl.losses.gan import evidence, fake_loss, feature_matching, noise_nll, real_loss, verdict
 from segan_pl.losses.overlap import cross_entropy
 from segan_pl.losses.vat import frozen_statistics
 from segan_pl.nets.modality_mask import with_modality_mask
-from segan_pl.objectives.base import LossTerms, Objective, Phase, StepContext
+from segan_pl.objectives.base import LossTerms, Objective, Phase, StepContext, over_resolutions
 from segan_pl.objectives.semi_supervised.views import spread
+from segan_pl.objectives.stabilisers import Stabilisers
 
 Layers = Literal["bottleneck", "all", "weighted"]
 GeneratorLoss = Literal["adversarial", "feature_matching", "all_layers", "weighted"]
@@ -29,13 +31,11 @@ class Discriminating(Objective):
 
     The segmentor minimises labelled_weight * cross-entropy of labelled images + unlabelled_weight * cross-entropy of
     unlabelled images against "real" + fake_weight * that of generated images against "fake". Where a batch has no
-    unlabelled image, the labelled ones stand in for them. Voxels that are not judged have no share in the first term;
-    they are as real as others.
+    unlabelled image, the labelled ones stand in for them. Voxels that are not judged have no share in the first term.
 
     A step runs the generator once, for both phases. The segmentor sees labelled and unlabelled images in one forward
     pass, and generated ones in one for each phase, since it moves in between; no layer of `nets.few_shot.Segmentor`
-    mixes samples, so that passes may be joined. Of another segmentor with batch norm, real images alone move the
-    running statistics, once in a step.
+    mixes samples, so that passes may be joined. Real images alone move the statistics of a batch norm, once in a step.
 
     Args:
         labelled_weight: Above 0.
@@ -43,6 +43,9 @@ class Discriminating(Objective):
         fake_weight: Above 0.
         cross_entropy: Of labelled images: a loss of (logits, target, activation), an object or a function; default the
             plain mean over voxels.
+        stabilisers: Of the segmentor as a critic; default none. Where they change what it sees, unlabelled images pass
+            it changed, and labelled ones as they are; unlabelled ones as they are, too, for pseudo-labels and for batch
+            norm, whose statistics are those of all real images.
 
     Attributes:
         equilibrium: Where `real` and `fake`, the mean verdicts that training logs, meet when images cannot be told
@@ -53,6 +56,7 @@ class Discriminating(Objective):
     """
 
     exclusive_labels = True
+    pseudo_labels = False  # whether generated images are of labels that the segmentor finds
 
     def __init__(
         self,
@@ -61,15 +65,21 @@ class Discriminating(Objective):
         unlabelled_weight: float,
         fake_weight: float,
         cross_entropy: Callable[..., Any],
+        stabilisers: Stabilisers | None = None,
     ) -> None:
         super().__init__()
-        weights = {"labelled_weight": labelled_weight, "unlabelled_weight": unlabelled_weight}
-        require_weights(above=True, **weights, fake_weight=fake_weight)
+        weights = {"unlabelled_weight": unlabelled_weight, "fake_weight": fake_weight}
+        require_weights(above=True, labelled_weight=labelled_weight, **weights)
         self.labelled_weight = labelled_weight
         self.unlabelled_weight = unlabelled_weight
         self.fake_weight = fake_weight
         self.cross_entropy = cross_entropy
+        self.stabilisers = stabilisers or Stabilisers()
         self.equilibrium = unlabelled_weight / (unlabelled_weight + fake_weight)
+
+    def supervises_deeply(self) -> bool:
+        """By the cross-entropy of labelled images, which is then a mean over resolutions."""
+        return True
 
     def validation_parts(self) -> tuple[str, ...]:
         """Cross-entropy."""
@@ -94,22 +104,26 @@ class Discriminating(Objective):
             part = context.labelled
             return LossTerms(torch.zeros(()), {}) if part is None else self.labelled_loss(part)
         # Run before parts of the batch are asked for, one pass serves both.
-        everything = context.logits
+        _ = context.logits if self.sees_all(context) else None
         part, real = context.labelled, self.real(context)
-        total, parts = (everything.new_zeros(()), {}) if part is None else self.labelled_loss(part)
+        total, parts = (context.batch.image.new_zeros(()), {}) if part is None else self.labelled_loss(part)
         made = self.generated(context)
         if made is None:
             return LossTerms(torch.zeros(()), {})
         logits = self.verdict_on(real, made.detach())
-        unlabelled, fake = real_loss(real.logits), fake_loss(logits)
+        seen = self.verdict_on(real, real.batch.image) if self.stabilisers.change else real.logits
+        unlabelled, fake = real_loss(seen), fake_loss(logits)
         total = total + self.unlabelled_weight * unlabelled + self.fake_weight * fake
-        verdicts = {"real": verdict(real.logits), "fake": verdict(logits)}
+        verdicts = {"real": verdict(seen), "fake": verdict(logits)}
         parts = {**parts, "unlabelled_loss": unlabelled.detach(), "fake_loss": fake.detach(), **verdicts}
-        return self.with_generated(context, LossTerms(total, parts), logits)
+        terms = self.with_generated(context, LossTerms(total, parts), logits)
+        return self.stabilisers.penalised(
+            terms, real, "segmentor", lambda image: [evidence(self.verdict_on(real, image))], real.batch.image
+        )
 
     def labelled_loss(self, context: StepContext) -> LossTerms:
         """labelled_weight * cross-entropy of a context of labelled samples; part "cross_entropy" unweighted."""
-        total, parts = self.validation_loss(context)
+        total, parts = over_resolutions(context, self.validation_loss)
         return LossTerms(total, {name: part.detach() for name, part in parts.items()})
 
     def pictures(self, context: StepContext) -> dict[str, Tensor]:
@@ -121,18 +135,22 @@ class Discriminating(Objective):
         """Whether images are generated in this step."""
         return True
 
+    def sees_all(self, context: StepContext) -> bool:
+        """Whether the segmentor sees unlabelled images as they are, not only as the stabilisers change them."""
+        normed = any(isinstance(one, _BatchNorm) for one in context.networks["segmentor"].modules())
+        return normed or self.pseudo_labels or not self.stabilisers.change
+
     def with_generated(self, context: StepContext, terms: LossTerms, logits: Tensor) -> LossTerms:
         """The segmentor's loss with what else it learns from generated images, whose logits are given; here nothing."""
         return terms
 
     def verdict_on(self, real: StepContext, images: Tensor) -> Tensor:
-        """The segmentor's logits of generated images, one for each sample of `real`, which lack its missing modalities.
+        """The segmentor's logits of images that it judges, one for each sample of `real`, without what that lacks.
 
-        Running statistics of a batch norm stay as they are: they are those of real images, and a phase moves its own
-        network alone.
+        A batch norm's running statistics stay: they are of real images, and a phase moves its own network alone.
         """
         with frozen_statistics(real.networks["segmentor"]):
-            return real.segment(like(real, images))
+            return real.segment(self.stabilisers.image(real, like(real, images)))
 
     def matched(self, real: StepContext, made: Tensor, layers: Layers) -> Tensor:
         """Feature matching between generated images and the samples of `real`, the segmentor standing still.
@@ -159,8 +177,9 @@ class Discriminating(Objective):
         average: Any = "harmonic" if layers == "weighted" else "arithmetic"
         with frozen_statistics(segmentor):
             with torch.no_grad():
-                wanted = features(real.batch.image)
-            return feature_matching(features(like(real, made)), wanted, average=average)
+                wanted = features(self.stabilisers.image(real, real.batch.image))
+            found = features(self.stabilisers.image(real, like(real, made)))
+            return feature_matching(found, wanted, average=average)
 
 
 class SemiSupervisedGAN(Discriminating):
@@ -182,6 +201,7 @@ class SemiSupervisedGAN(Discriminating):
         fake_weight: 0.5 in the code.
         cross_entropy: See `Discriminating`; the code weights background, CSF, grey and white matter by 0.33, 1.5, 0.83
             and 1.33 (`losses.overlap.WeightedCrossEntropy`).
+        stabilisers: See `Discriminating`.
 
     Raises:
         ValueError: An argument is out of range.
@@ -196,12 +216,14 @@ class SemiSupervisedGAN(Discriminating):
         unlabelled_weight: float = 0.5,
         fake_weight: float = 0.5,
         cross_entropy: Callable[..., Any] = cross_entropy,
+        stabilisers: Stabilisers | None = None,
     ) -> None:
         super().__init__(
             labelled_weight=labelled_weight,
             unlabelled_weight=unlabelled_weight,
             fake_weight=fake_weight,
             cross_entropy=cross_entropy,
+            stabilisers=stabilisers,
         )
         require_choice("generator_loss", generator_loss, GeneratorLoss)
         require_weights(encoder_weight=encoder_weight)

@@ -18,10 +18,12 @@ from segan_pl.losses.pseudo_labels import hard_labels
 from segan_pl.losses.voxels import masked_mean
 from segan_pl.objectives.base import LossTerms, Phase, StepContext
 from segan_pl.objectives.gan import Discriminating, Layers, noise_of, require_weights
+from segan_pl.objectives.stabilisers import Stabilisers
 
 # The stream of random numbers that pair images with labels, see data/sample/random_numbers.py.
 PAIRS = 401
 CONFIDENCE = 0.5
+BOUNDARY = 1.0
 
 
 class GTGAN(Discriminating):
@@ -31,11 +33,11 @@ class GTGAN(Discriminating):
     generator the paper prints eq. 7 and 8, which are no losses as they stand; ours minimises
 
     feature_weight * feature matching + adversarial_weight * -log D(G(x, y, z)) + reconstruction_weight *
-    |G(x, y_x, z) - x| + boundary_weight * boundary loss,
+    |G(x, y_x, z) - x| [+ boundary_weight * boundary loss],
 
     the first two on pairs of an unlabelled image with labels of the batch, drawn without favour, the others on
-    labelled images with their own labels. The decoder gets the exact boundary of the labels that it is given. A batch
-    without a labelled sample takes no step.
+    labelled images with their own labels. The decoder gets the exact boundary of the labels that it is given; so no
+    network finds boundaries, unless `found_boundary` asks for it. A batch without a labelled sample takes no step.
 
     Only the segmentor runs in validation and prediction: labels and generator are for training alone.
 
@@ -49,11 +51,11 @@ class GTGAN(Discriminating):
         feature_weight: Ours, as all weights of the generator.
         adversarial_weight: Ours.
         reconstruction_weight: Ours.
-        boundary_weight: Ours; it needs a generator with a boundary network, and a reconstruction_weight. What the
-            network finds is read with `found_boundary` alone.
-        found_boundary: Give the decoder, with a labelled image's own labels, the boundary that the network finds in the
-            image. Such a decoder knows soft boundaries, and with the exact ones of other labels its images depict them
-            poorly (docs/semi_supervised.md).
+        found_boundary: Give the decoder, with a labelled image's own labels, the boundary that the paper's boundary
+            detection network finds in the image; it needs a generator with `boundary` "found", and a
+            reconstruction_weight. Such a decoder knows soft boundaries, and with the exact ones of other labels its
+            images may depict them poorly (docs/semi_supervised.md).
+        boundary_weight: Ours; of the boundary network's loss, with `found_boundary` alone.
         warm_up: Steps at first in which the segmentor learns from labelled images, and the generator from its last two
             terms alone (ours).
         synthetic_weight: Of the cross-entropy between a generated image's prediction and the labels that it was made
@@ -64,6 +66,7 @@ class GTGAN(Discriminating):
             this probability.
         pseudo_labels: Let an unlabelled image be given the segmentor's own prediction instead of another's labels
             (ours; no forward pass more).
+        stabilisers: See `Discriminating`.
 
     Raises:
         ValueError: An argument is out of range, or does nothing.
@@ -82,18 +85,20 @@ class GTGAN(Discriminating):
         feature_weight: float = 1.0,
         adversarial_weight: float = 0.1,
         reconstruction_weight: float = 10.0,
-        boundary_weight: float = 1.0,
         found_boundary: bool = False,
+        boundary_weight: float = BOUNDARY,
         warm_up: int = 0,
         synthetic_weight: float = 0.0,
         synthetic_confidence: float = CONFIDENCE,
         pseudo_labels: bool = False,
+        stabilisers: Stabilisers | None = None,
     ) -> None:
         super().__init__(
             labelled_weight=labelled_weight,
             unlabelled_weight=unlabelled_weight,
             fake_weight=fake_weight,
             cross_entropy=cross_entropy,
+            stabilisers=stabilisers,
         )
         require_choice("layers", layers, Layers)
         require_weights(
@@ -120,16 +125,26 @@ class GTGAN(Discriminating):
             )
         if layers != "bottleneck" and not feature_weight:
             raise ValueError(f"layers {layers!r} does nothing with feature_weight 0; leave it out, or give a weight")
-        if (boundary_weight or found_boundary) and not reconstruction_weight:
+        if boundary_weight != BOUNDARY and not found_boundary:
             raise ValueError(
-                f"boundary_weight {boundary_weight} and found_boundary {found_boundary} do nothing with "
-                f"reconstruction_weight 0, as found boundaries are read in reconstructions alone; give boundary_weight "
-                f"0 and found_boundary false, or a reconstruction_weight"
+                f"boundary_weight {boundary_weight} does nothing with found_boundary false, as nothing reads what the "
+                f"boundary network finds; leave it out, or give found_boundary true"
+            )
+        if found_boundary and not reconstruction_weight:
+            raise ValueError(
+                "found_boundary true does nothing with reconstruction_weight 0, as found boundaries are read in "
+                "reconstructions alone; give found_boundary false, or a reconstruction_weight"
+            )
+        augment = self.stabilisers.diff_augment
+        if synthetic_weight and augment is not None and augment.moves:
+            raise ValueError(
+                f"synthetic_weight {synthetic_weight} learns labels where they were given, and diff_augment moves or "
+                f"cuts out voxels of the images; give it translation 0 and cutout 0, or synthetic_weight 0"
             )
         self.layers: Layers = layers
         self.feature_weight, self.adversarial_weight = feature_weight, adversarial_weight
-        self.reconstruction_weight, self.boundary_weight = reconstruction_weight, boundary_weight
-        self.found_boundary, self.warm_up = found_boundary, warm_up
+        self.reconstruction_weight, self.warm_up = reconstruction_weight, warm_up
+        self.found_boundary, self.boundary_weight = found_boundary, boundary_weight
         self.synthetic_weight, self.synthetic_confidence = synthetic_weight, synthetic_confidence
         self.pseudo_labels = pseudo_labels
 
@@ -156,15 +171,20 @@ class GTGAN(Discriminating):
 
     def given(self, context: StepContext) -> Tensor:
         """The labels (N, K, *spatial) that each sample of `real` is given."""
-        real, labelled = self.real(context), context.labelled
         if self.pseudo_labels:
+            real = self.real(context)
             return hard_labels(real.logits, context.activation).to(real.batch.target.dtype)
-        assert labelled is not None
+        assert context.labelled is not None
+        return context.labelled.target[self._pairs(context, context.labelled)]
+
+    def _pairs(self, context: StepContext, labelled: StepContext) -> Tensor:
+        """(N,), the number of the labelled sample whose labels each sample of `real` is given."""
+        real = self.real(context)
         # Labels in random order go round over images in random order: none is given twice before all are given once,
         # and which are given once more is random. Where labelled images are the real ones, the orders still differ.
         image = uniform(real.batch.seed, PAIRS, 1)[:, 0].argsort().argsort()
         label = uniform(labelled.batch.seed, PAIRS, 2)[:, 1].argsort()
-        return labelled.target[label[image % len(label)]]
+        return label[image % len(label)]
 
     def generator_loss(self, context: StepContext) -> LossTerms:
         """The weighted sum; parts the bare terms, those of weight 0 left out."""
@@ -185,9 +205,9 @@ class GTGAN(Discriminating):
         if self.reconstruction_weight:
             gap = masked_mean((at_least_float32(own) - labelled.batch.image).abs(), labelled.voxels)
             terms["reconstruction"] = self.reconstruction_weight, gap
-        if self.boundary_weight:
-            found, wanted = self._boundaries(context, labelled), label_boundary(labelled.target)
-            terms["boundary"] = self.boundary_weight, boundary_loss(found, wanted, **labelled.masked)
+        if self.found_boundary and self.boundary_weight:
+            found = boundary_loss(self._found(labelled), self._exact(labelled), **labelled.masked)
+            terms["boundary"] = self.boundary_weight, found
         total = torch.stack([weight * term for weight, term in terms.values()]).sum()
         return LossTerms(total, {name: term.detach() for name, (_, term) in terms.items()})
 
@@ -213,30 +233,42 @@ class GTGAN(Discriminating):
 
     def _make(self, context: StepContext, labelled: StepContext) -> Tensor:
         generator: Any = context.networks["generator"]
-        parts: list[tuple[StepContext, Tensor, Tensor]] = []
+        if self.found_boundary and generator.boundary is None:
+            raise UsageError(
+                "GTGAN: found_boundary true, but the generator has no boundary network; give the generator boundary "
+                "found, or leave found_boundary false"
+            )
+        if generator.boundary is not None and not self.found_boundary:
+            raise UsageError(
+                "GTGAN: the generator has a boundary network, but nothing reads it with found_boundary false; give the "
+                "generator boundary given, or found_boundary true"
+            )
+        parts: list[tuple[StepContext, Tensor]] = []
+        boundaries: list[Tensor] = []
         if self.plays(context):
             given = self.given(context)
-            parts.append((self.real(context), given, label_boundary(given)))
+            parts.append((self.real(context), given))
+            if generator.bordered and self.pseudo_labels:
+                boundaries.append(label_boundary(given))
+            elif generator.bordered:
+                boundaries.append(self._exact(labelled)[self._pairs(context, labelled)])
         if self.reconstruction_weight:
-            own = labelled.target
-            boundary = self._boundaries(context, labelled).sigmoid() if self.found_boundary else label_boundary(own)
-            parts.append((labelled, own, boundary))
-        images = torch.cat([part.batch.image for part, _, _ in parts])
-        labels = torch.cat([labels for _, labels, _ in parts])
-        noise = torch.cat([noise_of(part, generator) for part, _, _ in parts])
-        made: Tensor = generator(images, labels, noise, torch.cat([boundary for _, _, boundary in parts]))
+            parts.append((labelled, labelled.target))
+            if self.found_boundary:
+                boundaries.append(self._found(labelled).sigmoid())
+            elif generator.bordered:
+                boundaries.append(self._exact(labelled))
+        images = torch.cat([part.batch.image for part, _ in parts])
+        labels = torch.cat([labels for _, labels in parts])
+        noise = torch.cat([noise_of(part, generator) for part, _ in parts])
+        made: Tensor = generator(images, labels, noise, torch.cat(boundaries) if boundaries else None)
         return made
 
-    def _boundaries(self, context: StepContext, labelled: StepContext) -> Tensor:
-        """The boundary network's logits of labelled images.
+    def _exact(self, labelled: StepContext) -> Tensor:
+        """The boundary (B, 1, *spatial) of labelled samples' labels."""
+        return labelled.kept("exact_boundaries", "generator", lambda: label_boundary(labelled.target))
 
-        Raises:
-            UsageError: There is no such network.
-        """
-        generator: Any = context.networks["generator"]
-        if generator.boundary is None:
-            raise UsageError(
-                f"GTGAN: boundary_weight {self.boundary_weight} and found_boundary {self.found_boundary}, but the "
-                f"generator has no boundary network; give it boundary true, or leave both out (0 and false)"
-            )
-        return context.kept("boundaries", "generator", lambda: generator.boundaries(labelled.batch.image))
+    def _found(self, labelled: StepContext) -> Tensor:
+        """The boundary network's logits of labelled images."""
+        generator: Any = labelled.networks["generator"]
+        return labelled.kept("found_boundaries", "generator", lambda: generator.boundaries(labelled.batch.image))

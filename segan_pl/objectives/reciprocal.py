@@ -15,12 +15,14 @@ from segan_pl.losses.activation import activate
 from segan_pl.losses.adversarial import AdversarialForm, check_adversarial_options, critic_loss, deceiving_loss
 from segan_pl.losses.overlap import SoftDice
 from segan_pl.losses.vat import VATLoss, frozen_statistics
-from segan_pl.objectives.base import LossTerms, Objective, Phase, StepContext, of_labelled
+from segan_pl.objectives.base import LossTerms, Phase, StepContext, of_labelled, over_resolutions
+from segan_pl.objectives.stabilisers import Stabilisers
+from segan_pl.objectives.supervised import LabelLoss, Supervised, require_one_loss
 
 View = Literal["mask", "concat"]
 
 
-class Reciprocal(Objective):
+class Reciprocal(LabelLoss):
     """dice_weight * Dice + vat_weight * virtual adversarial loss + adversarial_weight * deceiving the critic (eq. 2).
 
     Segmentor, then critic, as in the authors' code. Of a batch the labelled samples count. Virtual adversarial
@@ -29,19 +31,21 @@ class Reciprocal(Objective):
     unless the loss says that it `moves_statistics`, as the released form does.
 
     Args:
-        dice_weight: 1.0 in the paper; above 0.
+        dice_weight: Of Dice, or of `supervised`; 1.0 in the paper; above 0.
         vat_weight: 0.2 in the paper; 0 leaves the term and its forward passes out.
         adversarial_weight: 0.3 in the paper; 0 leaves the critic idle, for ablations.
         dice: A loss of (probability, target), an object or a function; default `SoftDice` as the authors coded it, per
             batch and with epsilon 1. Its form "printed" is their eq. 3.
+        supervised: The loss of the labels in place of Dice alone, e.g. Dice and cross-entropy (ours).
         vat: The virtual adversarial loss, called as `VATLoss` is; default `VATLoss()`, against the clean prediction.
             Against the labels it is the paper's, `ReleasedVATLoss` the authors' code.
         adversarial: See `deceiving_loss`. With "code" the critic sees logits or labels and never moves.
         critic_input: "mask": the mask alone (the paper); "concat": the image and the mask.
         smoothing: See `critic_loss`.
+        stabilisers: Of the critic; default none.
 
     Raises:
-        ValueError: An argument is out of range, or smoothing is given to the form "code", which does not read it.
+        ValueError: An argument is out of range, or does nothing.
     """
 
     networks = ("segmentor", "critic")
@@ -53,10 +57,12 @@ class Reciprocal(Objective):
         vat_weight: float = 0.2,
         adversarial_weight: float = 0.3,
         dice: SoftDice | Callable[..., Any] | None = None,
+        supervised: Supervised | None = None,
         vat: VATLoss | Callable[..., Any] | None = None,
         adversarial: AdversarialForm = "ours",
         critic_input: View = "mask",
         smoothing: float = 0.0,
+        stabilisers: Stabilisers | None = None,
     ) -> None:
         super().__init__()
         require_choice("critic_input", critic_input, View)
@@ -77,22 +83,20 @@ class Reciprocal(Objective):
         self.critic_input = critic_input
         self.smoothing = smoothing
         self.dice = dice or SoftDice(reduction="batch", epsilon=1.0)
+        self.supervised = require_one_loss(supervised, dice, dice_weight)
         self.vat = vat or VATLoss()
+        self.stabilisers = stabilisers or Stabilisers()
+        self._require_sense()
 
     def phases(self) -> Sequence[Phase]:
         """Segmentor, then critic; the segmentor alone where no critic learns."""
         segmentor = Phase("segmentor", self.segmentor_loss)
-        idle = self.adversarial == "code" or not self.adversarial_weight
-        return [segmentor] if idle else [segmentor, Phase("critic", self.critic_loss)]
+        return [segmentor] if self.idle else [segmentor, Phase("critic", self.critic_loss)]
 
-    def validation_parts(self) -> tuple[str, ...]:
-        """Dice, by which the authors chose their checkpoint."""
-        return ("dice",)
-
-    def validation_loss(self, context: StepContext) -> LossTerms:
-        """dice_weight * Dice; part "dice" unweighted."""
-        dice = self.dice(context.probability, context.target, **context.masked)
-        return LossTerms(self.dice_weight * dice, {"dice": dice})
+    @property
+    def idle(self) -> bool:
+        """Whether the critic never learns."""
+        return self.adversarial == "code" or not self.adversarial_weight
 
     def channels(self, network: str, modalities: int, classes: int) -> dict[str, int]:
         """Of the critic: mask C, concat M + C."""
@@ -115,8 +119,8 @@ class Reciprocal(Objective):
     @of_labelled
     def segmentor_loss(self, context: StepContext) -> LossTerms:
         """The weighted sum; parts "dice", "vat" and "adversarial" unweighted, a term of weight 0 left out."""
-        dice = self.dice(context.probability, context.target, **context.masked)
-        terms, parts = [self.dice_weight * dice], {"dice": dice.detach()}
+        labels = over_resolutions(context, self.validation_loss)
+        terms, parts = [labels.total], {name: part.detach() for name, part in labels.parts.items()}
         if self.vat_weight:
             vat = self.vat_loss(context)
             terms.append(self.vat_weight * vat)
@@ -154,10 +158,29 @@ class Reciprocal(Objective):
         real = self._map(context, context.reference)
         loss = critic_loss(fake, real, smoothing=self.smoothing)
         verdicts = {name: activate(z.detach(), "sigmoid").mean() for name, z in (("real", real), ("fake", fake))}
-        return LossTerms(loss, {"cross_entropy": loss.detach(), **verdicts})
+        terms = LossTerms(loss, {"cross_entropy": loss.detach(), **verdicts})
+        return self.stabilisers.penalised(
+            terms, context, "critic", lambda mask: [self._map(context, mask)], context.reference
+        )
 
     def _map(self, context: StepContext, mask: Tensor) -> Tensor:
         """The critic's last layer, its map of logits; in voxels that are not judged it sees 0 of any mask."""
-        view = self.critic_view(context.batch.image, context.judged(mask))
+        given = context.batch.image if self.critic_input == "concat" else None
+        image, mask = self.stabilisers.pair(context, given, context.judged(mask))
+        view = mask if image is None else self.critic_view(image, mask)
         logits: Tensor = context.networks["critic"](view)[-1]
         return logits
+
+    def _require_sense(self) -> None:
+        """Refuse stabilisers that would do nothing."""
+        if self.stabilisers and self.idle:
+            raise ValueError(
+                f"stabilisers do nothing with adversarial {self.adversarial!r} and adversarial_weight "
+                f"{self.adversarial_weight}, whose critic never learns; leave them out, or let it learn"
+            )
+        augment = self.stabilisers.diff_augment
+        if augment is not None and augment.recolours and self.critic_input == "mask":
+            raise ValueError(
+                f"diff_augment brightness {augment.brightness} and contrast {augment.contrast} do nothing with "
+                f"critic_input 'mask', whose critic sees no image; give 0 for both, or critic_input concat"
+            )

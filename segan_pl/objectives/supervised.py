@@ -11,7 +11,7 @@ from torch import Tensor
 
 from segan_pl.losses.activation import Activation, activate
 from segan_pl.losses.overlap import SoftDice, cross_entropy
-from segan_pl.objectives.base import LossTerms, Objective, Phase, StepContext, of_labelled
+from segan_pl.objectives.base import LossTerms, Objective, Phase, StepContext, of_labelled, over_resolutions
 
 
 class Supervised(Objective):
@@ -65,9 +65,17 @@ class Supervised(Objective):
         """The loss of training."""
         return self.loss(context)
 
+    def supervises_deeply(self) -> bool:
+        """It does: each term is a mean over resolutions."""
+        return True
+
     @of_labelled
     def loss(self, context: StepContext) -> LossTerms:
         """The weighted sum; parts "dice" and "cross_entropy" unweighted, a term of weight 0 left out."""
+        return over_resolutions(context, self.at_one_resolution)
+
+    def at_one_resolution(self, context: StepContext) -> LossTerms:
+        """The same of the context's `logits` alone, whether or not there are lower resolutions."""
         probability = context.probability if self.dice_weight else None
         return self.compared(context.logits, context.target, context.activation, probability, **context.masked)
 
@@ -105,3 +113,48 @@ class Supervised(Objective):
             terms.append(self.cross_entropy_weight * entropy)
             parts["cross_entropy"] = entropy.detach()
         return LossTerms(torch.stack(terms).sum(), parts)
+
+
+class LabelLoss(Objective):
+    """What adversarial objectives with Dice share: dice_weight * Dice, or * another supervised loss in its place.
+
+    Attributes:
+        dice: A loss of (probability, target).
+        dice_weight: At least 0.
+        supervised: The loss in its place, or None.
+    """
+
+    dice: Callable[..., Any]
+    dice_weight: float
+    supervised: Supervised | None
+
+    def supervises_deeply(self) -> bool:
+        """By this loss, which is then a mean over resolutions; a critic sees the image's own."""
+        return bool(self.dice_weight)
+
+    def validation_parts(self) -> tuple[str, ...]:
+        """Dice, or those of the supervised loss; none where its weight is 0, as in SegAN's paper."""
+        if self.supervised is not None:
+            return self.supervised.validation_parts()
+        return ("dice",) if self.dice_weight else ()
+
+    def validation_loss(self, context: StepContext) -> LossTerms:
+        """dice_weight * Dice, or * the supervised loss; parts unweighted."""
+        if self.supervised is not None:
+            total, parts = self.supervised.at_one_resolution(context)
+            return LossTerms(self.dice_weight * total, parts)
+        dice = self.dice(context.probability, context.target, **context.masked)
+        return LossTerms(self.dice_weight * dice, {"dice": dice})
+
+
+def require_one_loss(supervised: Supervised | None, dice: object, dice_weight: float) -> Supervised | None:
+    """The supervised loss of an adversarial objective, which takes the place of its Dice.
+
+    Raises:
+        ValueError: Dice is given too, or the weight of both is 0.
+    """
+    if supervised is not None and dice is not None:
+        raise ValueError("supervised and dice are given, expected one of them; Dice is an argument of supervised too")
+    if supervised is not None and not dice_weight:
+        raise ValueError("dice_weight is 0, with which the supervised loss does nothing; leave one of them out")
+    return supervised

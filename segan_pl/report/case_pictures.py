@@ -15,7 +15,8 @@ from segan_pl.data.geometry import Geometry, target_geometry
 from segan_pl.data.io import Volume, read_channels, read_volume, same_grid
 from segan_pl.data.labels import LabelScheme, label_scheme
 from segan_pl.errors import UsageError
-from segan_pl.evaluation.pairs import PREDICTION, find_references, with_predictions
+from segan_pl.evaluation.pairs import PREDICTION, with_predictions
+from segan_pl.evaluation.references import find_references
 from segan_pl.report.figures import as_png, overlay
 from segan_pl.report.run_files import RunFiles
 

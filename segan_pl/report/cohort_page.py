@@ -61,13 +61,23 @@ def cohort_page(report: CheckReport, root: Path, *, progress: bool = True) -> st
         "refused": len(report.refused),
         "left out": len(report.left_out),
     }
+    drawn = []
+    for column in ("grade", "institution"):
+        groups: dict[str, list[float]] = defaultdict(list)
+        for row in report.rows:
+            if row.tumour_ml is not None:
+                groups[getattr(row, column) or UNKNOWN].append(row.tumour_ml)
+        if groups and set(groups) != {UNKNOWN}:
+            figure = figures.boxes({name: {"cases": groups[name]} for name in sorted(groups)}, ylabel="tumour, ml")
+            caption = f"Tumour volume of every case by {column}; the box is quartiles and median"
+            drawn.append(Drawn(f"volumes_{column}", figure, caption))
     return page(
         "cohort.html",
         title=f"segan_pl check: {root.resolve().name}",
         counts=counts.items(),
         refused=[[name, "; ".join(reasons)] for name, reasons in report.refused],
         notes=report.notes,
-        volumes=_volumes(report.rows),
+        volumes=drawn,
         intensities=_intensities(looks),
         pictures=[(one.png, one.caption) for one in looks if one.png],
     )
@@ -118,21 +128,6 @@ def _mask(row: CaseRow, image: Volume) -> NDArray[np.bool_] | None:
         return labels_of(mask, row.name) > 0 if lies_over(mask, image) else None
     except CaseError:
         return None
-
-
-def _volumes(rows: Sequence[CaseRow]) -> list[Drawn]:
-    """Box plots of tumour volume by grade, and by institution."""
-    drawn = []
-    for column in ("grade", "institution"):
-        groups: dict[str, list[float]] = defaultdict(list)
-        for row in rows:
-            if row.tumour_ml is not None:
-                groups[getattr(row, column) or UNKNOWN].append(row.tumour_ml)
-        if groups and set(groups) != {UNKNOWN}:
-            figure = figures.boxes({name: {"cases": groups[name]} for name in sorted(groups)}, ylabel="tumour, ml")
-            caption = f"Tumour volume of every case by {column}; the box is quartiles and median"
-            drawn.append(Drawn(f"volumes_{column}", figure, caption))
-    return drawn
 
 
 def _intensities(looks: Sequence[Look]) -> list[Drawn]:

@@ -38,9 +38,17 @@ class Drawn:
 
 
 def curves(
-    series: Mapping[str, Sequence[tuple[float, float]]], *, xlabel: str, ylabel: str, levels: Sequence[float] = ()
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    levels: Sequence[float] = (),
+    logarithmic: bool = False,
 ) -> Figure:
-    """One line for each name over (x, y) points; a single point is a dot; a thin dashed line at each level."""
+    """One line for each name over (x, y) points; a single point is a dot; a thin dashed line at each level.
+
+    A logarithmic axis leaves out points of 0 or less, and is a plain one where no point is above 0.
+    """
     figure, axes = _figure(6.4, 3.4)
     for number, (name, points) in enumerate(series.items()):
         x, y = zip(*points, strict=True)
@@ -55,6 +63,8 @@ def curves(
         )
     for level in dict.fromkeys(levels):
         axes.axhline(level, color="#525252", linestyle=(0, (4, 3)), linewidth=1.0)
+    if logarithmic and any(y > 0 for points in series.values() for _, y in points):
+        axes.set_yscale("log", nonpositive="mask")
     axes.set_xlabel(_plain(xlabel))
     axes.set_ylabel(_plain(ylabel))
     axes.grid(alpha=0.3)
@@ -78,7 +88,24 @@ def boxes(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) -
         for number, run in enumerate(runs):
             there = [value for value in values.get(run, ()) if not math.isnan(value)]
             if there:
-                _box(axes, there, place * step + number, COLOURS[number % len(COLOURS)], rng, MARKERS[number % 6])
+                x = place * step + number
+                colour = COLOURS[number % len(COLOURS)]
+                line = {"color": colour, "linewidth": 1.4}
+                axes.boxplot(
+                    [there],
+                    positions=[x],
+                    widths=0.6,
+                    showfliers=False,
+                    boxprops=line,
+                    medianprops=line,
+                    whiskerprops=line,
+                    capprops=line,
+                    manage_ticks=False,
+                )
+                spread = x + rng.uniform(-0.18, 0.18, len(there))
+                axes.plot(
+                    spread, there, linestyle="", marker=MARKERS[number % 6], markersize=3.5, color=colour, alpha=0.55
+                )
         if not any(values.values()):
             axes.text(place * step, 0.5, "n/a", ha="center")
     axes.set_xticks(
@@ -95,16 +122,6 @@ def boxes(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) -
     if len(runs) > 1:
         axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=min(3, len(runs)))
     return figure
-
-
-def _box(axes: Axes, values: Sequence[float], x: float, colour: str, rng: np.random.Generator, marker: str) -> None:
-    line = {"color": colour, "linewidth": 1.4}
-    axes.boxplot(
-        [values], positions=[x], widths=0.6, showfliers=False, boxprops=line, medianprops=line, whiskerprops=line,
-        capprops=line, manage_ticks=False,
-    )  # fmt: skip
-    spread = x + rng.uniform(-0.18, 0.18, len(values))
-    axes.plot(spread, values, linestyle="", marker=marker, markersize=3.5, color=colour, alpha=0.55)
 
 
 def overlay(

@@ -16,7 +16,14 @@ CURVES = {
     "val/loss": "validation loss",
     "train/": "training losses",
     "lr": "learning rate",
+    "gradient_norm/": "gradient norm",
+    "output_range/": "largest distance of two probabilities in a batch",
+    "gap_spread/": "spread of the critic's gap over an epoch's batches",
+    "at_bound/": "share of the clamped weights at their bound",
 }
+LOGARITHMIC = ("gradient_norm/", "gap_spread/")
+HEALTH = "health/"
+"""What `training.callbacks.health` found: 1 where two epochs in a row show it."""
 VERDICTS = ("train/segmentor_real", "train/segmentor_fake")
 """The mean probability of "real", of real and of generated patches; they have a figure of their own."""
 SOFTWARE = ("segan_pl", "python", "torch", "lightning", "monai", "numpy", "nibabel")
@@ -31,9 +38,14 @@ def all_curves(runs: Sequence[RunFiles]) -> list[Drawn]:
     for prefix, name in groups.items():
         # dice_x is no Dice
         others = tuple(other for other in groups if len(other) > len(prefix))
-        if series := _series(runs, prefix, others):
+        logged = dict.fromkeys(key for run in runs for row in run.epochs for key in row if key not in VERDICTS)
+        keys = {key: None for key in logged if key.startswith(prefix) and not key.startswith(others)}
+        # one region: its mean says nothing more
+        if len([key for key in keys if key.startswith("val/dice_")]) == 2:
+            keys.pop("val/dice_mean", None)
+        if series := _named_series(runs, keys):
             caption = f"{name} by epoch: {', '.join(series)}"
-            figure = figures.curves(series, xlabel="epoch", ylabel=name)
+            figure = figures.curves(series, xlabel="epoch", ylabel=name, logarithmic=prefix in LOGARITHMIC)
             drawn.append(Drawn(f"curve_{safe(name)}", figure, caption))
     if series := _named_series(runs, VERDICTS):
         levels = equilibria(runs)
@@ -45,6 +57,22 @@ def all_curves(runs: Sequence[RunFiles]) -> list[Drawn]:
     return drawn
 
 
+def collapses(runs: Sequence[RunFiles]) -> list[str]:
+    """Each way in which a game collapsed, as a line: "run: gap frozen, epochs 3 to 7 and 9 to 10"."""
+    lines = []
+    for run in runs:
+        for key in dict.fromkeys(name for row in run.epochs for name in row if name.startswith(HEALTH)):
+            spans: list[tuple[int, int]] = []
+            for epoch in (int(row["epoch"]) for row in run.epochs if float(row.get(key) or 0)):
+                # two epochs show it, and the row is that of the second one
+                joined = bool(spans) and epoch - 1 <= spans[-1][1]
+                spans = [*spans[:-1], (spans[-1][0], epoch)] if joined else [*spans, (epoch - 1, epoch)]
+            if spans:
+                said = " and ".join(f"{first} to {last}" for first, last in spans)
+                lines.append(f"{run.name}: {key.removeprefix(HEALTH).replace('_', ' ')}, epochs {said}")
+    return lines
+
+
 def equilibria(runs: Sequence[RunFiles]) -> dict[str, float]:
     """Run to unlabelled_weight / (unlabelled_weight + fake_weight), where its discriminator is the segmentor."""
     found = {}
@@ -54,16 +82,6 @@ def equilibria(runs: Sequence[RunFiles]) -> dict[str, float]:
         if isinstance(real, int | float) and isinstance(fake, int | float) and real + fake > 0:
             found[run.name] = real / (real + fake)
     return found
-
-
-def _series(runs: Sequence[RunFiles], prefix: str, others: tuple[str, ...]) -> dict[str, list[tuple[float, float]]]:
-    """Name in the legend to (epoch, value), of what was logged under a prefix and not under a longer one."""
-    logged = dict.fromkeys(key for run in runs for row in run.epochs for key in row if key not in VERDICTS)
-    keys = {key: None for key in logged if key.startswith(prefix) and not key.startswith(others)}
-    # one region: its mean says nothing more
-    if len([key for key in keys if key.startswith("val/dice_")]) == 2:
-        keys.pop("val/dice_mean", None)
-    return _named_series(runs, keys)
 
 
 def _named_series(runs: Sequence[RunFiles], keys: Iterable[str]) -> dict[str, list[tuple[float, float]]]:

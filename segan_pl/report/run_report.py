@@ -14,7 +14,7 @@ from segan_pl.evaluation.statistics.summaries import Summary
 from segan_pl.report import figures, score_rows
 from segan_pl.report.case_pictures import Overlay
 from segan_pl.report.figures import Drawn
-from segan_pl.report.learning import all_curves, differences, run_facts, safe
+from segan_pl.report.learning import all_curves, collapses, differences, run_facts, safe
 from segan_pl.report.page import page
 from segan_pl.report.published import published_for
 from segan_pl.report.run_files import RunFiles, flat
@@ -161,6 +161,11 @@ class Report:
     def curves(self) -> list[Drawn]:
         """What the runs logged, by epoch."""
         return all_curves(self.runs)
+
+    @cached_property
+    def collapses(self) -> list[str]:
+        """In which epochs a game had collapsed, and how."""
+        return collapses(self.runs)
 
     @cached_property
     def generated(self) -> dict[str, tuple[bytes, str]]:

@@ -84,33 +84,21 @@ def origin_lines(run: RunFiles) -> list[str]:
     where = f"{run.name}: {scored.table.path.name} ({scored.table.reason}){policy}.{part}{chosen}{seen}"
     unknown = sum(case not in scored.patients for case in scored.cases)
     alone = [f"{run.name}: no table says the patient of {unknown} cases; each counts as a patient of its own."]
-    return [where, *_definitions(run), *_empty_masks(run), *(alone if unknown else [])]
-
-
-def _definitions(run: RunFiles) -> list[str]:
-    """Which of several definitions the distances have."""
-    scored = scores_of(run)
     known = {metric: scored.known(metric) for metric in scored.metrics}
     said: dict[tuple[str, str], list[str]] = {}
     for metric, one in known.items():
         if one.definition:
             said.setdefault((one.definition, one.meaning), []).append(metric)
     parts = [f"{', '.join(names)}: {d}{f' ({meaning})' if meaning else ''}" for (d, meaning), names in said.items()]
-    return [f"{run.name}: definitions: {'; '.join(parts)}."] if parts else []
-
-
-def _empty_masks(run: RunFiles) -> list[str]:
-    """How often which mask is empty, by the table; missing predictions are not among them."""
+    definitions = [f"{run.name}: definitions: {'; '.join(parts)}."] if parts else []
     counts: dict[str, Counter[str]] = {}
-    for (region, _), row in scores_of(run).rows.items():
-        if row.empty:
+    for (region, _), row in scored.rows.items():
+        if row.empty:  # missing predictions are not among them
             counts.setdefault(region, Counter())[row.empty] += 1
     kinds = ("both", "reference", "prediction")
-    parts = [f"{r.upper()}: " + ", ".join(f"{found[kind]} {kind}" for kind in kinds) for r, found in counts.items()]
-    return [f"{run.name}: cases whose masks are empty: {'; '.join(parts)}."] if parts else []
-
-
-# -- subsets of the modalities -----------------------------------------------------------------------------------------
+    parts = [f"{r.upper()}: " + ", ".join(f"{many[kind]} {kind}" for kind in kinds) for r, many in counts.items()]
+    empty = [f"{run.name}: cases whose masks are empty: {'; '.join(parts)}."] if parts else []
+    return [where, *definitions, *empty, *(alone if unknown else [])]
 
 
 def subset_file(run: RunFiles) -> Path | None:
@@ -131,7 +119,16 @@ def subset_rows(run: RunFiles) -> list[list[str]]:
     """
     if (file := subset_file(run)) is None:
         return []
-    cells, rows = _subset_cells(file), []
+    cells = csv_rows(file)
+    if not cells or (lacking := [name for name in NEEDED if name not in cells[0]]):
+        what = f"no column {', '.join(lacking)}" if cells else "no rows"
+        raise CaseError(f"{file}: {what}; score the subsets again with `segan_pl validate --model.subsets all`")
+    for number, row in enumerate(cells, 2):
+        try:
+            float(row["dice"] or "nan"), int(row["modalities"])
+        except ValueError as error:
+            raise CaseError(f"{file}, line {number}: {error}; restore the file or score the subsets again") from error
+    rows = []
     # in the file's order, which the sort keeps
     sizes = {row["subset"]: int(row["modalities"]) for row in cells}
     for region in dict.fromkeys(row["region"] for row in cells):
@@ -145,19 +142,6 @@ def subset_rows(run: RunFiles) -> list[list[str]]:
             rows.append([run.name, subset, str(size), region.upper(), *found])
         over, _ = mean_available(means)
         rows.append([run.name, f"mean of the {len(sizes)}", "", region.upper(), _three(over), "", ""])
-    return rows
-
-
-def _subset_cells(file: Path) -> list[dict[str, str]]:
-    rows = csv_rows(file)
-    if not rows or (lacking := [name for name in NEEDED if name not in rows[0]]):
-        what = f"no column {', '.join(lacking)}" if rows else "no rows"
-        raise CaseError(f"{file}: {what}; score the subsets again with `segan_pl validate --model.subsets all`")
-    for number, row in enumerate(rows, 2):
-        try:
-            float(row["dice"] or "nan"), int(row["modalities"])
-        except ValueError as error:
-            raise CaseError(f"{file}, line {number}: {error}; restore the file or score the subsets again") from error
     return rows
 
 

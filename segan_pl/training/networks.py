@@ -9,10 +9,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError, nearest
+from segan_pl.nets.spectral_norm import add_spectral_norm
+from segan_pl.objectives.base import Objective
 
 
 class NetworkFactory(Protocol):
@@ -47,6 +50,22 @@ def require_named(option: str, given: Iterable[str], known: Iterable[str]) -> No
     for name in given:
         if name not in names:
             raise UsageError(f"--model.{option}.{name}: no such network; {nearest(name, names)}")
+
+
+def require_resolutions_read(networks: Mapping[str, nn.Module], objective: Objective) -> None:
+    """Refuse logits at several resolutions that no loss reads.
+
+    Raises:
+        UsageError: A network that is no segmentor gives them, or the objective compares one resolution alone.
+    """
+    for name, network in networks.items():
+        lower = getattr(network, "resolutions", 1) - 1
+        segments = objective.built_like.get(name, name) == "segmentor"
+        if lower and not (segments and objective.supervises_deeply()):
+            raise UsageError(
+                f"--model.networks.{name}.init_args.deep_supervision {lower} does nothing in "
+                f"{type(objective).__name__}, which has no loss of labels at lower resolutions; give 0"
+            )
 
 
 def unreached_note(networks: Mapping[str, nn.Module], preparation: Mapping[str, Any]) -> str | None:
@@ -85,6 +104,72 @@ def named_parts(networks: nn.Module, pattern: str, option: str) -> list[str]:
         known = [name for name in modules if name.count(".") < depth]
         raise UsageError(f"{option} {pattern}: names no part of the networks; {nearest(pattern, known)}")
     return found
+
+
+def spectrally_normed(networks: nn.ModuleDict, names: Sequence[str], objective: Objective) -> None:
+    """Give networks spectral norm, in place.
+
+    Raises:
+        UsageError: There is no such network, it is the segmentor or one without an entry of its own, it has no layer
+            to normalise, it is a critic that never learns, or the objective clamps its parameters.
+    """
+    require_named("spectral_norm", names, networks)
+    for name in dict.fromkeys(names):
+        if name == "segmentor" or name in objective.built_like:
+            raise UsageError(
+                f"--model.spectral_norm {name}: expected a critic or another network of training alone; the segmentor "
+                f"is built without it for prediction, and so is what is built like it"
+            )
+        if name == "critic" and getattr(objective, "idle", False):
+            raise UsageError(
+                f"--model.spectral_norm {name}: does nothing in a {type(objective).__name__} whose critic never learns "
+                f"(adversarial_weight 0, or adversarial code); leave it out, or let the critic learn"
+            )
+        if name in getattr(objective, "clamps", ()):
+            raise UsageError(
+                f"--model.spectral_norm {name}: {type(objective).__name__} clamps its weights, which are divided by "
+                f"their norm afterwards, so that it would do nothing; give --model.objective.init_args.clip none"
+            )
+        if not add_spectral_norm(networks[name]):
+            raise UsageError(
+                f"--model.spectral_norm {name}: has no convolution or linear layer whose weight is not normed already"
+            )
+
+
+def require_compilable(objective: Objective) -> None:
+    """Refuse torch.compile where a loss needs second derivatives, which compiled networks do not have.
+
+    Raises:
+        UsageError: It does.
+    """
+    if needs_second_derivatives(objective):
+        raise UsageError(
+            "--model.compile true: stabilisers.r1 needs second derivatives, which torch.compile does not give; leave "
+            "one of them out"
+        )
+
+
+def require_syncable(networks: Mapping[str, nn.Module], objective: Objective) -> None:
+    """Refuse batch norm over several ranks where a loss needs second derivatives of it, which PyTorch does not have.
+
+    Args:
+        networks: All of the objective; R1 is of the critic, or of the segmentor where that is the critic.
+        objective: Which trains them.
+
+    Raises:
+        UsageError: It does.
+    """
+    name = "critic" if "critic" in networks else "segmentor"
+    if needs_second_derivatives(objective) and any(isinstance(one, _BatchNorm) for one in networks[name].modules()):
+        raise UsageError(
+            f"--trainer.sync_batchnorm true: stabilisers.r1 needs second derivatives of the {name}, whose batch norm "
+            f"has none over several ranks; leave one of them out, or give the {name} another norm"
+        )
+
+
+def needs_second_derivatives(objective: Objective) -> bool:
+    """Whether a loss of the objective is of a gradient, as R1 is."""
+    return getattr(getattr(objective, "stabilisers", None), "r1", None) is not None
 
 
 class RunningMean:

@@ -74,29 +74,38 @@ class PhaseLoop(WholeVolumes):
         follow_run(schedulers, self.trainer.max_epochs)
         return optimizers, schedulers
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """The phases of one batch, in the objective's order."""
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The phases of one batch, in the objective's order.
+
+        Returns:
+            What callbacks may read: "terms", the parts of the losses as "NETWORK_PART", and "output_range".
+        """
         batch = batch._replace(image=self._format(batch.image), target=self._format(batch.target, torch.float32))
         context = self._context(batch, self.steps)
         # The first of the group of batches that share a step.
         first = batch_idx - batch_idx % self.accumulate
         group = int(min(self.accumulate, self.trainer.num_training_batches - first))
         step = batch_idx == first + group - 1
+        terms: dict[str, Tensor] = {}
         with one_scale(getattr(self.trainer.precision_plugin, "scaler", None)):
             for phase in self.objective.phases():
                 if self.groups_seen % phase.every == 0:
-                    self._move(context, phase, group=group, step=step)
+                    terms |= self._move(context, phase, group=group, step=step)
         # An objective that makes images may show some; those of an epoch's last batch are drawn.
         shows = getattr(self.objective, "pictures", None)
         if shows is not None and batch_idx == self.trainer.num_training_batches - 1:
             self.pictures = {name: one.detach().float().cpu() for name, one in shows(context).items()}
         self.batches_seen += 1
         self.groups_seen += step
+        return {"terms": terms, "output_range": context.output_range()}
 
-    def _move(self, context: StepContext, phase: Phase, *, group: int, step: bool) -> None:
+    def _move(self, context: StepContext, phase: Phase, *, group: int, step: bool) -> dict[str, Tensor]:
         """One phase: the network's loss, backward, and on a group's last batch the step; ascending networks negate.
 
         A network without any gradient, because it is frozen, takes no step and is not clipped.
+
+        Returns:
+            The parts of its loss, by "NETWORK_PART".
         """
         movers = (phase.network, *phase.ascending)
         with context.only(movers):
@@ -109,15 +118,22 @@ class PhaseLoop(WholeVolumes):
             # It does not when every network that moves is frozen.
             if terms.total.requires_grad:
                 self.manual_backward(terms.total / group)
+        logged = {f"{phase.network}_{name}": value for name, value in terms.parts.items()}
         self.log_dict(
-            {f"train/{phase.network}_{name}": value for name, value in terms.parts.items()},
+            {
+                f"train/{phase.network}_loss": terms.total.detach(),
+                **{f"train/{name}": value for name, value in logged.items()},
+            },
             on_step=False,
             on_epoch=True,
             batch_size=len(context.batch.image),
             sync_dist=True,
         )
         if not step:
-            return
+            return logged
+        average = getattr(self.trainer.strategy, "average_gradients", None)
+        if average is not None and self.trainer.world_size > 1:
+            average([context.networks[name] for name in movers])
         found = self.optimizers()
         # Lightning gives a single optimiser without a list.
         optimizers = found if isinstance(found, list) else [found]
@@ -132,6 +148,7 @@ class PhaseLoop(WholeVolumes):
                 cast(AveragedModel, self.averaged[name]).update_parameters(self.networks[name])
         if moving and phase.after is not None:
             phase.after(context)
+        return logged
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip here: gradients are complete and no longer scaled."""

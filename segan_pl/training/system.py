@@ -1,7 +1,4 @@
-"""The LightningModule: its settings and its data.
-
-`phase_loop` trains, `whole_volumes` predicts and scores, `checkpoint` saves and loads.
-"""
+"""The LightningModule: its settings and data; `phase_loop` trains, `whole_volumes` predicts, `checkpoint` saves."""
 
 from __future__ import annotations
 
@@ -18,7 +15,8 @@ from segan_pl.data.source import CaseSource, case_source, require_alike
 from segan_pl.errors import UsageError
 from segan_pl.evaluation.metrics.named import CHEAP, evaluation_metrics, with_named
 from segan_pl.evaluation.policies import POLICIES
-from segan_pl.inference.brain import PredictIn, clipped_note, require_predict_in
+from segan_pl.inference import PredictIn
+from segan_pl.inference.brain import clipped_note, require_predict_in
 from segan_pl.inference.inferer import Windows
 from segan_pl.nets.blocks import to_channels_last
 from segan_pl.nets.modality_mask import ModalityMask, require_modality_mask, segmentor_channels
@@ -31,8 +29,11 @@ from segan_pl.training.networks import (
     NetworkFactory,
     averaged_copies,
     compile_or_stay_eager,
+    require_compilable,
     require_named,
     require_networks,
+    require_resolutions_read,
+    spectrally_normed,
     unreached_note,
 )
 from segan_pl.training.phase_loop import DEFAULT
@@ -53,6 +54,8 @@ class AdversarialSegmentation(SavedSystem):
         averaging: Decay of an exponential moving average of the segmentor's weights, used for scoring; default none. Of
             other networks by name, e.g. {generator: 0.99}. Normalisation statistics are not averaged but the network's
             own.
+        spectral_norm: Networks whose kernels are divided by their largest singular value, e.g. [critic]
+            (docs/critics.md); default none.
         accumulate: Batches of a step; the last group of an epoch may be smaller. When networks alternate, the
             segmentor's earlier batches of a group meet the critic before its step, so a group is not quite one larger
             batch. Refused where a network moves in more than one phase.
@@ -89,6 +92,7 @@ class AdversarialSegmentation(SavedSystem):
         optimizers: dict[str, OptimizerCallable] | None = None,
         schedule: LRSchedulerCallable | None = None,
         averaging: float | dict[str, float] | None = None,
+        spectral_norm: list[str] | None = None,
         accumulate: int = 1,
         clip_gradient: float | None = None,
         score_on: ScoreOn = "volume",
@@ -127,6 +131,8 @@ class AdversarialSegmentation(SavedSystem):
         given = {name: objective.built_like.get(name, name) for name in objective.networks}
         require_networks(type(objective).__name__, list(dict.fromkeys(given.values())), networks)
         self.networks = nn.ModuleDict({name: networks[of](**self.channels(name)) for name, of in given.items()})
+        spectrally_normed(self.networks, spectral_norm or (), objective)
+        require_resolutions_read(dict(self.networks.items()), objective)
         for name in objective.teachers:
             self.networks[name].requires_grad_(False)
         self.averaged = averaged_copies(self.networks, averaging)
@@ -163,6 +169,7 @@ class AdversarialSegmentation(SavedSystem):
         if channels_last:
             to_channels_last(self)
         if compile:
+            require_compilable(objective)
             compile_or_stay_eager(self.networks.values())
 
     def channels(self, network: str) -> dict[str, int]:
@@ -248,7 +255,7 @@ class AdversarialSegmentation(SavedSystem):
         # A loss may show the networks fewer patches at once than a batch has.
         fewest = getattr(source, "fewest", source.batch_size)
         if require_batch is not None and (len(source.patch) == 3 or fewest <= 1):
-            least, of_unlabelled = self.least_batch(source.patch), 1
+            least, of_unlabelled = self.least_batch(source.patch), 0
             if self.objective.reads_unlabelled():
                 of_unlabelled = max(least, self.least_made(source.patch))
             require_batch(least, of_unlabelled)

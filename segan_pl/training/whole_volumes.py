@@ -23,7 +23,8 @@ from segan_pl.evaluation.tables import (
     subsets_of,
     summary_names,
 )
-from segan_pl.inference.brain import PredictIn, brain_of, kept_inside
+from segan_pl.inference import PredictIn
+from segan_pl.inference.brain import brain_of, kept_inside
 from segan_pl.inference.inferer import Windows, over_volume
 from segan_pl.inference.input_case import image_of
 from segan_pl.inference.native_labels import native_labels
@@ -127,7 +128,8 @@ class WholeVolumes(L.LightningModule):
                 f"{', '.join(self.modalities)}; `predict_volume` takes one whole volume"
             )
         there = torch.ones(image.shape[:2], dtype=torch.bool) if modality_mask is None else modality_mask
-        return with_modality_mask(self.scored, there, self.modality_mask)(self._format(image))
+        logits: Tensor = with_modality_mask(self.scored, there, self.modality_mask)(self._format(image))
+        return logits
 
     def predict_volume(self, image: Tensor, modality_mask: Tensor | None = None) -> Tensor:
         """Logits (C, D, H, W) of one prepared volume (M, D, H, W), slice by slice or window by window.
@@ -207,7 +209,13 @@ class WholeVolumes(L.LightningModule):
             parts = {f"loss_{name}": value for name, value in terms.parts.items()}
             self.scoring.keep_losses(row, {"loss": terms.total, **parts})
         if self.subsets == "all":
-            self._score_subsets(row, image, target, batch)
+            *fewer, whole = subsets_of(batch.modality_mask[0].tolist())
+            for subset in fewer:
+                kept = torch.zeros_like(batch.modality_mask[0])
+                kept[list(subset)] = True
+                shown = self._finite_logits(image, kept, batch)
+                self.scoring.score(row, target, shown, self.source, subset=subset)
+            self.scoring.keep_subset(row, whole, self.scoring.last)
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             self.scoring.keep_preview(row, image, target, logits, source)
 
@@ -257,16 +265,6 @@ class WholeVolumes(L.LightningModule):
         if not all(torch.isfinite(edge) for edge in torch.aminmax(logits)):
             self._refuse_non_finite("validation: the network's output", "", batch)
         return logits
-
-    def _score_subsets(self, row: int, image: Tensor, target: Tensor, batch: Batch) -> None:
-        """Predict and count a case once more from every part of its modalities; from all of them it just was."""
-        *parts, whole = subsets_of(batch.modality_mask[0].tolist())
-        for subset in parts:
-            kept = torch.zeros_like(batch.modality_mask[0])
-            kept[list(subset)] = True
-            logits = self._finite_logits(image, kept, batch)
-            self.scoring.score(row, target, logits, self.source, subset=subset)
-        self.scoring.keep_subset(row, whole, self.scoring.last)
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over cases, each scored once whatever the number of ranks."""

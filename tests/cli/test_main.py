@@ -19,8 +19,8 @@ from segan_pl.data.module import MRIDataModule
 from segan_pl.inference.checkpoint_file import KEY
 from segan_pl.training.run.continuing import saved_split
 from segan_pl.training.run.folder import RunOptions
-from segan_pl.training.run.loggers import loggers
 from segan_pl.training.system import AdversarialSegmentation
+from segan_pl.training.trackers.choice import trackers
 from tests.cohort import CASES, QUIET, SYSTEM
 
 pytest_plugins = ["tests.cohort_fixtures"]
@@ -379,26 +379,25 @@ def test_wandb_that_cannot_be_used_is_never_fatal(
         def experiment(self) -> object:
             raise ConnectionError("no route to host")
 
-    monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", Unreachable)
+    monkeypatch.setattr("segan_pl.training.trackers.wandb_run.WandbRun", Unreachable)
     if obstacle == "no network":
-        monkeypatch.setattr("segan_pl.training.run.loggers.logged_in", lambda: True)
+        monkeypatch.setattr("segan_pl.training.trackers.wandb_run.logged_in", lambda: True)
     elif obstacle == "no login":  # the real question, which neither prompts nor needs a network
         for name in ("HOME", "NETRC", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
             monkeypatch.setenv(name, str(tmp_path / name))
     elif obstacle == "not installed":
-        monkeypatch.setattr("segan_pl.training.run.loggers.find_spec", lambda name: None)
+        monkeypatch.setattr("segan_pl.training.trackers.choice.find_spec", lambda name: None)
     else:
         monkeypatch.setenv("WANDB_MODE", "disabled")
-    made: list[Any] = [
-        logger for name in ("a", "b", "a") for logger in loggers(RunOptions(loggers=["wandb"]), tmp_path / name / "run")
-    ]
+    options = RunOptions(loggers=["wandb"])
+    made: list[Any] = [one for name in ("a", "b", "a") for one in trackers(options, tmp_path / name / "run")]
     assert [logger.offline for logger in made] == 3 * offline
     assert warning in caplog.text
     assert bool(caplog.text) == bool(warning)
     ids = [logger.id for logger in made]  # a continued folder's is the same; another folder's of that name is not
     assert ids == [] or (ids[0] == ids[2] != ids[1] and ids[0].startswith("run-"))
     assert all(logger.resume == "allow" for logger in made)
-    assert loggers(RunOptions(), tmp_path) == []
+    assert trackers(RunOptions(), tmp_path) == []
 
 
 def test_notes_on_the_data_are_shown(
@@ -485,6 +484,10 @@ def test_a_checkpoint_that_is_not_there_is_one_line(tmp_path: Path, capsys: pyte
     ("argument", "hint"),
     [
         ("--data.batchsize=3", "did you mean --data.batch_size?"),
+        ("--batch_size=3", "--batch_size: no such option; did you mean --data.batch_size?"),
+        ("--epochs=3", "--epochs: no such option; did you mean --trainer.max_epochs?"),
+        ("--lr=3", "--lr: no such option; did you mean --model.optimizers.default.init_args.lr?"),
+        ("--gpus=3", "--gpus: no such option; did you mean --trainer.devices?"),
         ("--model.networks.segmentor.init_args.widht=3", "width"),
         ("--trainer.max_epocs=3", "did you mean --trainer.max_epochs?"),
         ("--run.patience=many", "patience"),

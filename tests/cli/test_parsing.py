@@ -28,38 +28,38 @@ def test_a_system_file_gives_what_the_command_knows_and_no_more(tmp_path: Path) 
     file = tmp_path / "system.yaml"
     content = {"model": {"lr": 1}, "data": {"root": "a", "modalities": ["t1"], "batch_size": 3, "missing": "drop"}}
     file.write_text(yaml.safe_dump(content))
-    options, _ = parse(["check", "--config", str(file), "--root=b"], "Checks.", add_nothing)
+    options, _ = parse(["check", "--config", str(file), "--root=b"], "Checks.", add_nothing, DataSetOptions)
     assert options == DataSetOptions("b", modalities=["t1"], missing="drop")
 
 
 def test_a_shipped_file_is_found_by_name() -> None:
-    options, _ = parse(["check", "--config", "lgg", "--root=b"], "Checks.", add_nothing)
+    options, _ = parse(["check", "--config", "lgg", "--root=b"], "Checks.", add_nothing, DataSetOptions)
     assert (options.layout, options.missing) == ("lgg", "drop")
 
 
 def test_an_unknown_option_is_one_line_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"^--data.rot: no such option; did you mean --data.root\?$"):
-        parse(["check", "--data.rot=b"], "Checks.", add_nothing)
+        parse(["check", "--data.rot=b"], "Checks.", add_nothing, DataSetOptions)
     with pytest.raises(UsageError, match=r"^--rot: no such option; did you mean --root\?$"):
-        parse(["check", "--rot=b"], "Checks.", add_nothing)
+        parse(["check", "--rot=b"], "Checks.", add_nothing, DataSetOptions)
 
 
 @pytest.mark.parametrize(("old", "now"), [("input", "root"), ("ref", "root"), ("part_of_split", "part")])
 def test_an_option_that_was_called_otherwise_is_refused_with_its_name(old: str, now: str) -> None:
     with pytest.raises(UsageError, match=rf"^--{old}: no such option; did you mean --{now}\?$"):
-        parse(["predict", "--root=b", f"--{old}=c"], "Predicts.", add_nothing)
+        parse(["predict", "--root=b", f"--{old}=c"], "Predicts.", add_nothing, DataSetOptions)
 
 
 def test_a_shortened_option_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--data.modal: no such option; did you mean --data.modalities"):
-        parse(["check", "--root=b", "--data.modal=[t1]"], "Checks.", add_nothing)
+        parse(["check", "--root=b", "--data.modal=[t1]"], "Checks.", add_nothing, DataSetOptions)
 
 
 def test_a_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text("a: [")
     with pytest.raises(UsageError, match=r"bad.yaml: not readable as YAML"):
-        parse(["check", "--config", str(file)], "Checks.", add_nothing)
+        parse(["check", "--config", str(file)], "Checks.", add_nothing, DataSetOptions)
 
 
 # -- what was typed wrongly, in the words of the user ------------------------------------------------------------------
@@ -169,12 +169,12 @@ def test_a_wrong_value_in_a_file_is_told_as_one_on_the_line(tmp_path: Path) -> N
     file = tmp_path / "data.yaml"
     file.write_text("data: {root: a, modalities: t1, missing: drp}")
     with pytest.raises(UsageError, match=r"^--data.missing drp: expected refuse, zero or drop; did you mean drop\?$"):
-        parse(["check", "--config", str(file), "--data.modalities=[t1]"], "Checks.", add_nothing)
+        parse(["check", "--config", str(file), "--data.modalities=[t1]"], "Checks.", add_nothing, DataSetOptions)
 
 
 def test_a_missing_option_is_told_as_it_is_typed() -> None:
     with pytest.raises(UsageError, match=r"^--root is missing: give the folder of cases$"):
-        parse(["check"], "Checks.", add_nothing)
+        parse(["check"], "Checks.", add_nothing, DataSetOptions)
 
 
 def test_what_is_taken_by_place_is_missing_without_hyphens() -> None:

@@ -54,7 +54,7 @@ def test_help_and_version_import_neither_torch_nor_lightning(arguments: list[str
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
-@pytest.mark.parametrize("command", ["check", "compare", "evaluate", "split", "sweep"])
+@pytest.mark.parametrize("command", ["check", "compare", "evaluate", "predict", "prepare", "report", "split", "sweep"])
 def test_help_of_a_command_loads_no_library_that_only_its_work_needs(command: str) -> None:
     code = (
         f"import runpy, sys; sys.argv = ['segan_pl', {command!r}, '--help']\n"
@@ -74,7 +74,7 @@ def test_help_is_short_and_names_every_command(capsys: pytest.CaptureFixture[str
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"  {name} " in text for name in COMMANDS)
-    assert len(text.splitlines()) <= 30
+    assert len(text.splitlines()) <= 32
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,12 +85,14 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_command_exits_2_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["vaildate"]) == 2
     assert "unknown command 'vaildate'; did you mean 'validate'?" in capsys.readouterr().err
+    assert main(["train", "--root=D"]) == 2
+    assert "unknown command 'train'; did you mean 'fit'? known: atlas, " in capsys.readouterr().err
 
 
 def test_the_rest_of_the_line_reaches_the_command_without_debug(command) -> None:  # type: ignore[no-untyped-def]
     seen: list[list[str]] = []
     command(lambda arguments: seen.append(arguments) or 7)  # type: ignore[func-returns-value]
-    assert main(["fit", "--debug", "-h", "--x=1"]) == 7
+    assert main(["fit", "--debug", "-h", "all", "--x=1"]) == 7
     assert seen == [["fit", "-h", "--x=1"]]
 
 

@@ -55,7 +55,7 @@ class Settings:
 def parser(kind: type[ArgumentParser] = OneLineErrors) -> ArgumentParser:
     made = kind(prog="test", exit_on_error=False)
     made.add_class_arguments(Settings, "data")
-    made.add_subclass_arguments(Loss, "loss")
+    made.add_argument("--loss", type=Loss)
     return made
 
 

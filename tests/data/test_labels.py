@@ -11,7 +11,7 @@ from segan_pl.data.case import CaseError
 from segan_pl.data.conventions import CONVENTIONS, fitting_conventions
 from segan_pl.data.labels import TARGETS, label_meanings, label_scheme, meaning_line, scheme_with, told_apart
 from segan_pl.errors import UsageError
-from segan_pl.evaluation.pairs import target_for
+from segan_pl.evaluation.references import target_for
 
 
 def test_regions_of_brats_are_nested_as_the_challenge_defines_them():

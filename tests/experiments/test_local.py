@@ -155,7 +155,7 @@ def test_a_folder_is_worked_on_by_one_process_at_a_time(player: Path, tmp_path: 
 
     def second(line: str) -> None:
         if line.endswith("started"):
-            with pytest.raises(UsageError, match="another process carries out runs in this folder"):
+            with pytest.raises(UsageError, match="another process carries out or submits runs in this folder"):
                 LocalRunner().run_all([fit("a")], study)
 
     assert LocalRunner(progress=second).run_all([fit("a")], study).finished == ("a",)

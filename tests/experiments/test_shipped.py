@@ -8,16 +8,9 @@ import pytest
 import yaml
 
 from segan_pl.errors import UsageError
-from segan_pl.experiments import shipped
-from segan_pl.experiments.shipped import (
-    config_paths,
-    find_config,
-    refuse_two_models,
-    replaced_settings,
-    require_system_first,
-    resolve_config_arguments,
-    shipped_configs,
-)
+from segan_pl.experiments import config_layers, shipped
+from segan_pl.experiments.config_layers import refuse_two_models, replaced_settings, require_system_first
+from segan_pl.experiments.shipped import config_paths, find_config, resolve_config_arguments, shipped_configs
 from segan_pl.report.published import published
 
 
@@ -109,10 +102,25 @@ def test_an_objective_keeps_the_supervised_loss_of_its_system_unless_it_states_o
     assert not notes
     own = tmp_path / "own.yaml"
     content = yaml.safe_load(find_config("mean_teacher").read_text())
-    content["model"]["objective"]["init_args"]["supervised"] = {"class_path": shipped.SUPERVISED}
+    content["model"]["objective"]["init_args"]["supervised"] = {"class_path": config_layers.SUPERVISED}
     own.write_text(yaml.safe_dump(content))
     assert resolved("unet3d", str(own)) == ([], [])
     assert resolved("segan_cat", "mean_teacher") == ([], [])  # whose loss is no supervised one
+
+
+def test_an_objective_with_a_critic_keeps_segmentor_and_optimiser_of_its_system() -> None:
+    model = yaml.safe_load(find_config("unet2d").read_text())["model"]
+    flags, notes = resolved("unet2d", "critic")
+    kept = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+    assert {name: yaml.safe_load(value) for name, value in kept.items()} == {
+        "model.networks.segmentor": model["networks"]["segmentor"],
+        "model.optimizers.default": model["optimizers"]["default"],
+        "model.objective.init_args.supervised": model["objective"],
+    }
+    assert not notes
+    # Of a system that has a critic, the file's own takes its place.
+    flags, _ = resolved("segan_cat", "critic")
+    assert [flag.partition("=")[0] for flag in flags] == ["--model.networks.segmentor", "--model.optimizers.default"]
 
 
 def test_every_objective_file_holds_its_objective_and_its_name_alone() -> None:
@@ -121,7 +129,8 @@ def test_every_objective_file_holds_its_objective_and_its_name_alone() -> None:
     for path in files:
         content = yaml.safe_load(path.read_text())
         assert content.keys() == {"model", "run"}
-        assert content["model"].keys() == {"objective"}
+        assert content["model"].keys() in ({"objective"}, {"objective", "networks", "optimizers"})
+        assert "segmentor" not in content["model"].get("networks", {})
         assert content["run"] == {"experiment": path.stem}
 
 
@@ -148,8 +157,9 @@ def test_a_file_without_a_setting_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_names_of_shipped_files_are_unique() -> None:
     files = shipped.shipped_folder("configs").rglob("*.yaml")
-    # plans are no configurations, and may be called after the system whose tables they are
-    stems = Counter(path.stem for path in files if path.parent.name != "experiments")
+    # neither plans, which may be called after the system whose tables they are, nor what a job asks for are
+    # configurations
+    stems = Counter(path.stem for path in files if path.parent.name not in ("experiments", "cluster"))
     assert stems, "no configuration is shipped"
     assert max(stems.values()) == 1
     assert set(stems) == set(shipped_configs())

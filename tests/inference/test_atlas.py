@@ -12,11 +12,11 @@ from segan_pl.data.case import Case, CaseError
 from segan_pl.data.io import write_volume
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.synthetic.healthy import healthy_case
-from segan_pl.inference import atlas
-from segan_pl.inference.atlas import MARGIN, MultiAtlas, inside, read_subject
+from segan_pl.inference.atlases import atlas
+from segan_pl.inference.atlases.atlas import MARGIN, MultiAtlas, inside, read_subject
+from segan_pl.inference.atlases.mixture import MixtureOptions
+from segan_pl.inference.atlases.registration import IGNORED, WHOLE, Registration
 from segan_pl.inference.input_case import EMPTY
-from segan_pl.inference.mixture import MixtureOptions
-from segan_pl.inference.registration import IGNORED, WHOLE, Registration
 
 SCHEME = label_scheme("labels", "{csf: [5, 6], gm: 1, wm: 3, ignore: 9}")  # channels background, csf, gm, wm
 SHAPE = (20, 30, 28)
@@ -102,7 +102,7 @@ def test_the_majority_of_the_atlases_decides(tmp_path: Path, made) -> None:
     first, second, third = (full.copy() for _ in range(3))
     first[8, 10, 10:13], second[8, 10, 10:13], third[8, 10, 10:13] = [1, 1, 6], [1, 3, 0], [3, 5, 0]
     multi = MultiAtlas(atlases(tmp_path, first, second, third), "t1", SCHEME, "vote")
-    label, notes = multi.segment(write(tmp_path, "target", cube()))
+    label, notes, _ = multi.segment(write(tmp_path, "target", cube()))
     # Two of three for 1; one each for 1, 3 and 5, of which the first channel is csf, written as 5; two for background.
     assert label[8, 10, 10:14].tolist() == [1, 5, 0, 3]
     assert label.shape == SHAPE
@@ -113,7 +113,9 @@ def test_there_are_labels_only_where_the_image_is_not_zero_with_its_holes(tmp_pa
     image = cube()
     image[10, 14, 14] = 0
     everywhere = np.full(SHAPE, 3)
-    label, _ = MultiAtlas(atlases(tmp_path, everywhere), "t1", SCHEME, "vote").segment(write(tmp_path, "target", image))
+    label, *_ = MultiAtlas(atlases(tmp_path, everywhere), "t1", SCHEME, "vote").segment(
+        write(tmp_path, "target", image)
+    )
     np.testing.assert_array_equal(label, np.where(cube() > 0, 3, 0))
     assert inside(image.astype(np.float32))[10, 14, 14]
 
@@ -127,7 +129,7 @@ def test_where_the_prior_is_in_doubt_the_intensity_decides(tmp_path: Path, made)
     image = np.where(image > 0, image + random.integers(-5, 6, SHAPE), 0).astype(np.int16)
     sharp = MixtureOptions(smoothing_mm=0)
     multi = MultiAtlas(atlases(tmp_path, first, second), "t1", SCHEME, "mixture", mixture=sharp)
-    label, _ = multi.segment(write(tmp_path, "target", image))
+    label, *_ = multi.segment(write(tmp_path, "target", image))
     assert (label[8:14, 10:13, 10:18] == 1).all()
     assert (label[8:14, 13:18, 10:18] == 3).all()  # row 13 by its values: the atlases say either
     assert not label[image == 0].any()
@@ -136,7 +138,7 @@ def test_where_the_prior_is_in_doubt_the_intensity_decides(tmp_path: Path, made)
 def test_a_patient_is_never_labelled_by_an_own_scan(tmp_path: Path, made) -> None:
     own, other = np.where(cube() > 0, 1, 0), np.where(cube() > 0, 3, 0)
     multi = MultiAtlas(atlases(tmp_path, own, other), "t1", SCHEME, "vote")
-    label, notes = multi.segment(write(tmp_path, "again", cube(), patient="a0"))
+    label, notes, _ = multi.segment(write(tmp_path, "again", cube(), patient="a0"))
     assert set(np.unique(label)) == {0, 3}
     assert notes == ("labelled by 1 of 2 cases, those of other patients",)
     with pytest.raises(CaseError, match="again: the only labelled cases are of the same patient"):
@@ -146,19 +148,25 @@ def test_a_patient_is_never_labelled_by_an_own_scan(tmp_path: Path, made) -> Non
 def test_nothing_found_is_noted(tmp_path: Path, made) -> None:
     for method in ("vote", "mixture"):
         multi = MultiAtlas(atlases(tmp_path, np.zeros(SHAPE)), "t1", SCHEME, method)
-        label, notes = multi.segment(write(tmp_path, "target", cube()))
+        label, notes, _ = multi.segment(write(tmp_path, "target", cube()))
         assert not label.any()
         assert notes == (EMPTY,)
 
 
-def test_a_kept_registration_is_not_made_again_unless_something_differs(tmp_path: Path, made) -> None:
+def test_a_kept_registration_is_not_made_again_unless_something_differs(
+    tmp_path: Path, made, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = atlases(tmp_path, np.where(cube() > 0, 1, 0))
     target = write(tmp_path, "target", cube())
     multi = MultiAtlas(one, "t1", SCHEME, "vote", kept=tmp_path / "kept")
-    new, notes = multi.segment(target)
-    assert notes == ()
-    again, notes = multi.segment(target)
-    assert notes == ("1 of 1 registrations were kept, and not made again",)
+    monkeypatch.setattr(
+        "segan_pl.inference.atlases.atlas.time.monotonic", iter([10.0, 22.5, *range(100, 120)]).__next__
+    )
+    new, notes, kept = multi.segment(target)
+    assert (notes, kept) == ((), 0)
+    again, notes, kept = multi.segment(target)
+    said = "1 of 1 registrations were kept, and not made again; the seconds count the 12.5 that they took"
+    assert (notes, kept) == ((said,), 12.5)
     replace(multi, method="mixture").segment(target)
     np.testing.assert_array_equal(new, again)
     assert len(made) == 1

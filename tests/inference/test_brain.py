@@ -13,8 +13,9 @@ from torch import Tensor
 
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError
+from segan_pl.inference import Average
 from segan_pl.inference.brain import brain_of, clipped_note, kept_inside, nothing_found, require_predict_in
-from segan_pl.inference.inferer import Average, Windows, over_volume
+from segan_pl.inference.inferer import Windows, over_volume
 from segan_pl.inference.prediction import Settings
 from segan_pl.inference.predictor import Predictor
 from segan_pl.inference.trained import probabilities

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from segan_pl.inference.mixture import MixtureOptions, fit_gaussians, responsibilities, smoothed_prior
+from segan_pl.inference.atlases.mixture import MixtureOptions, fit_gaussians, responsibilities, smoothed_prior
 
 LONG = MixtureOptions(iterations=500, tolerance=1e-12)
 
@@ -111,7 +111,7 @@ def test_the_prior_is_smoothed_in_millimetres_and_sums_to_one() -> None:
     assert prior[1, 10, 10, 12] / prior[1, 10, 10, 10] == pytest.approx(np.exp(-0.5), rel=0.02)
 
 
-@pytest.mark.parametrize("wrong", [{"smoothing_mm": -1.0}, {"iterations": 0}, {"tolerance": 0.0}])
-def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="expected smoothing_mm of 0 or more"):
-        MixtureOptions(**wrong)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("name", "value"), [("smoothing_mm", -1.0), ("iterations", 0), ("tolerance", 0.0)])
+def test_impossible_options_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^mixture.{name} is {value}, expected [^,\n]+$"):
+        MixtureOptions(**{name: value})  # type: ignore[arg-type]

@@ -8,16 +8,14 @@ import pytest
 
 from segan_pl.data.case import CaseError
 from segan_pl.data.labels import LabelScheme, label_scheme
+from segan_pl.inference.chosen_steps import companion, read_companion, write_companion
 from segan_pl.inference.postprocessing import (
     Pair,
     Score,
     Step,
     choose,
-    companion,
     dices_of,
     mean_dice,
-    read_companion,
-    write_companion,
 )
 
 WT, REGIONS = label_scheme("whole_tumour"), label_scheme("regions")

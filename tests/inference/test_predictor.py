@@ -16,9 +16,10 @@ from segan_pl.data.layouts import find_cases
 from segan_pl.data.prepare.case import prepare
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError
+from segan_pl.inference.brain import blank
 from segan_pl.inference.checkpoint_file import KEY, CheckpointError
 from segan_pl.inference.input_case import output_name
-from segan_pl.inference.predictor import Predictor, Settings, _blank
+from segan_pl.inference.predictor import Predictor, Settings
 from segan_pl.inference.trained import load_segmentor
 from tests.cohort import QUIET, build_data, build_system, build_trainer
 
@@ -171,10 +172,10 @@ def test_a_case_of_zeros_is_segmented_as_empty_with_a_note(checkpoints, tmp_path
 
 
 def test_zeros_are_known_by_the_background_of_the_preparation():
-    assert _blank(np.full((2, 3, 3, 3), -1, np.float16), -1.0)
-    assert _blank(np.zeros((2, 3, 3, 3), np.float16), -1.0)
-    assert not _blank(np.full((2, 3, 3, 3), 0.5, np.float16), -1.0)
-    assert not _blank(np.full((2, 3, 3, 3), -1, np.float16), 0.0)
+    assert blank(np.full((2, 3, 3, 3), -1, np.float16), -1.0)
+    assert blank(np.zeros((2, 3, 3, 3), np.float16), -1.0)
+    assert not blank(np.full((2, 3, 3, 3), 0.5, np.float16), -1.0)
+    assert not blank(np.full((2, 3, 3, 3), -1, np.float16), 0.0)
 
 
 def test_a_missing_modality_is_refused_or_zeros_on_request_and_noted(checkpoints, case):

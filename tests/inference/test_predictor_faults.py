@@ -18,9 +18,10 @@ from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.data.source import MEMBERS
 from segan_pl.errors import UsageError
 from segan_pl.inference.checkpoint_file import CheckpointError
+from segan_pl.inference.chosen_steps import chosen_steps, write_companion
 from segan_pl.inference.inferer import Windows
 from segan_pl.inference.input_case import output_name
-from segan_pl.inference.postprocessing import Choice, Step, chosen_steps, write_companion
+from segan_pl.inference.postprocessing import Choice, Step
 from segan_pl.inference.predictor import Predictor, Settings
 from segan_pl.inference.trained import _build, _device, probabilities
 from tests.cohort import build_system
@@ -141,7 +142,7 @@ def test_load_uses_it_unless_settings_are_given(tmp_path, monkeypatch):
     checkpoint = tmp_path / "one.ckpt"
     checkpoint.write_bytes(b"weights")
     write_companion(checkpoint, Choice((Step("small_components", 1.0),), 0, 1, ()), ["a"])
-    monkeypatch.setattr("segan_pl.inference.predictor.load_segmentor", lambda *_, **__: segmentor("flair"))
+    monkeypatch.setattr("segan_pl.inference.predictor.load_model", lambda *_, **__: segmentor("flair"))
     assert Predictor.load(checkpoint).settings.steps == (Step("small_components", 1.0),)
     assert Predictor.load(checkpoint, settings=Settings()).settings.steps == ()
 

@@ -11,8 +11,8 @@ from segan_pl.data.case import CaseError
 from segan_pl.data.io import Volume, held_volume
 from segan_pl.data.synthetic.healthy import healthy_case
 from segan_pl.errors import UsageError
-from segan_pl.inference import registration
-from segan_pl.inference.registration import IGNORED, WHOLE, Registration, warped
+from segan_pl.inference.atlases import registration
+from segan_pl.inference.atlases.registration import IGNORED, WHOLE, Registration, warped
 
 SHAPE = (24, 44, 40)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -109,11 +109,11 @@ def test_without_simpleitk_one_line_says_how_to_install_it(monkeypatch) -> None:
     ("wrong", "why"),
     [
         ({"iterations": (60, 40)}, "expected one number for each level"),
-        ({"iterations": (60, 40, 0)}, "of 1 or more"),
-        ({"affine_shrink": ()}, "of 1 or more"),
-        ({"sampled": 0.0}, "sampled above 0"),
-        ({"smoothing": -1.0}, "smoothing of 0 or more"),
-        ({"bins": 4}, "bins of 5 or more"),
+        ({"iterations": (60, 40, 0)}, r"registration.iterations is \[60, 40, 0\], expected a number of 1 or more"),
+        ({"affine_shrink": ()}, r"registration.affine_shrink is \[\], expected a number of 1 or more"),
+        ({"sampled": 0.0}, "registration.sampled is 0.0, expected a share above 0"),
+        ({"smoothing": -1.0}, "registration.smoothing is -1.0, expected 0 or more"),
+        ({"bins": 4}, "registration.bins is 4, expected 5 or more"),
     ],
 )
 def test_impossible_settings_are_refused(wrong, why) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError
-from segan_pl.inference.inferer import Average, Windows, over_volume
+from segan_pl.inference import Average
+from segan_pl.inference.inferer import Windows, over_volume
 from segan_pl.inference.native_labels import decide, vote
 from segan_pl.inference.trained import TrainedSegmentor, probabilities
 from segan_pl.losses.activation import Activation, activate

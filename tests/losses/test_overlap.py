@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from segan_pl.losses.overlap import cross_entropy, soft_dice_loss
+from segan_pl.losses.overlap import SoftDice, cross_entropy, soft_dice_loss
 
 WORKED_P = torch.tensor([[0.9, 0.2], [0.1, 0.8]], dtype=torch.float64)[None, None]
 WORKED_G = torch.eye(2, dtype=torch.float64)[None, None]
@@ -168,3 +168,19 @@ def test_shapes_that_differ_are_refused():
 def test_unknown_options_are_refused_with_the_choices(options, text):
     with pytest.raises(ValueError, match=text):
         soft_dice_loss(WORKED_P, WORKED_G, **options)
+
+
+def test_dice_over_ranks_is_dice_per_batch_where_there_is_one_rank() -> None:
+    probability, target = torch.rand(3, 2, 4, 4), (torch.rand(3, 2, 4, 4) > 0.5).float()
+    for form in ("differentiable", "smooth", "linear", "printed"):
+        own, joined = (
+            soft_dice_loss(probability, target, reduction="batch", form=form, over_ranks=over) for over in (False, True)
+        )
+        assert torch.equal(own, joined)
+
+
+def test_dice_over_ranks_of_each_slice_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="dice over_ranks changes nothing of a Dice for each slice; give reduction: batch"
+    ):
+        SoftDice(over_ranks=True)

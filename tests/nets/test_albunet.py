@@ -282,7 +282,8 @@ def test_the_system_files_hold_the_papers_settings_under_names_that_exist(name, 
     assert network.pretrained == "imagenet"
     # K = 4, as the authors' code that reached the numbers; the paper's K = 3 is albunet3d_paper
     objective = model["objective"]["init_args"]
-    assert (objective["dice"]["init_args"], objective["dice_background"]) == (DICE, True)
+    assert objective["dice"]["init_args"] == {**DICE, "over_ranks": False}
+    assert objective["dice_background"] is True
     assert model["optimizers"]["default"]["init_args"]["lr"] == 1e-3
     assert data["patch"] == patch
     assert settings["trainer"]["max_epochs"] * data["sampling"]["batches"] == 5000

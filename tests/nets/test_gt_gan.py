@@ -26,14 +26,14 @@ def inputs(patch: tuple[int, ...], modalities: int = 2, classes: int = 4, noise:
 
 
 @pytest.mark.parametrize("mode", ["tissue", "vector"])
-@pytest.mark.parametrize("boundary", [True, False])
+@pytest.mark.parametrize("boundary", ["given", "found", None])
 @pytest.mark.parametrize(("modalities", "patch"), [(1, (16, 16, 16)), (2, (16, 24, 32)), (3, (16, 32))])
 def test_an_image_labels_and_noise_become_an_image(
-    modalities: int, patch: tuple[int, ...], mode: Any, boundary: bool
+    modalities: int, patch: tuple[int, ...], mode: Any, boundary: Any
 ) -> None:
     network = Generator(4, modalities, patch=patch, width=2, mode=mode, boundary=boundary)
     image, labels, noise = inputs(patch, modalities)
-    made = network(image, labels, noise)
+    made = network(image, labels, noise, torch.rand_like(image[:, :1]) if boundary == "given" else None)
     assert made.shape == image.shape
     assert made.abs().max() <= 1
     made.square().mean().backward()
@@ -43,15 +43,18 @@ def test_an_image_labels_and_noise_become_an_image(
 def test_the_generator_has_the_sizes_of_the_fact_sheet() -> None:
     with torch.device("meta"):
         network, literal = Generator(4, 2), Generator(4, 2, mode="vector")
-    assert network.boundary is not None
+        finding = Generator(4, 2, boundary="found")
+    assert network.boundary is None
+    assert finding.boundary is not None
     assert count(network.image_encoder) == 2_375_616  # 2.4 M
     labels = count(network.label_encoder) + count(network.label_code)
     assert network.embedding is not None
     assert labels + network.embedding.numel() == 75_376  # 0.08 M
-    assert count(network.boundary) == 7_825  # 8 k
+    assert count(finding.boundary) == 7_825  # 8 k
     decoder = [network.first, network.layers, network.gt_layers, network.output]
     assert sum(count(part) for part in decoder) == 8_879_704  # 8.9 M
-    assert count(network) == 11_338_521
+    assert count(network) == 11_330_696
+    assert count(finding) == count(network) + 7_825
     assert count(literal) == count(network) - 4 * 64
 
 
@@ -142,7 +145,7 @@ def test_the_scale_of_an_image_matters_about_as_much_as_which_image_it_is(patch:
 
 
 def test_a_given_boundary_replaces_the_networks_own() -> None:
-    network = Generator(3, 1, patch=(16, 16), width=2)
+    network = Generator(3, 1, patch=(16, 16), width=2, boundary="found")
     image, labels, noise = inputs((16, 16), 1, 3)
     own = network(image, labels, noise)
     assert torch.equal(network(image, labels, noise, network.boundaries(image).sigmoid()), own)
@@ -155,7 +158,9 @@ def test_a_given_boundary_replaces_the_networks_own() -> None:
         (lambda: Generator(4, 1, mode="voxel"), "mode is 'voxel'"),  # type: ignore[arg-type]
         (lambda: Generator(4, 1, width=3), "width is 3, expected an even number"),
         (lambda: Generator(4, 1, patch=(8, 16, 16)), r"patch is \[8, 16, 16\], .*divisible by 8 and at least 16"),
-        (lambda: Generator(4, 1, patch=(16, 16), boundary=False).boundaries(torch.zeros(1)), "no boundary network"),
+        (lambda: Generator(4, 1, patch=(16, 16), boundary="net"), "boundary is 'net'"),  # type: ignore[arg-type]
+        (lambda: Generator(4, 1, patch=(16, 16)).boundaries(torch.zeros(1)), "it has no boundary network; give it"),
+        (lambda: Generator(4, 1, patch=(16, 16))(*inputs((16, 16), 1)), "no boundary network; give it"),
         (
             lambda: Generator(4, 1, patch=(16, 16), width=2)(*inputs((16, 24), 1)),
             r"the image is \(16, 24\) voxels, its patch \(16, 16\); give the network the data's patch",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -166,3 +168,59 @@ def test_slices_with_neighbours_show_no_features():
     network = MonaiSegmentor(1, 2, spatial_dims=2, neighbours=1, width=4, levels=2)
     with pytest.raises(ValueError, match=r"2\.5-D shows no features"):
         network.features(torch.randn(1, 1, 4, 8, 8))
+
+
+@pytest.mark.parametrize("more", [{"spatial_dims": 2}, {"spatial_dims": 3}, {"spatial_dims": 2, "neighbours": 1}])
+def test_deep_supervision_adds_heads_and_leaves_the_logits_as_they_are_to_the_bit(more: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    plain = MonaiSegmentor(2, 3, kind="DynUNet", width=4, levels=4, **more)
+    torch.manual_seed(0)
+    deep = MonaiSegmentor(2, 3, kind="DynUNet", width=4, levels=4, deep_supervision=2, **more)
+    image = torch.randn(2, 2, *(3, 32, 16) if "neighbours" in more else [32, 16, 16][: more["spatial_dims"]])
+    logits = deep(image, deep=True)
+    assert torch.equal(logits[0], plain(image))
+    assert torch.equal(logits[0], deep(image))
+    depth = [3, 3, 3] if "neighbours" in more else [32, 16, 8]
+    assert [one.shape[2] for one in logits] == depth
+    assert [one.shape[-1] for one in logits] == [16, 8, 4]
+    assert all(one.shape[:2] == (2, 3) for one in logits)
+    assert deep.resolutions == 3
+    assert plain.resolutions == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"kind": "UNet", "deep_supervision": 1}, "deep_supervision 1: UNet has none; leave it out or take DynUNet"),
+        ({"kind": "DynUNet", "levels": 4, "deep_supervision": 3}, "deep_supervision is 3, expected 0 .* to 2 lower"),
+        ({"kind": "DynUNet", "deep_supervision": -1}, "deep_supervision is -1, expected 0"),
+    ],
+)
+def test_deep_supervision_without_a_resolution_is_refused(settings: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        MonaiSegmentor(2, 1, **settings)
+
+
+@pytest.mark.parametrize(("spatial_dims", "most"), [(2, 512), (3, 320)])
+def test_dynunet_is_nnunets_plain_network_but_for_biases(spatial_dims: Any, most: int) -> None:
+    """Counted by the formula: two 3^d convolutions a level, 2^d transposed ones, two norms of 2 values a channel."""
+    widths = [min(32 * 2**level, most) for level in range(6 if spatial_dims == 3 else 7)]
+    kernel, up = 3**spatial_dims, 2**spatial_dims
+    expected = sum(kernel * (one * two + two * two) + 4 * two for one, two in zip([1, *widths], widths, strict=False))
+    expected += sum(
+        up * low * high + kernel * (2 * high * high + high * high) + 4 * high for high, low in pairwise(widths)
+    )
+    heads = sum(width * 3 + 3 for width in widths[:-2])
+    with torch.device("meta"):
+        built = MonaiSegmentor(
+            1,
+            3,
+            kind="DynUNet",
+            spatial_dims=spatial_dims,
+            most=most,
+            levels=len(widths),
+            deep_supervision=len(widths) - 3,
+        )
+    assert sum(parameter.numel() for parameter in built.parameters()) == expected + heads
+    slopes = {one.negative_slope for one in built.modules() if isinstance(one, nn.LeakyReLU)}
+    assert slopes == {0.01}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segan_pl.nets.resnet import ResNet34
+from segan_pl.nets.parts.resnet import BasicBlock, ResNet34
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -49,3 +49,15 @@ def test_the_trunk_computes_what_monais_resnet34_does(training):
         features = ours(image)
         assert (theirs.fc(features[-1].mean((2, 3))) - theirs(image)).abs().max() < 1e-6
     assert [tuple(feature.shape[1:]) for feature in features] == [(8, 24, 16), (16, 12, 8), (32, 6, 4), (64, 3, 2)]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_short_cut_of_few_channels_strides_before_it_convolves(stride):
+    """torch 2.13 on AVX2 writes beyond its memory otherwise (see BasicBlock)."""
+    block = BasicBlock(4, 8, stride)
+    convolution, norm = block.downsample
+    assert convolution.stride == (1, 1)
+    image = torch.randn(2, 4, 9, 9).to(memory_format=torch.channels_last)
+    short = norm(nn.functional.conv2d(image, convolution.weight, stride=stride))
+    branch = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(image)))))
+    torch.testing.assert_close(block(image), torch.relu(branch + short))

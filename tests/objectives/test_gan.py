@@ -10,20 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segan_pl.batch import Batch
 from segan_pl.errors import UsageError
 from segan_pl.losses.overlap import WeightedCrossEntropy, cross_entropy
-from segan_pl.nets.few_shot import Encoder, Generator, Segmentor
-from segan_pl.nets.gt_gan import Generator as GTGenerator
+from segan_pl.nets.few_shot import Segmentor
 from segan_pl.nets.monai_nets import MonaiSegmentor
-from segan_pl.objectives.base import Objective, Phase, StepContext
+from segan_pl.objectives.base import StepContext
 from segan_pl.objectives.gan import Discriminating, SemiSupervisedGAN
 from segan_pl.objectives.gt_gan import GTGAN
+from segan_pl.objectives.stabilisers import InstanceNoise, Stabilisers
 from segan_pl.training.system import AdversarialSegmentation
-from tests.contracts import ObjectiveContract, buffers_of, descent, differ, parameters_of, take_phase, tiny_batch
-from tests.phantom import dice_by_tissue, phantoms
+from tests.contracts import buffers_of, descent, differ, take_phase
+from tests.objectives.gan_contract import DiscriminatingContract, networks_of, partly, step
 
-SIZE = (16, 16, 16)
 GANS: Mapping[str, Mapping[str, Any]] = {
     "gan": {"generator_loss": "adversarial"},
     "fm": {},
@@ -32,79 +30,7 @@ GANS: Mapping[str, Mapping[str, Any]] = {
     "bad": {"encoder_weight": 0.01},
 }
 
-
-def networks_of(objective: Objective, modalities: int, channels: int) -> dict[str, nn.Module]:
-    """The smallest."""
-    own = objective.channels("generator", modalities, channels)
-    generator: Any = GTGenerator if isinstance(objective, GTGAN) else Generator
-    built = {
-        "segmentor": Segmentor(modalities, channels, width=2),
-        "generator": generator(**own, patch=SIZE, width=2, noise=5),
-    }
-    if "encoder" in objective.networks:
-        built["encoder"] = Encoder(**objective.channels("encoder", modalities, channels), patch=SIZE, width=2, noise=5)
-    return built
-
-
-def partly(labelled: int, unlabelled: int, channels: int = 4) -> Batch:
-    """A batch of exclusive labels, in which the targets of unlabelled samples are NaN."""
-    batch = tiny_batch(2, channels, size=SIZE, items=labelled + unlabelled, activation="softmax")
-    batch.target[labelled:] = torch.nan
-    return batch._replace(labelled=torch.arange(labelled + unlabelled) < labelled)
-
-
-def step(objective: Objective, networks: Mapping[str, nn.Module], batch: Batch, **more: Any) -> dict[str, Any]:
-    """All phases of one step; what each minimised and logged."""
-    context = StepContext(networks, batch, "softmax", **more)
-    return {phase.network: take_phase(phase, context, descent(networks)) for phase in objective.phases()}
-
-
-class DiscriminatingContract(ObjectiveContract):
-    size = SIZE
-
-    def networks(self, objective: Objective, modalities: int, channels: int) -> dict[str, nn.Module]:
-        return networks_of(objective, modalities, channels)
-
-    def test_one_segmentor_forward_serves_a_batch(self) -> None:
-        """It sees real images once, and generated ones once in each phase; features of real ones are taken anew."""
-        for option in self.options:
-            objective, networks = self.cast(2, 4, **option)
-            seen: list[int] = []
-            networks["segmentor"].encoder[0].register_forward_hook(  # type: ignore[index,union-attr]
-                lambda *given, seen=seen: seen.append(len(given[-1]))
-            )
-            made: list[int] = []
-            networks["generator"].register_forward_hook(lambda *_, made=made: made.append(1))
-            step(objective, networks, partly(2, 3))
-            assert len(made) == 1
-            assert seen == self.passes(option)
-
-    def passes(self, option: Mapping[str, Any]) -> list[int]:
-        """Samples in the segmentor's forward passes, for 2 labelled and 3 unlabelled ones."""
-        raise NotImplementedError
-
-    def test_unlabelled_samples_change_nothing(self) -> None:
-        """They do change what is learnt, but not by their targets, which are NaN here."""
-        for option in self.options:
-            objective, networks = self.cast(2, 4, **option)
-            found = step(objective, networks, partly(2, 3))
-            assert all(value.isfinite() for part in found.values() for value in part.values()), option
-            other, others = self.cast(2, 4, **option)
-            step(other, others, partly(2, 0))
-            assert differ(parameters_of(networks["segmentor"]), parameters_of(others["segmentor"])), option
-
-    def test_tiny_case_is_overfitted(self) -> None:
-        """One phantom, by the labelled term alone; tests/whole has every system's game on one case."""
-        torch.manual_seed(0)
-        networks, batch = {"segmentor": Segmentor(2, 4, width=4)}, phantoms(1, SIZE, modalities=2)
-        phase = Phase("segmentor", self.build().labelled_loss)  # type: ignore[attr-defined]
-        optimisers = {"segmentor": torch.optim.Adam(networks["segmentor"].parameters(), 5e-3, (0.5, 0.999))}
-        for number in range(80):
-            optimisers["segmentor"].param_groups[0]["lr"] = 5e-3 * (1 - number / 80)
-            take_phase(phase, StepContext(networks, batch, "softmax"), optimisers)
-        with torch.no_grad():
-            found = networks["segmentor"](batch.image).argmax(1)
-        assert min(dice_by_tissue(found, batch.target)) > 0.95
+CHANGING = Stabilisers(instance_noise=InstanceNoise(steps=10))
 
 
 class TestSemiSupervisedGAN(DiscriminatingContract):
@@ -319,3 +245,25 @@ def test_regions_are_refused_as_a_voxel_of_none_would_always_look_fake(labels: s
     objective = SemiSupervisedGAN()
     with pytest.raises(UsageError, match=f"--data.labels {labels}: SemiSupervisedGAN needs labels that exclude each "):
         AdversarialSegmentation({}, objective, modalities=["t1"], labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        (SemiSupervisedGAN(generator_loss="adversarial", stabilisers=CHANGING), [2, 3, 3, 3]),
+        (SemiSupervisedGAN(generator_loss="adversarial"), [5, 3, 3]),
+        (GTGAN(feature_weight=0.0, adversarial_weight=1.0, pseudo_labels=True, stabilisers=CHANGING), [5, 3, 3, 3]),
+    ],
+    ids=["changed", "as they are", "pseudo-labels"],
+)
+def test_changed_images_alone_pass_the_segmentor_where_labels_need_no_others(
+    objective: Discriminating, expected: list[int]
+) -> None:
+    """Samples in its passes, for 2 labelled and 3 unlabelled ones."""
+    torch.manual_seed(0)
+    networks, seen = networks_of(objective, 2, 4), []
+    segmentor: Any = networks["segmentor"]
+    segmentor.encoder[0].register_forward_hook(lambda *given: seen.append(len(given[-1])))
+    parts = step(objective, networks, partly(2, 3))["segmentor"]
+    assert seen == expected
+    assert {"cross_entropy", "real", "fake"} <= parts.keys()

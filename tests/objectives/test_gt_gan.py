@@ -12,23 +12,20 @@ from segan_pl.errors import UsageError
 from segan_pl.losses.boundary import boundary_loss, label_boundary
 from segan_pl.losses.gan import feature_matching, real_loss
 from segan_pl.losses.overlap import cross_entropy
-from segan_pl.nets.few_shot import Segmentor
 from segan_pl.nets.gt_gan import Generator
 from segan_pl.objectives.base import StepContext
 from segan_pl.objectives.gt_gan import GTGAN
 from tests.contracts import descent, differ, parameters_of, take_phase
-from tests.objectives.test_gan import SIZE, DiscriminatingContract, networks_of, partly, step
-from tests.phantom import INTENSITIES, dice_by_tissue, phantoms
+from tests.objectives.gan_contract import SIZE, DiscriminatingContract, networks_of, partly, step
 
 
 class TestGTGAN(DiscriminatingContract):
     options = (
         {},
         {"layers": "weighted", "adversarial_weight": 0.0},
-        {"feature_weight": 0.0, "boundary_weight": 0.0},
+        {"feature_weight": 0.0},
         {"synthetic_weight": 0.1, "synthetic_confidence": 0.0},
-        {"pseudo_labels": True, "reconstruction_weight": 0.0, "boundary_weight": 0.0},
-        {"found_boundary": True},
+        {"pseudo_labels": True, "reconstruction_weight": 0.0},
     )
 
     def build(self, **options: Any) -> GTGAN:
@@ -39,10 +36,17 @@ class TestGTGAN(DiscriminatingContract):
         return [5, 3, *matched, *([3] if option.get("adversarial_weight", 1) else [])]
 
 
+def with_found_boundaries(**options: Any) -> tuple[GTGAN, dict[str, nn.Module]]:
+    """The paper's way: a boundary network, which is trained and read."""
+    objective = GTGAN(found_boundary=True, **options)
+    generator = Generator(4, 2, patch=SIZE, width=2, noise=4, boundary="found")
+    return objective, {**networks_of(objective, 2, 4), "generator": generator}
+
+
 def test_the_generators_loss_is_the_weighted_sum_of_its_terms() -> None:
     torch.manual_seed(0)
-    objective = GTGAN()
-    networks, batch = networks_of(objective, 2, 4), partly(2, 3)
+    objective, networks = with_found_boundaries()
+    batch = partly(2, 3)
     context = StepContext(networks, batch, "softmax")
     total, parts = objective.generator_loss(context)
     fake, given = objective.generated(context), objective.given(context)
@@ -105,9 +109,13 @@ def test_the_generator_runs_once_on_given_and_on_own_labels_with_exact_boundarie
     found_boundary: bool,
 ) -> None:
     torch.manual_seed(0)
-    objective = GTGAN(found_boundary=found_boundary)
-    networks, batch = networks_of(objective, 2, 4), partly(2, 3)
+    objective, networks = with_found_boundaries()
+    batch = partly(2, 3)
     found = networks["generator"].boundaries(batch.image[:2]).sigmoid()  # type: ignore[operator]
+    if not found_boundary:
+        objective = GTGAN()
+        networks = networks_of(objective, 2, 4)
+        assert networks["generator"].boundary is None
     ((image, labels, noise, boundary),) = watched(objective, networks, batch)
     assert torch.equal(image, torch.cat([batch.image[2:], batch.image[:2]]))
     assert torch.equal(labels[3:], batch.target[:2])
@@ -127,7 +135,7 @@ def test_during_warm_up_nothing_is_played_and_unlabelled_images_are_not_looked_a
         assert len(given[0][0]) == (5 if played else 2)
         parts = step(objective, networks, batch, step=number)
         assert ("fake" in parts["segmentor"]) is played
-        assert set(parts["generator"]) - {"total", "feature_matching", "adversarial"} == {"reconstruction", "boundary"}
+        assert set(parts["generator"]) - {"total", "feature_matching", "adversarial"} == {"reconstruction"}
         assert ("feature_matching" in parts["generator"]) is played
         assert all(value.isfinite() for part in parts.values() for value in part.values())
 
@@ -166,12 +174,8 @@ def test_synthetic_supervision_asks_for_the_given_labels_where_the_segmentor_is_
     ("options", "generator", "said"),
     [
         ({"synthetic_weight": 0.1}, {"mode": "vector"}, "images do not depict the labels .* give it mode tissue"),
-        (
-            {"boundary_weight": 0.0, "found_boundary": True},
-            {"boundary": False},
-            "found_boundary True, but the generator",
-        ),
-        ({}, {"boundary": False}, "boundary_weight 1.0 and .* generator has no boundary network"),
+        ({"found_boundary": True}, {}, "found_boundary true, but the generator has no boundary network; give .* found"),
+        ({}, {"boundary": "found"}, "nothing reads it with found_boundary false; give the generator boundary given"),
     ],
 )
 def test_what_the_generator_lacks_is_said(options: Any, generator: Any, said: str) -> None:
@@ -182,8 +186,8 @@ def test_what_the_generator_lacks_is_said(options: Any, generator: Any, said: st
 
 
 def test_a_generator_without_boundaries_and_a_literal_one_play_too() -> None:
-    objective = GTGAN(boundary_weight=0.0)
-    generator = Generator(4, 2, patch=SIZE, width=2, boundary=False, mode="vector")
+    objective = GTGAN()
+    generator = Generator(4, 2, patch=SIZE, width=2, boundary=None, mode="vector")
     found = step(objective, {**networks_of(objective, 2, 4), "generator": generator}, partly(2, 3))
     assert set(found["generator"]) == {"total", "feature_matching", "adversarial", "reconstruction"}
 
@@ -214,89 +218,16 @@ def test_voxels_that_are_not_judged_have_no_share_in_what_is_learnt_from_labels(
         ({"synthetic_confidence": 1.5}, "synthetic_confidence is 1.5"),
         ({"synthetic_confidence": 0.9}, "synthetic_confidence 0.9 does nothing with synthetic_weight 0; leave it out"),
         ({"feature_weight": 0.0, "layers": "all"}, "layers 'all' does nothing with feature_weight 0; leave it out"),
+        ({"boundary_weight": 0.5}, "boundary_weight 0.5 does nothing with found_boundary false, .* leave it out"),
         (
-            {"reconstruction_weight": 0.0},
-            "boundary_weight 1.0 and .* do nothing with reconstruction_weight 0",
+            {"found_boundary": True, "reconstruction_weight": 0.0},
+            "found_boundary true does nothing with reconstruction_weight 0",
         ),
     ],
 )
 def test_arguments_out_of_range_are_refused(options: Mapping[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         GTGAN(**options)
-
-
-def reconstructing(mode: Any, patch: tuple[int, ...], *, dimmest: float = 1.0, found: bool = False) -> Any:
-    """A generator that has learnt in 150 steps to reconstruct phantoms, each times a factor from `dimmest` to 1.
-
-    In tissue mode with boundaries, as shipped; a vector alone unless they are `found`, as they say where labels are.
-    """
-    steps, boundary = 150, mode == "tissue" or found
-    torch.manual_seed(0)
-    networks: dict[str, nn.Module] = {
-        "segmentor": Segmentor(1, 4, width=1, spatial_dims=len(patch)),  # type: ignore[arg-type]
-        "generator": Generator(4, 1, patch=patch, width=8, noise=8, mode=mode, boundary=boundary),
-    }
-    objective = GTGAN(warm_up=steps, boundary_weight=float(boundary), found_boundary=found)
-    factors = torch.Generator().manual_seed(0)
-    optimiser = {"generator": torch.optim.Adam(networks["generator"].parameters(), 2e-3, (0.5, 0.999))}
-    for number in range(steps):
-        batch = phantoms(8, patch, seed=number + 1)
-        factor = dimmest + (1 - dimmest) * torch.rand(8, 1, *[1] * len(patch), generator=factors)
-        context = StepContext(networks, batch._replace(image=batch.image * factor), "softmax", step=number)
-        take_phase(objective.phases()[1], context, optimiser)
-    return networks["generator"]
-
-
-def depicted(generator: Any, patch: tuple[int, ...], *, exact: bool = True) -> dict[str, list[float]]:
-    """Dice of images made of one subject's image and another's labels, read by the nearest tissue intensity.
-
-    Returns:
-        "given": against the labels that they were made of; "own": against those of the image.
-    """
-    a, b = phantoms(32, patch, seed=10_000), phantoms(32, patch, seed=20_000)
-    with torch.no_grad():
-        made = generator(a.image, b.target, torch.zeros(32, 8), label_boundary(b.target) if exact else None)
-    tissue = (made - torch.tensor(INTENSITIES).reshape(1, 4, *[1] * len(patch))).abs().argmin(1)
-    return {"given": dice_by_tissue(tissue, b.target), "own": dice_by_tissue(tissue, a.target)}
-
-
-def test_an_image_of_one_subject_and_the_labels_of_another_shows_these_labels_in_tissue_mode() -> None:
-    """So that the two are a valid labelled sample. As literal AdaIN has it, the image keeps its own tissues.
-
-    That is without boundaries or with its own. By the exact one of the labels, which the game gives, it is neither's.
-    """
-    tissue = depicted(reconstructing("tissue", (16, 16)), (16, 16))
-    assert min(tissue["given"]) > 0.9, tissue
-    assert all(given > own + 0.2 for given, own in zip(tissue["given"], tissue["own"], strict=True)), tissue
-    vector = depicted(reconstructing("vector", (16, 16)), (16, 16))
-    assert all(own > given + 0.1 for given, own in zip(vector["given"], vector["own"], strict=True)), vector
-    generator = reconstructing("vector", (16, 16), found=True)
-    of_image = depicted(generator, (16, 16), exact=False)
-    assert all(own > given for given, own in zip(of_image["given"], of_image["own"], strict=True)), of_image
-    as_played = depicted(generator, (16, 16))
-    assert max(min(dice) for dice in as_played.values()) < 0.6, as_played
-    print("tissue", tissue, "vector", vector, "found", of_image, "exact", as_played)
-
-
-def test_an_image_is_as_bright_as_the_one_that_it_is_made_of() -> None:
-    generator = reconstructing("tissue", (16, 16), dimmest=0.3)
-    a, b = phantoms(32, (16, 16), seed=10_000), phantoms(32, (16, 16), seed=20_000)
-    bright = []
-    with torch.no_grad():
-        for factor in (0.3, 0.65, 1.0):
-            made = generator(a.image * factor, b.target, torch.zeros(32, 8), label_boundary(b.target))
-            bright.append(float(made[b.target[:, 3:] > 0].mean()))
-    assert bright[0] + 0.15 < bright[2], bright
-    assert bright == sorted(bright)
-
-
-def test_the_image_is_used_too() -> None:
-    torch.manual_seed(0)
-    generator = Generator(4, 1, patch=(16, 16), width=4)
-    a, b = phantoms(2, (16, 16), seed=1), phantoms(2, (16, 16), seed=2)
-    boundary = label_boundary(b.target)
-    made = [generator(one.image, b.target, torch.zeros(2, 200), boundary) for one in (a, b)]
-    assert (made[0] - made[1]).abs().mean() > 1e-4
 
 
 def test_with_unlabelled_samples_too_each_phase_moves_its_own_network_alone() -> None:

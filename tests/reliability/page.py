@@ -48,6 +48,8 @@ def section(topic: ModuleType) -> str:
     if topic.ELSEWHERE:
         text += "\n| fault | test |\n|---|---|\n"
         text += "".join(f"| {what} | `{test.replace('::', '::test_')}` |\n" for what, test in topic.ELSEWHERE)
+    # what was measured by other means than a test
+    text += getattr(topic, "NOTE", "")
     return f"\n## {topic.TITLE}\n{text}" if text else ""
 
 

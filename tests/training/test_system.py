@@ -171,7 +171,13 @@ def test_one_segmentor_forward_serves_a_batch_and_an_alternating_critic_is_run_a
 def test_a_phase_lowers_the_loss_of_its_network_alone_and_logs_it(tmp_path: Path, make_data: MakeData) -> None:
     trainer = fit(tmp_path, build_system(), make_data())
     logged = {name for name in trainer.callback_metrics if name.startswith("train/")}
-    assert logged == {"train/critic_gap", "train/segmentor_adversarial", "train/segmentor_dice"}
+    assert logged == {
+        "train/critic_gap",
+        "train/critic_loss",
+        "train/segmentor_adversarial",
+        "train/segmentor_dice",
+        "train/segmentor_loss",
+    }
 
 
 def test_two_accumulated_batches_move_like_one_of_both(tmp_path: Path, make_data: MakeData) -> None:

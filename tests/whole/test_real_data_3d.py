@@ -34,6 +34,10 @@ SYSTEMS = {
         ),
         "--model.networks.segmentor.init_args.pretrained=null",
     ],
+    "ucl_tig": [  # its layers keep the plane's size, so a part of each brain will do
+        *(*PATCHES, *NARROW, "--data.batch_size=2", "--data.preparation.orientation=PSL"),
+        *("--data.preparation.crop=[64,96,96]", "--model.windows.overlap=0"),
+    ],
     "unet3d": [*PATCHES, *NARROW, "--model.networks.segmentor.init_args.levels=3", "--model.windows.overlap=0.25"],
 }
 

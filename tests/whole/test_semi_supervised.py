@@ -18,8 +18,14 @@ from tests.cohort import QUIET
 pytest_plugins = ["tests.cohort_fixtures"]
 pytestmark = [*QUIET, pytest.mark.usefixtures("isolated")]
 
-OBJECTIVES = sorted(path.stem for path in (shipped_folder("configs") / "objectives").glob("*.yaml"))
-OTHERS = {"cps": "second", **dict.fromkeys(("mean_teacher", "ua_mt", "bcp", "bcp_tissues", "self_training"), "teacher")}
+SLICES = {"critic": "critic"}  # an objective for slices, and the network of its own
+OBJECTIVES = sorted({path.stem for path in (shipped_folder("configs") / "objectives").glob("*.yaml")} - {*SLICES})
+OTHERS = {
+    "cps": "second",
+    "reciprocal_critic": "critic",
+    **SLICES,
+    **dict.fromkeys(("mean_teacher", "ua_mt", "bcp", "bcp_tissues", "self_training"), "teacher"),
+}
 SHAPE = (16, 32, 32)
 DEEP = (
     *("-c", "unet3d", "--data.labels=labels", "--data.patch=[16,32,32]", "--trainer.precision=bf16-mixed"),
@@ -54,11 +60,15 @@ def fit(root: Path, run: Path, system: tuple[str, ...], *objective: str) -> int:
 
 
 # One objective shows that files go over 2-D systems; the losses of all are tested in both.
-@pytest.mark.parametrize(("name", "system"), [*((name, DEEP) for name in OBJECTIVES), ("mean_teacher", FLAT)])
+@pytest.mark.parametrize(
+    ("name", "system"), [*((name, DEEP) for name in OBJECTIVES), *((name, FLAT) for name in ("mean_teacher", *SLICES))]
+)
 def test_an_objective_trains_over_a_system_and_its_segmentor_predicts(
     name: str, system: tuple[str, ...], root: Path, tmp_path: Path
 ) -> None:
-    assert fit(root, tmp_path / "run", system, "-c", name, "--data.n_labelled=2") == 0
+    # Its strides leave 2 of 16 voxels of depth, for which PyTorch's bfloat16 has wrong gradients.
+    precise = ["--trainer.precision=32-true"] if name == "reciprocal_critic" else []
+    assert fit(root, tmp_path / "run", system, "-c", name, "--data.n_labelled=2", *precise) == 0
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
     losses = {key: float(value) for key, value in rows[-1].items() if key.startswith("train/") and value}
     assert losses

@@ -15,7 +15,7 @@ from segan_pl.data.layouts import find_cases
 from segan_pl.experiments.shipped import find_config
 from segan_pl.inference.predictor import Predictor
 from segan_pl.inference.trained import load_segmentor
-from segan_pl.nets.resnet import ResNet34
+from segan_pl.nets.parts.resnet import ResNet34
 from tests.cohort import QUIET
 
 pytest_plugins = ["tests.cohort_fixtures"]

@@ -1,1 +1,1 @@
-"""Commands that need no trainer: each a module with `main(arguments) -> exit code`; only predict imports PyTorch."""
+"""Commands that need no trainer: each a module with `main(arguments) -> exit code`."""

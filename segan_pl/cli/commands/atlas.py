@@ -7,31 +7,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jsonargparse.typing import PositiveInt
 from numpy.typing import NDArray
 
 from segan_pl.cli.commands.options import PlaceOptions, parse
-from segan_pl.cli.parsing import OneLineErrors
 from segan_pl.cli.predict_cases import REFUSALS, Row, keep_rows, report, row_of
-from segan_pl.data.case import Case
+from segan_pl.data.case import Case, Nonfinite
 from segan_pl.data.case_pool import cores, over_cases, shown
 from segan_pl.data.cohort import asked_modalities, scheme_of, unknown_labels
 from segan_pl.data.conventions import Stated
-from segan_pl.data.io import Nonfinite, write_like
+from segan_pl.data.io import write_like
 from segan_pl.data.labels import TISSUES, label_meanings, meaning_line
 from segan_pl.data.layouts import DataSet
 from segan_pl.data.split.choice import UnlabelledCases, require_masks
 from segan_pl.data.split.record import Split, some
 from segan_pl.errors import UsageError
 from segan_pl.files import made_writable, require_writable
-from segan_pl.inference.atlas import Method, MultiAtlas, Subject, read_subject
+from segan_pl.inference.atlases.atlas import Method, MultiAtlas, Subject, read_subject
+from segan_pl.inference.atlases.mixture import MixtureOptions
+from segan_pl.inference.atlases.registration import Registration, simple_itk
 from segan_pl.inference.input_case import output_name
-from segan_pl.inference.mixture import MixtureOptions
 from segan_pl.inference.output import OutputFolder, targets
-from segan_pl.inference.registration import Registration, simple_itk
 from segan_pl.inference.split_part import Part
 
 DESCRIPTION = (
@@ -122,7 +121,7 @@ class Segmented(NamedTuple):
     Attributes:
         label: (D, H, W) native labels on the grid of the case's files; None where the case was refused.
         notes: What a user should know; of a refused case, why, alone.
-        seconds: That it took.
+        seconds: That it took, those of kept registrations among them.
     """
 
     label: NDArray[np.uint8] | None
@@ -132,27 +131,20 @@ class Segmented(NamedTuple):
 
 def main(arguments: list[str]) -> int:
     """Segment the cases of a part; 1 when one was refused."""
-    data, settings = parse(_lengthened(arguments), DESCRIPTION, _add_arguments, AtlasDataOptions, hints=HINTS)
+    keys = {f"--{one.name}" for one in fields(AtlasDataOptions)}
+    found = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        found.append(f"--data.{flag[2:]}{equals}{value}" if flag in keys else argument)
+    data, settings = parse(
+        found, DESCRIPTION, lambda parser: parser.add_class_arguments(AtlasOptions), AtlasDataOptions, hints=HINTS
+    )
     given = {one.name: settings[one.name] for one in fields(AtlasOptions)}
     given["registration"] = Registration(**given["registration"].as_dict())
     given["mixture"] = MixtureOptions(**given["mixture"].as_dict())
     if given["method"] == "vote" and given["mixture"] != MixtureOptions():
         raise UsageError("--mixture: is of --method mixture, and --method vote fits none; leave it out")
     return segment_all(AtlasOptions(**given), data)
-
-
-def _add_arguments(parser: OneLineErrors) -> None:
-    parser.add_class_arguments(AtlasOptions)
-
-
-def _lengthened(arguments: Sequence[str]) -> list[str]:
-    """--split_file as --data.split_file, and so on."""
-    keys = {f"--{one.name}" for one in fields(AtlasDataOptions)}
-    found = []
-    for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        found.append(f"--data.{flag[2:]}{equals}{value}" if flag in keys else argument)
-    return found
 
 
 def segment_all(options: AtlasOptions, data: AtlasDataOptions) -> int:
@@ -162,7 +154,10 @@ def segment_all(options: AtlasOptions, data: AtlasDataOptions) -> int:
     require_writable(Path(options.output).expanduser(), f"--output {options.output}")
     source = data.source()
     split = data.split(source)
-    cases = _of_part(split, options.part, source, data)
+    part = set(getattr(split, options.part))
+    if not part:
+        raise UsageError(f"--part {options.part}: the split {data.split_file} has no such case; choose another part")
+    cases = [case for case in source.cases if case.name in part]
     atlas = _multi_atlas(options, data, source, split)
     for note in [*source.notes, *split.notes]:
         print(f"note: {note}")
@@ -183,14 +178,6 @@ def segment_all(options: AtlasOptions, data: AtlasDataOptions) -> int:
         print(f"seconds a case: {sum(took) / len(took):.1f} (mean of {len(took)}; reading to labels, one thread each)")
     seconds = time.monotonic() - start
     return report(rows, given=len(cases), skipped=len(cases) - len(todo), output=folder.path, seconds=seconds)
-
-
-def _of_part(split: Split, part: Part, source: DataSet, data: AtlasDataOptions) -> list[Case]:
-    """The cases to segment."""
-    names = set(getattr(split, part))
-    if not names:
-        raise UsageError(f"--part {part}: the split {data.split_file} has no such case; choose another part")
-    return [case for case in source.cases if case.name in names]
 
 
 def _multi_atlas(options: AtlasOptions, data: AtlasDataOptions, source: DataSet, split: Split) -> MultiAtlas:
@@ -229,13 +216,8 @@ def _folder(atlas: MultiAtlas, source: DataSet, options: AtlasOptions, cases: Se
     }
     taken = [source.root] if source.root.is_file() else []
     planned = targets(source.cases, names, path, (), taken)
-    return OutputFolder(path, _identity(atlas, source), planned, options.overwrite, about)
-
-
-def _identity(atlas: MultiAtlas, source: DataSet) -> dict[str, Any]:
-    """What makes two segmentations of a case the same."""
     mixture = {"mixture": asdict(atlas.mixture)} if atlas.method == "mixture" else {}
-    return {
+    identity = {  # what makes two segmentations of a case the same
         "checkpoints": [],
         "labelled cases": [
             {"case": one.case, "image": one.image.digest, "mask": one.mask_digest} for one in atlas.atlases
@@ -248,6 +230,7 @@ def _identity(atlas: MultiAtlas, source: DataSet) -> dict[str, Any]:
         "settings": {"registration": asdict(atlas.registration), **mixture, "nonfinite": atlas.nonfinite},
         "SimpleITK": simple_itk().Version_VersionString(),
     }
+    return OutputFolder(path, identity, planned, options.overwrite, about)
 
 
 def _rows(atlas: MultiAtlas, cases: Sequence[Case], folder: OutputFolder, workers: int) -> Iterator[Row]:
@@ -280,7 +263,7 @@ def _segmented(atlas: MultiAtlas, case: Case) -> Segmented:
     """One case in a process of its own."""
     start = time.monotonic()
     try:
-        label, notes = atlas.segment(case)
+        label, notes, kept = atlas.segment(case)
     except REFUSALS as error:
         return Segmented(None, (f"{error or 'not enough memory'}",), time.monotonic() - start)
-    return Segmented(label, notes, time.monotonic() - start)
+    return Segmented(label, notes, kept + time.monotonic() - start)

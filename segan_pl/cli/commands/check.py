@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     Returns:
         0, or 1 when a case is refused or none is used.
     """
-    options, settings = parse(arguments, DESCRIPTION, _add_arguments)
+    options, settings = parse(arguments, DESCRIPTION, _add_arguments, DataSetOptions)
     # these load nibabel, which --help and a wrong option need not wait for
     from segan_pl.data.check.cases import check_all
     from segan_pl.data.check.text import print_report

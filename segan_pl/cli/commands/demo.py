@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from segan_pl.cli.main import main as fit
+from segan_pl.cli.score_table import OF_ONE_REGION, print_case_table
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.data.synthetic.cohort import make_cohort_once
 from segan_pl.evaluation.kept import validation_name
-from segan_pl.evaluation.policies import mean_available
 from segan_pl.evaluation.volumes import best_threshold
 from segan_pl.experiments.shipped import find_config
 from segan_pl.files import csv_records
@@ -57,19 +56,14 @@ def show(cohort: Path, run: Path) -> None:
     scores, epoch, batch = best_scores(run)
     names = [row["case"] for row in scores]
     threshold, baseline = flair_threshold(cohort, names)
-    table = Table(title=f"validation, whole tumour, {moment(epoch, batch)} (chosen by val/dice_wt)")
-    for column in ("case", "grade", "institution", "Dice", "precision", "sensitivity", "Dice of FLAIR threshold"):
-        table.add_column(column)
-    for row, dice in zip(scores, baseline, strict=True):
-        numbers = [_three(row[metric]) for metric in ("dice", "precision", "sensitivity")]
-        table.add_row(row["case"], row["grade"], row["institution"], *numbers, f"{dice:.3f}")
-    means = [
-        mean_available([float(row[m] or "nan") for row in scores])[0] for m in ("dice", "precision", "sensitivity")
-    ]
-    table.add_section()
-    table.add_row("mean", "", "", *(f"{mean:.3f}" for mean in means), f"{mean_available(baseline)[0]:.3f}")
+    scored = {title: [float(row[name] or "nan") for row in scores] for name, title in OF_ONE_REGION.items()}
     console = Console(soft_wrap=False, width=None if Console().is_terminal else 120)
-    console.print(table)
+    print_case_table(
+        f"validation, whole tumour, {moment(epoch, batch)} (chosen by val/dice_wt)",
+        {name: [row[name] for row in scores] for name in ("case", "grade", "institution")},
+        {**scored, "Dice of FLAIR threshold": baseline},
+        console,
+    )
     console.print(
         f"the best single threshold on FLAIR is {threshold:.2f} standard deviations above the brain's mean, "
         f"chosen on these very cases"
@@ -95,7 +89,3 @@ def flair_threshold(cohort: Path, names: Sequence[str]) -> tuple[float, list[flo
     cases: list[Any] = [data.open(rows[name]) for name in names]
     lookup = label_scheme("whole_tumour").table()[0].astype(bool)
     return best_threshold([case.pixels()[0] for case in cases], [lookup[case.label] for case in cases])
-
-
-def _three(value: str) -> str:
-    return f"{float(value):.3f}" if value else "n/a"

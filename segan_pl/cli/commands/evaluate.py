@@ -15,7 +15,7 @@ from segan_pl.cli.parsing import OneLineErrors
 from segan_pl.data.case import Case
 from segan_pl.data.case_pool import cores, shown
 from segan_pl.data.cohort import native_convention, scheme_of, unknown_labels
-from segan_pl.data.labels import LabelScheme, label_scheme
+from segan_pl.data.labels import label_scheme
 from segan_pl.data.layouts import DataSet
 from segan_pl.data.outputs import require_free
 from segan_pl.errors import UsageError, nearest
@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> int:
     """
     options, settings = parse(arguments, DESCRIPTION, _add_arguments, ReferenceOptions)
     # these load SciPy, which --help and a wrong option need not wait for
-    from segan_pl.evaluation.pairs import evaluate_all, find_references, with_predictions
+    from segan_pl.evaluation.pairs import evaluate_all, probability_file, with_predictions
+    from segan_pl.evaluation.references import find_references
     from segan_pl.evaluation.results import EvaluationReport, print_report, report_outputs, write_report
 
     predictions, reference = Path(settings.pred).expanduser(), Path(options.root).expanduser()
@@ -72,6 +73,10 @@ def main(arguments: list[str]) -> int:
     evaluation = _evaluation(source, options, settings, made)
     strata = _strata(source.cases, settings.strata)
     pairs, extra = with_predictions(source.cases, predictions, source.root)
+    if made:  # what predict writes next to the labels belongs to its case
+        beside = ("variance", *(made.files if evaluation.probabilities else ()))
+        files = {probability_file(predictions, case.name, name).name for case in pairs for name in beside}
+        extra = [name for name in extra if name not in files]
     with shown(len(pairs), label="evaluating", done="evaluated") as advance:
         outcomes = evaluate_all(pairs, evaluation, workers=settings.workers or cores(), advance=advance)
     report = EvaluationReport(
@@ -144,7 +149,18 @@ def _evaluation(source: DataSet, options: ReferenceOptions, settings: Namespace,
 
     if not 0 <= settings.tolerance_mm < math.inf:
         raise UsageError(f"--tolerance_mm {settings.tolerance_mm}; expected 0 or more")
-    scheme, theirs = _schemes(source, options, settings.pred_labels, made)
+    from segan_pl.evaluation.references import target_for
+
+    convention = native_convention(source, options.native_labels, options.labels)
+    if convention is None:
+        raise unknown_labels(source)
+    theirs = settings.pred_labels or (made.convention if made else convention)
+    target = target_for(convention) if options.labels == "auto" else options.labels
+    if options.labels == "auto" and target == "regions" and target_for(theirs) == "whole_tumour":
+        target = "whole_tumour"  # labels such as binary tell no regions apart
+    ours = scheme_of(source, target, options.native_labels)
+    assert ours is not None  # its convention is known
+    scheme, theirs = ours, label_scheme(ours.target, theirs)
     lesions = settings.lesions or ("gli" if settings.policy == "brats2023" else None)
     metrics = evaluation_metrics(
         tolerance_mm=settings.tolerance_mm,
@@ -158,32 +174,20 @@ def _evaluation(source: DataSet, options: ReferenceOptions, settings: Namespace,
     if min(size) < 1:
         raise UsageError(f"--crop {list(size)}: expected three sizes (D, H, W) above 0")
     crop = size if settings.score_on == "crop" else None
-    return Evaluation(scheme, theirs, regions, metrics, POLICIES[settings.policy], crop)
+    added = {}
+    if made and made.files:
+        from segan_pl.evaluation.calibration import METRICS, region_channels
 
-
-def _schemes(
-    source: DataSet, options: ReferenceOptions, pred_labels: str | None, made: Predicted | None
-) -> tuple[LabelScheme, LabelScheme]:
-    """Of the references and of the predictions; the latter's labels as asked for, else as predict.json says."""
-    from segan_pl.evaluation.pairs import target_for
-
-    convention = native_convention(source, options.native_labels, options.labels)
-    if convention is None:
-        raise unknown_labels(source)
-    theirs = pred_labels or (made.convention if made else convention)
-    target = target_for(convention) if options.labels == "auto" else options.labels
-    if options.labels == "auto" and target == "regions" and target_for(theirs) == "whole_tumour":
-        target = "whole_tumour"  # labels such as binary tell no regions apart
-    ours = scheme_of(source, target, options.native_labels)
-    assert ours is not None  # its convention is known
-    return ours, label_scheme(ours.target, theirs)
+        added = region_channels(regions, theirs, made.scheme(theirs.convention.name))
+        metrics = (*metrics, *METRICS) if added else metrics
+    return Evaluation(scheme, theirs, regions, metrics, POLICIES[settings.policy], crop, added)
 
 
 def _notes(
     source: DataSet, evaluation: Evaluation, options: ReferenceOptions, settings: Namespace, made: Predicted | None
 ) -> list[str]:
     """What a reader must know of the predictions as a whole."""
-    from segan_pl.evaluation.pairs import target_for
+    from segan_pl.evaluation.references import target_for
 
     scheme = evaluation.scheme
     wished = target_for(scheme.convention.name) if options.labels == "auto" else scheme.target

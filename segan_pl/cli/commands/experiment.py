@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from segan_pl.cli.commands.experiment_options import Call, chosen_tables, parsed, seed_list
+from segan_pl.cli.experiment_options import Call, chosen_tables, parsed, seed_list
 from segan_pl.data.case import ordered
 from segan_pl.data.split.record import Split, save_folds
 from segan_pl.data.split.strata import require_columns
@@ -88,7 +88,10 @@ def _experiment(call: Call) -> int:
             save_folds(splits, split_file)
         if named:
             training_split(splits[0], cohort).save(directory / SPLIT_FILES[plan.split])
-        write_manifest(cohort, {name for one in splits for name in getattr(one, part)}, directory / "scored_cases.csv")
+        scored = [set(getattr(one, part)) for one in splits]
+        write_manifest(cohort, set().union(*scored), directory / "scored_cases.csv")
+        for fold, names in enumerate(scored if plan.split == "folds" else ()):
+            write_manifest(cohort, names, directory / f"scored_cases_fold{fold}.csv")
     outcome = call.runner.run_all(expansion.runs, directory)
     if not call.runner.writes:
         for line in expected_lines(expansion.runs, directory, parallel=call.runner.parallel):

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from jsonargparse import Namespace
 
@@ -112,18 +112,6 @@ class ReferenceOptions(PlaceOptions):
     native_labels: Stated = "auto"
 
 
-@overload
-def parse(
-    arguments: list[str],
-    description: str,
-    add: Callable[[OneLineErrors], Any],
-    *,
-    forward: list[str] | None = None,
-    hints: Mapping[str, str] | None = None,
-) -> tuple[DataSetOptions, Namespace]: ...
-
-
-@overload
 def parse(
     arguments: list[str],
     description: str,
@@ -132,18 +120,7 @@ def parse(
     *,
     forward: list[str] | None = None,
     hints: Mapping[str, str] | None = None,
-) -> tuple[Options, Namespace]: ...
-
-
-def parse(
-    arguments: list[str],
-    description: str,
-    add: Callable[[OneLineErrors], Any],
-    kind: type[Any] = DataSetOptions,
-    *,
-    forward: list[str] | None = None,
-    hints: Mapping[str, str] | None = None,
-) -> tuple[Any, Namespace]:
+) -> tuple[Options, Namespace]:
     """The options of a command line.
 
     Args:

@@ -12,7 +12,6 @@ from jsonargparse.typing import PositiveInt
 from numpy.typing import NDArray
 
 from segan_pl.cli.commands.options import PlaceOptions, parse
-from segan_pl.cli.parsing import OneLineErrors
 from segan_pl.data.case import Case, CaseError
 from segan_pl.data.case_files import labels_of
 from segan_pl.data.case_pool import cores, over_cases, shown
@@ -24,6 +23,7 @@ from segan_pl.data.split.record import Split
 from segan_pl.errors import UsageError
 from segan_pl.evaluation.pairs import PREDICTION, require_same_grid, with_predictions
 from segan_pl.inference.checkpoint_file import KEY, read_checkpoint
+from segan_pl.inference.chosen_steps import companion_output, digest, write_companion
 from segan_pl.inference.native_labels import in_convention
 from segan_pl.inference.output import IDENTITY, read_identity
 from segan_pl.inference.postprocessing import (
@@ -31,11 +31,8 @@ from segan_pl.inference.postprocessing import (
     Step,
     Steps,
     choose,
-    companion_output,
     dices_of,
-    digest,
     mean_dice,
-    write_companion,
 )
 from segan_pl.inference.split_part import split_file
 
@@ -77,7 +74,9 @@ class PostprocessOptions:
 
 def main(arguments: list[str]) -> int:
     """Choose, say what it brings, and write the checkpoint's companion."""
-    data, settings = parse(arguments, DESCRIPTION, _add_arguments, LabelledOptions)
+    data, settings = parse(
+        arguments, DESCRIPTION, lambda parser: parser.add_class_arguments(PostprocessOptions), LabelledOptions
+    )
     options = PostprocessOptions(**{one.name: settings[one.name] for one in fields(PostprocessOptions)})
     checkpoint = Path(options.ckpt_path).expanduser()
     ours = read_checkpoint(checkpoint).get(KEY)
@@ -90,7 +89,10 @@ def main(arguments: list[str]) -> int:
     scheme = in_convention(scheme, convention) if convention else scheme
     folder = Path(options.pred).expanduser()
     _require_raw(folder, checkpoint, scheme.convention.name)
-    candidates = _candidates(options, scheme)
+    wanted = options.candidates or [*CANDIDATES, *(ENHANCING if scheme.target != "whole_tumour" else ())]
+    candidates = [Step.parse(text) for text in wanted]
+    for step in candidates:
+        step.require_tissues(scheme.convention)
     cases = _validation(checkpoint, source.cases)
     pairs = with_predictions(cases, folder, source.root)[0]
     if lacking := [case.name for case in pairs if PREDICTION not in case.images]:
@@ -105,19 +107,6 @@ def main(arguments: list[str]) -> int:
     print(f"written: {write_companion(checkpoint, choice, [case.name for case in pairs])}")
     print(f"{len(cases)} given, {len(pairs)} used, 0 refused")
     return 0
-
-
-def _add_arguments(parser: OneLineErrors) -> None:
-    parser.add_class_arguments(PostprocessOptions)
-
-
-def _candidates(options: PostprocessOptions, scheme: LabelScheme) -> list[Step]:
-    """Those asked for, or ours; refused where the labels do not tell apart what they relabel."""
-    wanted = options.candidates or [*CANDIDATES, *(ENHANCING if scheme.target != "whole_tumour" else ())]
-    candidates = [Step.parse(text) for text in wanted]
-    for step in candidates:
-        step.require_tissues(scheme.convention)
-    return candidates
 
 
 def _validation(checkpoint: Path, cases: tuple[Case, ...]) -> list[Case]:
@@ -173,21 +162,12 @@ def _score(pairs: Sequence[Case], scheme: LabelScheme, workers: int, lists: Sequ
 
 
 def _dices(scheme: LabelScheme, lists: Sequence[Steps], case: Case) -> list[list[float]]:
-    return dices_of(_pair(case, scheme), lists, scheme)
-
-
-def _pair(case: Case, scheme: LabelScheme) -> Pair:
-    """A validation case's prediction and reference.
-
-    Raises:
-        CaseError: A file cannot be read, the grids differ, or one holds a label that the scheme does not know.
-    """
     assert case.mask is not None  # validation cases are those with a mask
     prediction, reference = read_volume(case.images[PREDICTION]), read_volume(case.mask)
     require_same_grid(prediction, reference, case)
     voxel_ml = abs(float(np.linalg.det(reference.affine[:3, :3]))) / 1000
     labels = (_labels(prediction, f"{case.name}, {PREDICTION}", scheme), _labels(reference, case.name, scheme))
-    return Pair(*labels, voxel_ml)
+    return dices_of(Pair(*labels, voxel_ml), lists, scheme)
 
 
 def _labels(volume: Volume, case: str, scheme: LabelScheme) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +10,11 @@ from segan_pl.cli.parsing import OneLineErrors
 from segan_pl.data.outputs import Kind, Output, figure_of, page_of, require_free
 from segan_pl.errors import UsageError
 from segan_pl.files import require_writable
-from segan_pl.report.case_pictures import case_pictures
-from segan_pl.report.run_files import RunFiles, read_files
-from segan_pl.report.run_report import MARK, Report, markdown, whole_page
 
 MAKER = "segan_pl report"
 PAGE = Kind(MAKER, page_of("segan_pl report: "))
 EARLIER = r"# [^\n]*\n\n(No run has scores of cases\.\n|(- [^\n]*\n)+\n\| run \| region \| metric \| mean \|)"
 """How the Markdown began before it had a mark."""
-TABLES = Kind(MAKER, f"{MARK}|{EARLIER}")
 
 
 @dataclass(frozen=True)
@@ -49,16 +44,24 @@ def main(arguments: list[str]) -> int:
         raise UsageError(
             "report: no run given; expected a run's folder, e.g. segan_pl report runs/segan_cat/20261121_a"
         )
+    # these load nibabel and Matplotlib, which --help and a wrong option need not wait for
+    from segan_pl.report.case_pictures import case_pictures
+    from segan_pl.report.run_files import read_files
+    from segan_pl.report.run_report import MARK, Report, markdown, whole_page
+
     files = [read_files(text) for text in runs]
-    _require_different_names(files)
+    if double := [name for name, count in Counter(run.name for run in files).items() if count > 1]:
+        raise UsageError(f"report: two runs are called {double[0]!r}; name them: a=FOLDER b=FOLDER")
     page = Path(options.output).expanduser() if options.output else files[0].folder / "report" / "index.html"
     given = f"--output {options.output or page}"
     if page.is_dir():
         raise UsageError(f"{given}: is a folder; give the page's file, e.g. --output {page / 'index.html'}")
     require_writable(page.parent, given)
-    texts = (Output(page, PAGE, given), Output(page.with_suffix(".md"), TABLES, given))
+    texts = (Output(page, PAGE, given), Output(page.with_suffix(".md"), Kind(MAKER, f"{MARK}|{EARLIER}"), given))
     require_free(texts)
-    report = _report(files, pictures=options.pictures)
+    pictures = {run.name: case_pictures(run) for run in files} if options.pictures else {}
+    notes = [f"{name}: {note}" for name, (_, found) in pictures.items() for note in found]
+    report = Report(files, {name: overlays for name, (overlays, _) in pictures.items()}, notes)
     drawn = report.files() if options.figures else {}
     figures = [Output(page.parent / "figures" / name, figure_of(MAKER, Path(name).suffix), given) for name in drawn]
     require_free(figures)  # before anything is written: a report is whole or not there
@@ -70,15 +73,3 @@ def main(arguments: list[str]) -> int:
         print(f"note: {note}")
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0
-
-
-def _require_different_names(files: Sequence[RunFiles]) -> None:
-    """Refuse two runs that the page could not tell apart."""
-    if double := [name for name, count in Counter(run.name for run in files).items() if count > 1]:
-        raise UsageError(f"report: two runs are called {double[0]!r}; name them: a=FOLDER b=FOLDER")
-
-
-def _report(files: Sequence[RunFiles], *, pictures: bool) -> Report:
-    drawn = {run.name: case_pictures(run) for run in files} if pictures else {}
-    notes = [f"{name}: {note}" for name, (_, found) in drawn.items() for note in found]
-    return Report(files, {name: one for name, (one, _) in drawn.items()}, notes)

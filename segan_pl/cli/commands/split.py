@@ -74,7 +74,10 @@ def main(arguments: list[str]) -> int:
     options, settings = parse(arguments, DESCRIPTION, _add_arguments, SplitDataOptions)
     _require_fitting(settings)
     output = _new_file(settings, Path(options.root).expanduser())
-    cohort = _cohort(options)
+    name = None if options.native_labels == "auto" else label_convention(options.native_labels).name
+    require_target(possible_target(options.labels, name), name)
+    cohort = options.find(mask=True, scheme=False, unlabelled=options.unlabelled == "use")
+    native_convention(cohort.source, options.native_labels, options.labels)
     by = options.stratify_by if settings.by is None else settings.by
     seed = options.split_seed if settings.seed is None else settings.seed
     unlabelled = UnlabelledCases(options.unlabelled, options.n_labelled, split_seed=seed)
@@ -87,7 +90,10 @@ def main(arguments: list[str]) -> int:
         else _drawn(settings, options, cohort.cases, by, together)
     )
     folds = [unlabelled.part(fold, cohort.cases) for fold in folds]
-    for note in _notes(folds, cohort):
+    kept_apart = "scans of a patient may be on two sides, as --group scan asks"
+    scans = folds[0].grouped == "scan" and len({case.patient for case in cohort.cases}) < len(cohort.cases)
+    notes = [*cohort.notes(), *([kept_apart] if scans else []), *(note for fold in folds for note in fold.notes)]
+    for note in list(dict.fromkeys(notes)):
         print(f"note: {note}")
     for table in balance_of(folds, cohort.cases, by):
         print(render(table, settings.table))
@@ -124,19 +130,6 @@ def _add_arguments(parser: OneLineErrors) -> None:
     )
     add("--overwrite", action="store_true", help="replace the file if it is there")
     add("--table", type=Literal["text", "markdown"], default="text", help="form of the table")
-
-
-def _cohort(options: SplitDataOptions) -> Cohort:
-    """The cases; what the masks' labels mean need not be known, but a wrong name is refused.
-
-    Raises:
-        CaseError: As `find_cohort`, or no such labels.
-    """
-    name = None if options.native_labels == "auto" else label_convention(options.native_labels).name
-    require_target(possible_target(options.labels, name), name)
-    cohort = options.find(mask=True, scheme=False, unlabelled=options.unlabelled == "use")
-    native_convention(cohort.source, options.native_labels, options.labels)
-    return cohort
 
 
 def _require_fitting(settings: Namespace) -> None:
@@ -270,14 +263,6 @@ def _checked(
             place = f"{settings.check}: fold {number}" if len(folds) > 1 else settings.check
             raise CaseError(f"{place}: {error}") from error
     return matched
-
-
-def _notes(folds: Sequence[Split], cohort: Cohort) -> list[str]:
-    """What a user must know, each once."""
-    kept_apart = "scans of a patient may be on two sides, as --group scan asks"
-    scans = folds[0].grouped == "scan" and len({case.patient for case in cohort.cases}) < len(cohort.cases)
-    notes = [*cohort.notes(), *([kept_apart] if scans else []), *(note for fold in folds for note in fold.notes)]
-    return list(dict.fromkeys(notes))
 
 
 def _write(folds: Sequence[Split], output: Output | None, settings: Namespace) -> None:

@@ -129,27 +129,24 @@ class _Findings:
         if part == MASK:
             self._add_mask(volume)
         else:
-            self._add_image(part, volume)
-
-    def _add_image(self, part: str, volume: Volume) -> None:
-        array = volume.array
-        low, high = float(array.min()), float(array.max())
-        filled = array != 0
-        self.intensities[part] = Intensities(low, high, 1 - np.count_nonzero(filled) / array.size)
-        self.inside[array.shape] = filled | self.inside[array.shape] if array.shape in self.inside else filled
-        if low == high == 0:
-            path = self.case.images[part]
-            self.faults.append(f"{path}: all voxels are 0, expected an image; export it again or drop the case")
-        elif low == high:
-            self.notes.append(f"{part}: constant, every voxel is {low:g}; normalised it is 0 everywhere")
-        else:
-            self.notes += [f"{part}: {note}" for note in brain_notes(volume)]
-            if found := two_values(array):
-                self.notes.append(f"{part}: only two values, {found[0]:g} and {found[1]:g}; is it a mask?")
-            digest = voxel_digest(array)
-            if twin := next((other for other, content in self.contents.items() if content == digest), None):
-                self.notes.append(f"{twin} and {part} are the same file, or two with the same voxels")
-            self.contents[part] = digest
+            array = volume.array
+            low, high = float(array.min()), float(array.max())
+            filled = array != 0
+            self.intensities[part] = Intensities(low, high, 1 - np.count_nonzero(filled) / array.size)
+            self.inside[array.shape] = filled | self.inside[array.shape] if array.shape in self.inside else filled
+            if low == high == 0:
+                path = self.case.images[part]
+                self.faults.append(f"{path}: all voxels are 0, expected an image; export it again or drop the case")
+            elif low == high:
+                self.notes.append(f"{part}: constant, every voxel is {low:g}; normalised it is 0 everywhere")
+            else:
+                self.notes += [f"{part}: {note}" for note in brain_notes(volume)]
+                if found := two_values(array):
+                    self.notes.append(f"{part}: only two values, {found[0]:g} and {found[1]:g}; is it a mask?")
+                digest = voxel_digest(array)
+                if twin := next((other for other, content in self.contents.items() if content == digest), None):
+                    self.notes.append(f"{twin} and {part} are the same file, or two with the same voxels")
+                self.contents[part] = digest
 
     def _add_mask(self, volume: Volume) -> None:
         try:

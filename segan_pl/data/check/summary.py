@@ -124,15 +124,6 @@ def data_set_notes(
         groups: As `duplicate_groups` finds them.
         settled: Whether the user stated the convention, and needs no advice on others that would fit too.
     """
-    notes = [*_duplicate_notes(rows, groups), *_same_masks(rows, groups)]
-    if bare := [row.name for row in rows if "mask" not in row.files]:
-        which = "all" if len(bare) == len(rows) else listed(bare)
-        notes.append(f"{len(bare)} of {len(rows)} cases have no mask: {which}")
-    return [*notes, *_label_notes(rows, convention, settled)]
-
-
-def _duplicate_notes(rows: Sequence[CaseRow], groups: Sequence[Sequence[str]]) -> list[str]:
-    """A line for each of the first groups, with the parts that are alike and whether it is one patient's."""
     by_name = {row.name: row for row in rows}
     notes = []
     for group in groups[:GROUPS_NAMED]:
@@ -144,7 +135,11 @@ def _duplicate_notes(rows: Sequence[CaseRow], groups: Sequence[Sequence[str]]) -
         notes.append(f"{listed(group)} have the same content ({shared}){whose}")
     if len(groups) > GROUPS_NAMED:
         notes.append(f"{len(groups) - GROUPS_NAMED} more groups of cases have the same content: --json names all")
-    return notes
+    notes = [*notes, *_same_masks(rows, groups)]
+    if bare := [row.name for row in rows if "mask" not in row.files]:
+        which = "all" if len(bare) == len(rows) else listed(bare)
+        notes.append(f"{len(bare)} of {len(rows)} cases have no mask: {which}")
+    return [*notes, *_label_notes(rows, convention, settled)]
 
 
 def _same_masks(rows: Sequence[CaseRow], groups: Sequence[Sequence[str]]) -> list[str]:

@@ -6,13 +6,12 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from nibabel.orientations import aff2axcodes
 from numpy.typing import ArrayLike, NDArray
 
-from segan_pl.data.case import ORIGIN_TOLERANCE_MM, CaseError, Shape
+from segan_pl.data.case import ORIGIN_TOLERANCE_MM, CaseError, Nonfinite, Shape
 from segan_pl.data.io import metaimage, nifti
 from segan_pl.data.io.header import Header, require_affine, require_numbers
 from segan_pl.data.io.streams import GZIP, MAX_INFLATION, gunzip, gunzip_start, unzlib
@@ -22,7 +21,6 @@ DIGEST_BYTES = 16
 START_BYTES = 2 * metaimage.HEAD_BYTES
 # Mm a voxel that an element of two affines may differ by and still be one grid.
 AXES_TOLERANCE = 1e-3
-Nonfinite = Literal["refuse", "zero"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,28 @@ def _read(path: Path, nonfinite: Nonfinite, *, single: bool) -> tuple[Volume, ..
         digest = hashlib.blake2b(raw, digest_size=DIGEST_BYTES)
         if header.data is not None:
             digest.update(voxels)
-        return _volumes(_body(voxels, header), header, digest.hexdigest(), nonfinite)
+        packed = header.packed
+        needed = header.offset + header.size
+        if header.data is not None and packed == "no" and voxels.startswith(GZIP):
+            # voxels that happen to begin so
+            plain = len(voxels) == needed and header.data.suffix.lower() != ".gz"
+            packed = "no" if plain else "gzip"
+        most = len(voxels) * (1 if packed == "no" else MAX_INFLATION)
+        if needed > most:
+            raise ValueError(
+                f"the header announces {needed} bytes, the file holds at most {most}; cut off? copy it again"
+            )
+        start = header.offset
+        if packed == "zlib":
+            body, start = unzlib(memoryview(voxels)[start:], header.size), 0
+        else:
+            body = gunzip(voxels, needed) if packed == "gzip" else voxels
+        if len(body) != (expected := start + header.size):
+            size = f"more than {expected}" if len(body) > expected else str(len(body))
+            raise ValueError(
+                f"the header announces {expected} bytes, found {size}; cut off or mislabelled: copy it again"
+            )
+        return _volumes(memoryview(body)[start:], header, digest.hexdigest(), nonfinite)
     except OSError as error:
         raise CaseError(f"{path}: cannot be read ({error.strerror}); expected a file; fix the path") from error
     except ValueError as error:
@@ -207,28 +226,6 @@ def _header(start: bytes, path: Path) -> Header:
     if metaimage.begins_like(start):
         return metaimage.read_header(start, path)
     return nifti.read_header(start[: nifti.HEAD_BYTES], _file(path))
-
-
-def _body(raw: bytes, header: Header) -> memoryview:
-    """The bytes of the voxels out of the file that holds them; as many as the header says, or ValueError."""
-    packed = header.packed
-    needed = header.offset + header.size
-    if header.data is not None and packed == "no" and raw.startswith(GZIP):
-        # voxels that happen to begin so
-        plain = len(raw) == needed and header.data.suffix.lower() != ".gz"
-        packed = "no" if plain else "gzip"
-    most = len(raw) * (1 if packed == "no" else MAX_INFLATION)
-    if needed > most:
-        raise ValueError(f"the header announces {needed} bytes, the file holds at most {most}; cut off? copy it again")
-    start = header.offset
-    if packed == "zlib":
-        body, start = unzlib(memoryview(raw)[start:], header.size), 0
-    else:
-        body = gunzip(raw, needed) if packed == "gzip" else raw
-    if len(body) != (expected := start + header.size):
-        size = f"more than {expected}" if len(body) > expected else str(len(body))
-        raise ValueError(f"the header announces {expected} bytes, found {size}; cut off or mislabelled: copy it again")
-    return memoryview(body)[start:]
 
 
 def _volumes(body: memoryview, header: Header, digest: str, nonfinite: Nonfinite) -> tuple[Volume, ...]:

@@ -91,7 +91,18 @@ class DescribedLayout:
         """
         found = describe(here)
         assert found is not None  # recognised
-        cases, notes = _cases_of_channels(found) if self.separate else _cases_of_volumes(found)
+        cases: list[Case] = []
+        notes: list[str] = []
+        if self.separate:
+            cases, notes = _cases_of_channels(found)
+        numbers = {modality: number for number, modality in found.modalities().items()}
+        channels = {modality: numbers[modality] for modality in ordered(numbers)}
+        # the Decathlon's cases: each a 4-D file, the mask a file of the same name
+        for name in () if self.separate else found.images.files:
+            if suffix := suffix_of(name):
+                stem, path = name.removesuffix(suffix), found.images.path / name
+                mask = found.masks.path / name if found.masks and name in found.masks.files else None
+                cases.append(Case(stem, stem, dict.fromkeys(channels, path), mask, channels=channels))
         if found.test:
             notes.insert(
                 0, f"{found.test} image files in imagesTs are not used; give that folder as --root to use them"
@@ -126,7 +137,14 @@ def describe(here: Folder) -> Description | None:
     if here.name in PARTS:
         images = here
     path = home.path / FILE
-    content = _read(path)
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CaseError(f"{path}: cannot be read ({error}); expected JSON; fix or restore it") from error
+    if not isinstance(content, dict) or not (content.get("channel_names") or content.get("modality")):
+        raise CaseError(f"{path}: neither 'channel_names' nor 'modality'; expected the channels' names; add them")
+    if "dataset" in content:
+        raise CaseError(f"{path}: lists its files under 'dataset', which is not read; list them in a CSV manifest")
     tests = home.within("imagesTs") if images.name == "imagesTr" and home is here else None
     names = content.get("channel_names") or content["modality"]
     try:
@@ -154,18 +172,6 @@ def split_channel(stem: str) -> tuple[str, int] | None:
     return (match["case"], int(match["channel"])) if match else None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CaseError(f"{path}: cannot be read ({error}); expected JSON; fix or restore it") from error
-    if not isinstance(content, dict) or not (content.get("channel_names") or content.get("modality")):
-        raise CaseError(f"{path}: neither 'channel_names' nor 'modality'; expected the channels' names; add them")
-    if "dataset" in content:
-        raise CaseError(f"{path}: lists its files under 'dataset', which is not read; list them in a CSV manifest")
-    return content
-
-
 def _labels(labels: Any) -> dict[str, tuple[int, ...]]:
     """Name to numbers, from {"background": 0, "tumour": [1, 2]} (nnU-Net 2) or {"0": "background"} (the older form).
 
@@ -180,19 +186,6 @@ def _labels(labels: Any) -> dict[str, tuple[int, ...]]:
         return {str(name): tuple(int(number) for number in numbers) for name, numbers in lists.items()}
     except (TypeError, ValueError):
         return {}
-
-
-def _cases_of_volumes(found: Description) -> tuple[list[Case], list[str]]:
-    """The Decathlon's cases: each a 4-D file, the mask a file of the same name."""
-    numbers = {modality: number for number, modality in found.modalities().items()}
-    channels = {modality: numbers[modality] for modality in ordered(numbers)}
-    cases = []
-    for name in found.images.files:
-        if suffix := suffix_of(name):
-            stem, path = name.removesuffix(suffix), found.images.path / name
-            mask = found.masks.path / name if found.masks and name in found.masks.files else None
-            cases.append(Case(stem, stem, dict.fromkeys(channels, path), mask, channels=channels))
-    return cases, []
 
 
 def _cases_of_channels(found: Description) -> tuple[list[Case], list[str]]:

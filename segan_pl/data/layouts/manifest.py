@@ -53,19 +53,34 @@ def read_manifest(path: Path) -> Found:
     lines: dict[str, int] = {}
     cases = []
     for line, row in table.rows:
-        case = _case(path, line, row, roles)
+        facts = {role: row[column] for column, role in roles.items() if role != "extra"}
+        spelt = {role: column for column, role in roles.items()}
+        name = facts["case"]
+        if not name or UNSAFE.search(name):
+            raise CaseError(f"{path}: line {line}: case {name!r}; expected a name that a file can have; correct it")
+        grade = facts.get("grade") or ""
+        parts = [*ordered(facts.keys() - {*FACTS, "mask"}), "mask"]
+        files = {part: _file(path, line, spelt[part], facts[part]) for part in parts if facts.get(part)}
+        case = Case(
+            name=name,
+            patient=facts.get("patient") or name,
+            images={part: file for part, file in files.items() if part != "mask"},
+            mask=files.get("mask"),
+            # HGG and LGG in whatever case; another word as it is.
+            grade=(grade.upper() if grade.upper() in GRADES else grade) or None,
+            institution=facts.get("institution") or None,
+            extra={column: row[column] for column, role in roles.items() if role == "extra"},
+        )
         if (first := lines.setdefault(case.name, line)) != line:
             raise CaseError(f"{path}: case {case.name!r} on lines {first} and {line}; expected one row; remove one")
         cases.append(case)
     stated = _native_labels(table)
-    return Found(cases, stated, root=path, names=_names(path, stated) if stated else None)
-
-
-def _names(path: Path, stated: str) -> LabelNames:
-    """What the labels are called by the convention that the rows state."""
-    convention = label_convention(stated)
-    numbers = {**convention.numbers, **({IGNORE: convention.ignore} if convention.ignore else {})}
-    return LabelNames(f"{path.name} (native_labels {stated})", numbers)
+    names = None
+    if stated:
+        convention = label_convention(stated)
+        numbers = {**convention.numbers, **({IGNORE: convention.ignore} if convention.ignore else {})}
+        names = LabelNames(f"{path.name} (native_labels {stated})", numbers)
+    return Found(cases, stated, root=path, names=names)
 
 
 def _roles(table: Table) -> dict[str, str]:
@@ -99,27 +114,6 @@ def _roles(table: Table) -> dict[str, str]:
 def _files(table: Table, column: str) -> list[int]:
     """The lines whose cell in this column is an image by its suffix."""
     return [line for line, row in table.rows if suffix_of(row[column])]
-
-
-def _case(path: Path, line: int, row: dict[str, str], roles: dict[str, str]) -> Case:
-    facts = {role: row[column] for column, role in roles.items() if role != "extra"}
-    spelt = {role: column for column, role in roles.items()}
-    name = facts["case"]
-    if not name or UNSAFE.search(name):
-        raise CaseError(f"{path}: line {line}: case {name!r}; expected a name that a file can have; correct it")
-    grade = facts.get("grade") or ""
-    parts = [*ordered(facts.keys() - {*FACTS, "mask"}), "mask"]
-    files = {part: _file(path, line, spelt[part], facts[part]) for part in parts if facts.get(part)}
-    return Case(
-        name=name,
-        patient=facts.get("patient") or name,
-        images={part: file for part, file in files.items() if part != "mask"},
-        mask=files.get("mask"),
-        # HGG and LGG in whatever case; another word as it is.
-        grade=(grade.upper() if grade.upper() in GRADES else grade) or None,
-        institution=facts.get("institution") or None,
-        extra={column: row[column] for column, role in roles.items() if role == "extra"},
-    )
 
 
 def _file(path: Path, line: int, column: str, cell: str) -> Path:

@@ -51,7 +51,10 @@ def read_table(path: Path, key: str) -> Table:
     if path.suffix.lower() == ".json":
         return _of_json(path, text, key)
     delimiter = max(DELIMITERS, key=lambda mark: _fit(text, mark, key))
-    lines = _without_empty_columns(list(_lines(path, text, delimiter)))
+    lines = list(_lines(path, text, delimiter))
+    named = max((number + 1 for number, cell in enumerate(lines[0][1]) if cell), default=0) if lines else 0
+    ends = (max([named, *(number + 1 for number, cell in enumerate(cells) if cell)]) for _, cells in lines)
+    lines = [(line, cells[:end]) for (line, cells), end in zip(lines, ends, strict=True)]
     columns = tuple(lines[0][1]) if lines else ()
     lower = [column.lower() for column in columns]
     if key.lower() not in lower:
@@ -90,13 +93,6 @@ def _of_json(path: Path, text: str, key: str) -> Table:
     if double := sorted({column for column in columns if lower.count(column.lower()) > 1}):
         raise CaseError(f"{path}: {double} differ only in capitals; expected one of them; rename or remove one")
     return Table(path, columns, tuple(rows))
-
-
-def _without_empty_columns(lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
-    """The lines without trailing columns that have neither a name nor a cell, as spreadsheets leave them."""
-    named = max((number + 1 for number, cell in enumerate(lines[0][1]) if cell), default=0) if lines else 0
-    ends = (max([named, *(number + 1 for number, cell in enumerate(cells) if cell)]) for _, cells in lines)
-    return [(line, cells[:end]) for (line, cells), end in zip(lines, ends, strict=True)]
 
 
 def header(path: Path) -> tuple[str, ...]:

@@ -70,11 +70,7 @@ def default_directory() -> Path:
     there = next((path for path in (usual, *usual.parents) if os.path.exists(path)), usual)
     if usual.is_absolute() and os.access(there, os.W_OK | os.X_OK):
         return usual
-    return _own_folder(Path(tempfile.gettempdir()) / f"segan_pl-{os.getuid()}") / "prepared"
-
-
-def _own_folder(folder: Path) -> Path:
-    """A folder of a name that everybody can foresee, made for this user alone, or known to be theirs."""
+    folder = Path(tempfile.gettempdir()) / f"segan_pl-{os.getuid()}"
     remedy = "name a folder by --data.cache_dir or SEGAN_PL_CACHE"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,7 +80,7 @@ def _own_folder(folder: Path) -> Path:
     if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid():
         owner = "is a link" if stat.S_ISLNK(found.st_mode) else f"belongs to user {found.st_uid}"
         raise UsageError(f"the cache {folder}: {owner}, expected a folder of user {os.getuid()}; {remedy}")
-    return folder
+    return folder / "prepared"
 
 
 def usual_directory() -> Path:
@@ -226,26 +222,26 @@ class Cache:
             arrays |= {LABEL: prepared.label, NATIVE: packed(prepared.native)}
         needed = sum(array.nbytes for array in arrays.values())
         with self._writable(case, needed), workplace(self.building, needed) as place:
-            write_entry(place, self._record(case, final.name, prepared), arrays)
+            write_entry(
+                place,
+                {
+                    "key": final.name,
+                    "case": case.name,
+                    "modalities": list(prepared.modalities),
+                    "geometry": prepared.geometry.as_dict(),
+                    "labels": {str(label): count for label, count in prepared.labels.items()},
+                    "outside": {str(label): count for label, count in prepared.outside.items()},
+                    "bounds": {modality: list(bounds) for modality, bounds in prepared.bounds.items()},
+                    "zeros": {modality: round(share, 6) for modality, share in prepared.zeros.items()},
+                    "origin_tolerance_mm": case.origin_tolerance_mm,
+                    "sources": [[part, str(path), channel] for part, path, channel in sources(case)],
+                    "digests": dict(prepared.digests),
+                    "preparation": self.preparation.as_dict(),
+                    "notes": list(prepared.notes),
+                },
+                arrays,
+            )
             _move_into_place(place, final)
-
-    def _record(self, case: Case, key: str, prepared: Prepared) -> dict[str, Any]:
-        """What the sidecar says, but for the files."""
-        return {
-            "key": key,
-            "case": case.name,
-            "modalities": list(prepared.modalities),
-            "geometry": prepared.geometry.as_dict(),
-            "labels": {str(label): count for label, count in prepared.labels.items()},
-            "outside": {str(label): count for label, count in prepared.outside.items()},
-            "bounds": {modality: list(bounds) for modality, bounds in prepared.bounds.items()},
-            "zeros": {modality: round(share, 6) for modality, share in prepared.zeros.items()},
-            "origin_tolerance_mm": case.origin_tolerance_mm,
-            "sources": [[part, str(path), channel] for part, path, channel in sources(case)],
-            "digests": dict(prepared.digests),
-            "preparation": self.preparation.as_dict(),
-            "notes": list(prepared.notes),
-        }
 
     @contextmanager
     def _writable(self, case: Case, needed: int = 0) -> Iterator[None]:

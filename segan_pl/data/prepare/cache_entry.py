@@ -116,7 +116,14 @@ def read_sidecar(place: Path) -> dict[str, Any] | None:
     """
     try:
         record = json.loads((place / SIDECAR).read_text(encoding="utf-8"))
-        _require_ours(record, place.name)
+        if not isinstance(record, dict):
+            raise DamagedError(f"{SIDECAR} holds no record")
+        if record.get("format") != FORMAT:
+            raise DamagedError(f"it has format {record.get('format')!r}, this release writes {FORMAT}")
+        if record.get("digest") != _digest({key: value for key, value in record.items() if key != "digest"}):
+            raise DamagedError(f"{SIDECAR} was changed")
+        if record["key"] != place.name:
+            raise DamagedError(f"it was made as {record['key']}")
         for name, file in record["files"].items():
             if (size := (place / name).stat().st_size) != file["bytes"]:
                 raise DamagedError(f"{name} has {size} bytes, expected {file['bytes']}")
@@ -216,18 +223,6 @@ def open_arrays(
         labels=tuple(int(label) for label in record["labels"]),
         scan=scan_of(geometry, record["bounds"], record.get("zeros", {}), record["preparation"]["scaling"]),
     )
-
-
-def _require_ours(record: Any, name: str) -> None:
-    """Refuse a sidecar of another format, of another entry, or with a byte changed."""
-    if not isinstance(record, dict):
-        raise DamagedError(f"{SIDECAR} holds no record")
-    if record.get("format") != FORMAT:
-        raise DamagedError(f"it has format {record.get('format')!r}, this release writes {FORMAT}")
-    if record.get("digest") != _digest({key: value for key, value in record.items() if key != "digest"}):
-        raise DamagedError(f"{SIDECAR} was changed")
-    if record["key"] != name:
-        raise DamagedError(f"it was made as {record['key']}")
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -50,6 +50,11 @@ class Prepared:
     absent: tuple[str, ...] = ()
     native: NDArray[np.uint8] | None = None
 
+    @property
+    def there(self) -> list[bool]:
+        """Which of the modalities the case has."""
+        return [modality not in self.absent for modality in self.modalities]
+
 
 def prepare(case: Case, preparation: Preparation, *, held: Mapping[str, Volume] | None = None) -> Prepared:
     """Read, check, crop and scale one case, a file at a time.
@@ -141,20 +146,16 @@ class _Work:
         self.labels, inside = label_counts(label), label_counts(label[self.geometry.native_box])
         self.outside = {value: count - inside.get(value, 0) for value, count in self.labels.items()}
 
-    def _crop_scaled(self) -> None:
-        """Cut everything to the box of what is not 0 after scaling."""
-        start, shape = bounding_box(np.logical_or.reduce(self.image != 0), self.preparation.margin)
-        self.geometry = replace(self.geometry, start=start, shape=shape)
-        box = self.geometry.native_box
-        self.image = np.ascontiguousarray(self.image[:, *box])
-        if self.label is not None:
-            self._count_labels(self.label)
-            self.label = np.ascontiguousarray(self.label[box])
-
     def finish(self) -> Prepared:
         """All of it, with what a user should know."""
         if self.preparation.crop == "scaled":
-            self._crop_scaled()
+            start, shape = bounding_box(np.logical_or.reduce(self.image != 0), self.preparation.margin)
+            self.geometry = replace(self.geometry, start=start, shape=shape)
+            box = self.geometry.native_box
+            self.image = np.ascontiguousarray(self.image[:, *box])
+            if self.label is not None:
+                self._count_labels(self.label)
+                self.label = np.ascontiguousarray(self.label[box])
         zscore = self.preparation.scaling == "zscore"
         flat = [part for part, (low, high) in self.bounds.items() if high <= (0 if zscore else low)]
         became = "" if self.preparation.scaling == "none" else f", all {self.preparation.background:g} now"

@@ -12,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from segan_pl.data.case import CaseError, Geometry
+from segan_pl.data.case import CaseError, Geometry, Nonfinite
 from segan_pl.data.geometry import Interpolation, Shape, target_geometry
-from segan_pl.data.io import Nonfinite
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 # Of a target grid; a head at 0.25 mm has as many.
@@ -64,7 +63,16 @@ class Preparation:
         Raises:
             ValueError: With the value.
         """
-        self._require_box()
+        if isinstance(self.crop, tuple | list) and min(self.crop) < 1:
+            raise ValueError(f"crop is {self.crop}; expected positive sizes (D, H, W)")
+        boxed = self.crop in ("nonzero", "scaled")
+        if min(self.margin) < 0 or (max(self.margin) > 0 and not boxed):
+            raise ValueError(f"margin is {self.margin}; expected voxels >= 0, with crop 'nonzero' or 'scaled' only")
+        from_zero = self.scaling != "percentile" or self.interval[0] == 0
+        if self.crop == "scaled" and (self.statistics_mask == "crop" or not from_zero):
+            raise ValueError(
+                "crop 'scaled' is found after scaling; expected another statistics_mask than 'crop', interval from 0"
+            )
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"percentiles are {self.percentiles}; expected 0 <= low < high <= 100")
@@ -83,19 +91,6 @@ class Preparation:
             )
         if self.version != 1:
             raise ValueError(f"preparation version {self.version}; this release knows 1")
-
-    def _require_box(self) -> None:
-        """Refuse a margin without a box, and a box after scaling where it could not be found."""
-        if isinstance(self.crop, tuple | list) and min(self.crop) < 1:
-            raise ValueError(f"crop is {self.crop}; expected positive sizes (D, H, W)")
-        boxed = self.crop in ("nonzero", "scaled")
-        if min(self.margin) < 0 or (max(self.margin) > 0 and not boxed):
-            raise ValueError(f"margin is {self.margin}; expected voxels >= 0, with crop 'nonzero' or 'scaled' only")
-        from_zero = self.scaling != "percentile" or self.interval[0] == 0
-        if self.crop == "scaled" and (self.statistics_mask == "crop" or not from_zero):
-            raise ValueError(
-                "crop 'scaled' is found after scaling; expected another statistics_mask than 'crop', interval from 0"
-            )
 
     @property
     def background(self) -> float:

@@ -41,7 +41,7 @@ class Gathered(NamedTuple):
     """A batch as it is read: what a worker hands over where the rest is done on the device.
 
     Attributes:
-        image: (B, M, D, H, W) float16; of the samples in `moving` nothing but background.
+        image: (B, M, D, H, W) float16; 0 of the samples in `moving`.
         label: (B, D, H, W) uint8, native labels.
         moving: Samples that need voxels interpolated; None for none.
         labelled: As of a Batch; so are the following.
@@ -84,7 +84,7 @@ class Augment:
     def __call__(self, read: Gathered) -> Batch:
         """One batch: image (B, M, *patch) float16, or float32 where intensities vary; target (B, C, *patch) uint8.
 
-        Order: displacement, rotation, scale, mirror, brightness, gamma, gamma of the negative, noise, blur, transforms.
+        Order: displacement, rotation, scale, mirror, intensities (see `with_intensities`), transforms.
 
         Raises:
             UsageError: One of `transforms` returns no batch.
@@ -122,9 +122,17 @@ class Augment:
                 moved, turned = self._moved(read.moving, changes, read.seed)
                 image.index_copy_(0, read.moving.rows, moved)
                 label.index_copy_(0, read.moving.rows, turned)
-        kept = self.options.keep_background and not self.from_background
+        # Brightness and a plain gamma do not move the least intensity; what refers to the mean moves it too.
+        about_mean = bool(self.options.contrast) or self.options.gamma_keeps_moments
+        kept = self.options.keep_background and (about_mean or not self.from_background)
         with_intensities(
-            image, changes, read.seed, read.modality_mask, background=self.background, keep_background=kept
+            image,
+            changes,
+            read.seed,
+            read.modality_mask,
+            background=self.background,
+            keep_background=kept,
+            keep_moments=self.options.gamma_keeps_moments,
         )
         image[~read.modality_mask] = 0
         return image, label
@@ -156,6 +164,6 @@ def mirrored(image: Tensor, label: Tensor, mirror: Tensor) -> None:
     for axes in mirror.unique(dim=0):
         along = axes.nonzero()[:, 0].tolist()
         if along:
-            rows = rows_of((mirror == axes).all(1), image)
+            rows = rows_of((mirror == axes).all(1)).to(image.device)
             image.index_copy_(0, rows, image.index_select(0, rows).flip([2 + axis for axis in along]))
             label.index_copy_(0, rows, label.index_select(0, rows).flip([1 + axis for axis in along]))

@@ -91,22 +91,52 @@ def labelled_voxels(label: Path, foreground: tuple[int, ...]) -> NDArray[np.int6
     return np.stack(np.unravel_index(flat, mask.shape), 1)
 
 
-def read_box(
-    volume: NDArray,
-    within: Sequence[slice],
-    start: Sequence[int],
-    out: NDArray,
-    rows: Sequence[int],
-    to: Sequence[int],
-) -> None:
-    """Copy channels `rows` of a (K, D, H, W) volume into channels `to` of `out` (N, *box) from voxel `start` on.
+class Overlap(NamedTuple):
+    """What of a box of voxels may be read of a volume.
 
-    What of the box lies outside `within` stays as it is in `out`.
+    Attributes:
+        inside: (z, y, x) of the volume.
+        target: Where it lies in the box.
+        whole: Whether it fills the box.
     """
-    inside, target = [], []
-    for first, n, side in zip(start, out.shape[1:], within, strict=True):
-        low, high = max(first, side.start), min(first + n, side.stop)
-        inside.append(slice(low, max(low, high)))
-        target.append(slice(low - first, max(low, high) - first))
+
+    inside: tuple[slice, ...]
+    target: tuple[slice, ...]
+    whole: bool
+
+    @classmethod
+    def of(cls, within: Sequence[slice], start: Sequence[int], size: Sequence[int]) -> Overlap:
+        """Of the box of a size from voxel `start` on, which may lie outside, with the part `within` of a volume."""
+        inside, target, whole = [], [], True
+        for first, n, side in zip(start, size, within, strict=True):
+            low, high = max(first, side.start), min(first + n, side.stop)
+            if high - low < n:
+                whole, high = False, max(low, high)
+            inside.append(slice(low, high))
+            target.append(slice(low - first, high - first))
+        return cls(tuple(inside), tuple(target), whole)
+
+
+def read_box(
+    volume: NDArray, box: Overlap, out: NDArray, rows: Sequence[int], to: Sequence[int], outside: float = 0.0
+) -> None:
+    """Copy a box of channels `rows` of a (K, D, H, W) volume into channels `to` of `out` (N, *box).
+
+    Args:
+        volume: What is read.
+        box: Where.
+        out: All of it is written: channels that are not read with 0.
+        rows: Channels of the volume.
+        to: Their places in `out`, ascending.
+        outside: Value of these channels beyond the overlap.
+    """
+    if not box.whole or len(to) < len(out):
+        out[...] = 0
+        if outside:
+            out[list(to)] = outside
+    inside, target = box.inside, box.target
+    if len(to) == len(out) == len(volume) and rows == to:  # at once: a copy of each takes longer
+        out[(slice(None), *target)] = volume[(slice(None), *inside)]
+        return
     for row, channel in zip(rows, to, strict=True):
-        out[channel][tuple(target)] = volume[row][tuple(inside)]
+        out[channel][target] = volume[row][inside]

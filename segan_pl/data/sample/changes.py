@@ -24,10 +24,12 @@ class Changes(NamedTuple):
         scale: (B,) of the field of view; 1 for none.
         mirror: (B, 3) bool, along z, y, x.
         brightness: (B, M) factors; 1 for none.
+        contrast: (B, M) factors; 1 for none.
         gamma: (B, M) exponents; 1 for none.
         inverted_gamma: (B, M) exponents on the negative; 1 for none.
         noise: (B,) standard deviation; 0 for none.
         blur: (B, M) sigma in voxels; 0 for none.
+        low_resolution: (B, M) voxels a side as a share of those there were; 1 for none.
     """
 
     share: Tensor
@@ -36,10 +38,12 @@ class Changes(NamedTuple):
     scale: Tensor
     mirror: Tensor
     brightness: Tensor
+    contrast: Tensor
     gamma: Tensor
     inverted_gamma: Tensor
     noise: Tensor
     blur: Tensor
+    low_resolution: Tensor
 
     @property
     def moved(self) -> Tensor:
@@ -73,6 +77,10 @@ def draw_changes(seed: Tensor, options: Augmentation, modalities: int) -> Change
     factor, exponent, inverted, sigma, blurred = (
         uniform(seed, 3, 5 * modalities).double().unflatten(1, (modalities, 5)).unbind(2)
     )
+    # Options that came later have streams of their own, so that the numbers of the others stay as they were.
+    later = uniform(seed, 6, 2) < torch.tensor((options.contrast, options.low_resolution))
+    contrast, share, lowered = uniform(seed, 7, 3 * modalities).double().unflatten(1, (modalities, 3)).unbind(2)
+    lowered = later[:, 1, None] & (lowered < options.low_resolution_modality)
     coins = uniform(seed, 4, 1 + 2 * modalities) < 0.5
     scale = _around_one(options.scale_range, one[:, 7], coins[:, 0])
     exponents = (
@@ -86,10 +94,12 @@ def draw_changes(seed: Tensor, options: Augmentation, modalities: int) -> Change
         scale=torch.where(happens[:, 2], scale, 1.0),
         mirror=uniform(seed, 2, 3) < torch.tensor(options.mirror),
         brightness=torch.where(happens[:, 3, None], _between(options.brightness_range, factor), 1.0),
+        contrast=torch.where(later[:, 0, None], _between(options.contrast_range, contrast), 1.0),
         gamma=gamma,
         inverted_gamma=inverted_gamma,
         noise=_between(options.noise_range, uniform(seed, 5, 1)[:, 0].double()) * happens[:, 6],
         blur=_between(options.blur_range, sigma) * (happens[:, 7, None] & (blurred < options.blur_modality)),
+        low_resolution=torch.where(lowered, _between(options.low_resolution_range, share), 1.0),
     )
 
 

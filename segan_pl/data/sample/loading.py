@@ -97,6 +97,7 @@ def loader(dataset: Any, sampler: Any, workers: int, *, trainer: Any) -> DataLoa
         dataset,
         batch_size=None,
         sampler=sampler,
+        collate_fn=_as_it_is,
         num_workers=workers,
         # A generator of its own: starting workers must not move the run's random state.
         generator=torch.Generator(),
@@ -104,6 +105,10 @@ def loader(dataset: Any, sampler: Any, workers: int, *, trainer: Any) -> DataLoa
         persistent_workers=workers > 0,
         pin_memory=bool(trainer and trainer.strategy.root_device.type == "cuda"),
     )
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def batch_bytes(samples: int, modalities: int, channels: int, size: Sequence[int], *, wide: bool = False) -> int:

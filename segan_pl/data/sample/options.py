@@ -25,9 +25,10 @@ class Sampling:
         per_case: Patches of each case an epoch. Default: of slices every one, once and in random order (SegAN-CAT); of
             volumes 1.
         batches: Batches an epoch, each element of a case drawn at random, instead of `per_case` (AlbuNet: 100).
-        foreground: Share of patches with a voxel of a scored channel as near to their centre as the volume allows,
-            where the case has one; the others lie anywhere, equally likely (the papers' way). A patch stays inside
-            the volume, so along an axis where it is nearly as large, it can hardly be drawn to anything.
+        foreground: Chance of each patch to have a voxel of a scored channel as near to its centre as the volume allows,
+            where the case has one (nnU-Net: exactly the last third of each batch); the others lie anywhere, equally
+            likely (the papers' way). A patch stays inside the volume, so along an axis where it is nearly as large, it
+            can hardly be drawn to anything.
         foreground_of: Of which voxels those patches are drawn to one: of all "voxels" of the scored channels alike, so
             mostly of the largest; or of one of the "channels" that the case has, all equally likely (nnU-Net's way).
         brain: Least share of a patch's voxels that are above background, labelled or not (0.18 is 6,000 of 32 x 32 x 32
@@ -109,7 +110,7 @@ class Augmentation:
     """What is varied in training patches, of slices and of volumes alike; the default varies nothing.
 
     Every plain number is the chance for a sample; ranges are uniform. AlbuNet's values (Wacker et al. 2019, the
-    authors' code) are in configs/augmentation/albunet_augmentation.yaml.
+    authors' code) are in configs/augmentation/albunet_augmentation.yaml, nnU-Net's in nnunet_augmentation.yaml.
 
     Attributes:
         elastic: Of a smooth displacement.
@@ -122,16 +123,23 @@ class Augmentation:
         mirror: Of a mirror image along z, y, x; a slice has no z to mirror.
         brightness: Of a factor for each modality.
         brightness_range: Of that factor.
+        contrast: Of a factor for each modality about its mean in the patch, within the range that it has there.
+        contrast_range: Of that factor.
         gamma: Of an exponent for each modality, on intensities scaled to [0, 1] and back.
         inverted_gamma: The same on the negative image.
         gamma_range: Of both exponents. Below and above 1 are equally likely.
-        keep_background: Whether brightness and gamma leave background and padding alone where it is not the darkest
-            value, as with z-scores; AlbuNet's code changes it there.
+        gamma_keeps_moments: Whether either gamma restores mean and deviation of each modality in the patch (nnU-Net's
+            way), so that z-scores stay z-scores.
+        keep_background: Whether brightness, contrast and gamma leave background and padding alone, also where it is
+            not the darkest value, as with z-scores; AlbuNet's code changes it there.
         noise: Of Gaussian noise.
         noise_range: Of its standard deviation.
         blur: Of a Gaussian blur, mirrored at the patch's faces.
         blur_range: Of its sigma in voxels, for each modality.
         blur_modality: Chance of each modality, where the sample is blurred.
+        low_resolution: Of fewer voxels along each axis, brought back by linear interpolation; a depth of 1 stays.
+        low_resolution_range: Of their number, as a share of the patch's side, for each modality.
+        low_resolution_modality: Chance of each modality, where the sample is at low resolution.
         modality_dropout: Chance of each modality of a sample to be hidden, as if the case lacked it; one stays always.
 
     Raises:
@@ -147,15 +155,21 @@ class Augmentation:
     mirror: tuple[float, float, float] = (0.0, 0.0, 0.0)
     brightness: float = 0.0
     brightness_range: tuple[float, float] = (0.7, 1.5)
+    contrast: float = 0.0
+    contrast_range: tuple[float, float] = (0.75, 1.25)
     gamma: float = 0.0
     inverted_gamma: float = 0.0
     gamma_range: tuple[float, float] = (0.5, 2.0)
+    gamma_keeps_moments: bool = False
     keep_background: bool = True
     noise: float = 0.0
     noise_range: tuple[float, float] = (0.0, 0.05)
     blur: float = 0.0
     blur_range: tuple[float, float] = (0.5, 1.5)
     blur_modality: float = 0.5
+    low_resolution: float = 0.0
+    low_resolution_range: tuple[float, float] = (0.5, 1.0)
+    low_resolution_modality: float = 0.5
     modality_dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -173,7 +187,8 @@ class Augmentation:
     @property
     def varies_intensities(self) -> bool:
         """Whether intensities may change, interpolation included; a patch is float32 then."""
-        return self.moves or any((self.brightness, self.gamma, self.inverted_gamma, self.noise, self.blur))
+        bent = (self.brightness, self.contrast, self.gamma, self.inverted_gamma)
+        return self.moves or any((*bent, self.noise, self.blur, self.low_resolution))
 
     @property
     def varies(self) -> bool:
@@ -191,6 +206,11 @@ class Augmentation:
                 f"--data.augmentation.mirror {list(self.mirror)}: the chances are for z, y, x, and --data.patch "
                 f"{list(patch)} has no z to mirror; give one for y or x"
             )
+        if self.gamma_keeps_moments and not (self.gamma or self.inverted_gamma):
+            raise UsageError(
+                "--data.augmentation.gamma_keeps_moments true: neither gamma nor inverted_gamma has a chance above 0; "
+                "give one of them, or leave it out"
+            )
         if self.modality_dropout and len(modalities) == 1:
             raise UsageError(
                 f"--data.augmentation.modality_dropout {self.modality_dropout}: the only modality, {modalities[0]}, "
@@ -202,7 +222,7 @@ def _expected(name: str, value: Any) -> str:
     """What an option of `Augmentation` should be, where it is not that; else nothing."""
     numbers = np.atleast_1d(np.asarray(value, np.float64))
     finite = bool(np.isfinite(numbers).all())
-    if name == "keep_background":
+    if name in ("keep_background", "gamma_keeps_moments"):
         return ""
     if name == "rotation_deg":
         return "" if finite and len(numbers) == 1 and numbers[0] >= 0 else "degrees, at least 0"
@@ -216,6 +236,8 @@ def _expected(name: str, value: Any) -> str:
         return "two numbers from 0 on, the smaller first"
     if name in ("scale_range", "gamma_range") and not 0 < numbers[0] <= 1 <= numbers[1]:
         return "a range around 1, above 0"
+    if name == "low_resolution_range" and not 0 < numbers[0] <= numbers[1] <= 1:
+        return "shares of a side above 0 and at most 1"
     return "voxels above 0" if name == "blur_range" and numbers[0] == 0 else ""
 
 

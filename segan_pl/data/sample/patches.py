@@ -13,12 +13,14 @@ from segan_pl.batch import Batch
 from segan_pl.data.case import ABSENT
 from segan_pl.data.labels import LabelScheme
 from segan_pl.data.sample.augment import Augment, Gathered, Moving, Transform
-from segan_pl.data.sample.case_index import CaseIndex, opened, prepared, read_box
+from segan_pl.data.sample.case_index import CaseIndex, Overlap, opened, prepared, read_box
 from segan_pl.data.sample.changes import draw_changes, kept_modalities
 from segan_pl.data.sample.options import Augmentation, AugmentOn, Sampling
 from segan_pl.data.sample.places import Places
 from segan_pl.data.sample.samplers import Plan
 from segan_pl.data.sample.spatial import margins
+
+ONLY = [0]  # channel
 
 
 class PatchDataset(Dataset[Batch | Gathered]):
@@ -78,25 +80,36 @@ class PatchDataset(Dataset[Batch | Gathered]):
         shown = self.modality_mask[torch.from_numpy(plan.case)]
         if self.augmentation.modality_dropout:
             shown = kept_modalities(shown, plan.hide, self.augmentation.modality_dropout)
-        margin, flat, rows = self._room(plan, seed)
+        margin, flat, rows = self._margins(plan, seed)
         # All boxes of a batch are as large as the largest one needs to be.
         most = margin[rows].max(0) if len(rows) else margin[0]
-        image, label = self._blank(shown, self.patch)
-        boxes, labels = self._blank(shown[rows], [n + 2 * int(m) for n, m in zip(self.patch, most, strict=True)])
+        size = [n + 2 * int(m) for n, m in zip(self.patch, most, strict=True)]
+        (image, label), (boxes, labels) = self._room(shown, self.patch), self._room(shown[rows], size)
         origin = np.zeros((len(seed), 3), np.int64)
         place = {int(b): number for number, b in enumerate(rows)}
-        for b, channels in enumerate(np.flatnonzero(one).tolist() for one in shown.numpy()):
+        for b, one in enumerate(shown.tolist()):
+            channels = [channel for channel, is_shown in enumerate(one) if is_shown]
             case = self.cases[plan.case[b]]
+            volume = opened(case.image)
             # Padding is not drawn from, except in the plane of a slice (SegAN-CAT's crops).
-            plane = tuple(slice(0, n) for n in opened(case.image).shape[2:]) if self.slices else case.real_box[1:]
+            plane = tuple(slice(0, n) for n in volume.shape[2:]) if self.slices else case.real_box[1:]
             within = (case.real_box[0], *plane)
-            origin[b] = first = self.places.start(case, within, plan, b, margin[b].tolist())
+            first = self.places.start(case, within, plan, b, margin[b].tolist())
+            origin[b] = first
             to, mask = image[b], label[b]
             if b in place:
-                first, to, mask = first - most, boxes[place[b]], labels[place[b]]
-            read_box(opened(case.image), within, first.tolist(), to, [case.channels[c] for c in channels], channels)
+                to[...], mask[...] = 0, 0  # `augment` fills them
+                first, to, mask = (
+                    [f - int(m) for f, m in zip(first, most, strict=True)],
+                    boxes[place[b]],
+                    labels[place[b]],
+                )
+            box = Overlap.of(within, first, mask.shape)
+            read_box(volume, box, to, [case.channels[c] for c in channels], channels, self.background)
             if plan.labelled[b] and case.label:
-                read_box(opened(case.label)[None], within, first.tolist(), mask[None], [0], [0])
+                read_box(opened(case.label)[None], box, mask[None], ONLY, ONLY)
+            else:
+                mask[...] = 0
         moving = Moving(*(torch.from_numpy(one) for one in (rows, boxes, labels, flat[rows]))) if len(rows) else None
         return Gathered(
             image=torch.from_numpy(image),
@@ -109,14 +122,11 @@ class PatchDataset(Dataset[Batch | Gathered]):
             seed=seed,
         )
 
-    def _blank(self, shown: torch.Tensor, box: Sequence[int]) -> tuple[NDArray, NDArray]:
-        """Background (B, M, *box) float16, 0 for what is not shown, and labels (B, *box) of 0."""
-        image = np.zeros((*shown.shape, *box), np.float16)
-        if self.background:
-            image[shown.numpy()] = self.background
-        return image, np.zeros((len(shown), *box), np.uint8)
+    def _room(self, shown: torch.Tensor, box: Sequence[int]) -> tuple[NDArray, NDArray]:
+        """Images (B, M, *box) float16 and labels (B, *box), to be written."""
+        return np.empty((*shown.shape, *box), np.float16), np.empty((len(shown), *box), np.uint8)
 
-    def _room(self, plan: Plan, seed: torch.Tensor) -> tuple[NDArray, NDArray, NDArray]:
+    def _margins(self, plan: Plan, seed: torch.Tensor) -> tuple[NDArray, NDArray, NDArray]:
         """(B, 3) margins that the samples' changes need, (B,) which stay in their plane, and (R,) which move."""
         if not self.augmentation.moves:
             return np.zeros((len(seed), 3), np.int64), np.ones(len(seed), bool), np.zeros(0, np.int64)

@@ -39,9 +39,7 @@ class Places:
         kinds = each if sampling.foreground_of == "channels" else (scheme.foreground_labels,)
         return cls(patch, kinds, sampling.brain, background)
 
-    def start(
-        self, case: CaseIndex, within: Sequence[slice], plan: Plan, b: int, margin: Sequence[int]
-    ) -> NDArray[np.int64]:
+    def start(self, case: CaseIndex, within: Sequence[slice], plan: Plan, b: int, margin: Sequence[int]) -> list[int]:
         """First voxel of a patch in the prepared volume: such that the box that it needs lies inside, if it can.
 
         Args:
@@ -83,8 +81,8 @@ class Places:
         centre: NDArray[np.int64] | None,
         z: int,
         margin: Sequence[int],
-    ) -> NDArray[np.int64]:
-        start = np.zeros(3, np.int64)
+    ) -> list[int]:
+        start = []
         for axis, (side, n, more) in enumerate(zip(within, self.patch, margin, strict=True)):
             room = side.stop - side.start - (n + 2 * more)
             if axis == 0 and z != ANYWHERE:
@@ -96,13 +94,13 @@ class Places:
                 first = side.start + int(corner[axis] * (room + 1))
             else:
                 first = min(max(int(centre[axis]) - n // 2 - more, side.start), side.start + room)
-            start[axis] = first + more
+            start.append(first + more)
         return start
 
-    def _brain(self, case: CaseIndex, within: Sequence[slice], start: NDArray[np.int64]) -> float:
+    def _brain(self, case: CaseIndex, within: Sequence[slice], start: Sequence[int]) -> float:
         """Share of a patch's voxels that are not background in some modality of the case; what lies outside is air."""
         box = tuple(
-            slice(max(int(first), side.start), max(int(first), side.start, min(int(first) + n, side.stop)))
+            slice(max(first, side.start), max(first, side.start, min(first + n, side.stop)))
             for first, n, side in zip(start, self.patch, within, strict=True)
         )
         image, air = opened(case.image), np.float16(self.background)

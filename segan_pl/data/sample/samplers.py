@@ -266,6 +266,30 @@ def ranks_of(trainer: Any) -> dict[str, int]:
     return {"rank": trainer.global_rank, "world_size": trainer.world_size} if trainer else {"rank": 0, "world_size": 1}
 
 
+def own_cases(costs: Sequence[int], trainer: Any, *, rank: int, world_size: int) -> list[int]:
+    """The places of the cases that this rank scores, in order; each case is on one rank.
+
+    The largest case that is left goes to the rank that has least to do, so that ranks end together. Where the trainer
+    has a limit, which it counts on each rank, every rank has every `world_size`-th case (`evaluation.tables.limited`).
+
+    Args:
+        costs: Of each case, e.g. its voxels; above 0.
+        trainer: None for none.
+        rank: This process.
+        world_size: Number of processes, at most that of the cases.
+    """
+    limits = [getattr(trainer, f"limit_{stage}_batches", 1.0) for stage in ("val", "test", "predict")]
+    if any(isinstance(limit, int) or limit < 1 for limit in limits):
+        return list(range(rank, len(costs), world_size))
+    shares: list[list[int]] = [[] for _ in range(world_size)]
+    done = [0] * world_size
+    for place in sorted(range(len(costs)), key=lambda place: -costs[place]):
+        idle = done.index(min(done))
+        shares[idle].append(place)
+        done[idle] += costs[place]
+    return sorted(shares[rank])
+
+
 def done_so_far(trainer: Any) -> tuple[int, int]:
     """Epochs done, and batches done of one that was broken off: where the training loader begins."""
     epoch, batch = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress.current

@@ -93,20 +93,22 @@ class UnlabelledCases:
             split: With its unlabelled part.
             batch_size: Patches of both.
             least: Patches that the networks need at once: a loss may show them the labelled ones alone.
-            of_unlabelled: The same for the unlabelled ones.
+            of_unlabelled: The same for the unlabelled ones; 0 where nothing reads them, and a batch may have none.
 
         Raises:
             UsageError: A batch has no room for both, or a share is asked for where there is nothing to share.
         """
         given = self.labelled_per_batch
         if not split.unlabelled:
-            if given is not None:
+            if given not in (None, batch_size):
                 raise UsageError(
                     f"--data.labelled_per_batch {given}: every training case is labelled; give --data.n_labelled or "
                     f"--data.unlabelled use, or leave it out"
                 )
             return batch_size, 0
         labelled = self.labelled(batch_size)
+        if labelled == batch_size == given and not of_unlabelled:
+            return batch_size, 0  # so that no time goes into patches that nothing reads
         if not 0 < labelled < batch_size:
             asked = "" if given is None else f"--data.labelled_per_batch {given} of "
             raise UsageError(
@@ -119,7 +121,7 @@ class UnlabelledCases:
             raise UsageError(
                 f"--data.labelled_per_batch {labelled} of --data.batch_size {batch_size}: so few {few} patches leave "
                 f"the networks' batch norm one value for each channel; expected at least {least} labelled and "
-                f"{of_unlabelled} unlabelled; raise both numbers, or --data.patch"
+                f"{max(of_unlabelled, 1)} unlabelled; raise both numbers, or --data.patch"
             )
         return labelled, unlabelled
 

@@ -29,7 +29,7 @@ def part_held_out(
     column, equals, value = held_out.partition("=")
     if not (column and equals and value):
         raise UsageError(f"--hold_out {held_out}: expected COLUMN=VALUE, e.g. institution=C")
-    require_columns(cases, [column])
+    require_columns(cases, [column], f"--hold_out {held_out}: the case table has no column")
     units = units_of(cases, grouped, together)
     held = {units[case.name] for case in cases if case.column(column) == value}
     if not held:

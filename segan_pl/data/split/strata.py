@@ -73,15 +73,20 @@ def shuffled(strata: Strata, rng: np.random.Generator) -> dict[Stratum, list[str
     return {key: [units[i] for i in rng.permutation(len(units))] for key, units in strata.items()}
 
 
-def require_columns(cases: Sequence[Case], by: Sequence[str]) -> None:
+def require_columns(cases: Sequence[Case], by: Sequence[str], what: str = "cannot stratify by") -> None:
     """Refuse a column that is none of the case table's.
+
+    Args:
+        cases: In any order.
+        by: Columns.
+        what: Of the message, what cannot be done.
 
     Raises:
         UsageError: With the nearest, and the list.
     """
     known = [*COLUMNS, *sorted({name for case in cases for name in case.extra})]
     if strange := sorted(set(by) - set(known)):
-        raise UsageError(f"cannot stratify by {strange}; {nearest(strange[0], known)}")
+        raise UsageError(f"{what} {strange}; {nearest(strange[0], known)}")
 
 
 def units_of(cases: Sequence[Case], grouped: Grouped, together: Sequence[Sequence[str]] = ()) -> dict[str, str]:

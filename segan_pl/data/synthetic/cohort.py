@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from segan_pl.data.case import MODALITIES, Shape
 from segan_pl.data.io import write_volume
-from segan_pl.data.synthetic.phantom import Anatomy, Floats, Grade, Tumour, draw_anatomy, draw_tumour, smooth_field
+from segan_pl.data.synthetic.phantom import Anatomy, Grade, Tumour, draw_anatomy, draw_tumour, smooth_field
 
 
 @dataclass(frozen=True)
@@ -142,17 +142,6 @@ def scan(
 ) -> NDArray[np.int16]:
     """One modality as the scanner's file holds it, skull-stripped: (D, H, W) int16."""
     brain = anatomy.tissue > 0
-    signal = _signal(rng, anatomy, tumour, contrast)
-    signal *= np.exp(scanner.bias * smooth_field(rng, brain.shape, (2, 2, 2)))
-    signal = ndimage.gaussian_filter(signal, (scanner.through_plane, 0.5, 0.5))
-    noise = scanner.noise * rng.standard_normal((2, *brain.shape), dtype=np.float32)
-    signal = np.hypot(signal + noise[0], noise[1])
-    gain = scanner.gain * rng.uniform(0.7, 1.4)
-    return np.where(brain, np.clip(np.rint(gain * signal), 1, 32767), 0).astype(np.int16)
-
-
-def _signal(rng: np.random.Generator, anatomy: Anatomy, tumour: Tumour, contrast: Contrast) -> Floats:
-    """Tissue, what age and tumour change in it, and texture; no scanner yet."""
     jitter = rng.uniform(0.94, 1.06, 7).astype(np.float32)
     c = contrast
     levels = np.array([0.6 * c.grey, c.fluid, c.grey, c.white], np.float32) * np.r_[1, jitter[:3]]
@@ -168,7 +157,12 @@ def _signal(rng: np.random.Generator, anatomy: Anatomy, tumour: Tumour, contrast
     for (weight, level, texture), scale in zip(parts, jitter[3:], strict=True):
         where = np.nonzero(weight)
         signal[where] += weight[where] * (level * scale * (1 + texture * change[where]) - signal[where])
-    return signal
+    signal *= np.exp(scanner.bias * smooth_field(rng, brain.shape, (2, 2, 2)))
+    signal = ndimage.gaussian_filter(signal, (scanner.through_plane, 0.5, 0.5))
+    noise = scanner.noise * rng.standard_normal((2, *brain.shape), dtype=np.float32)
+    signal = np.hypot(signal + noise[0], noise[1])
+    gain = scanner.gain * rng.uniform(0.7, 1.4)
+    return np.where(brain, np.clip(np.rint(gain * signal), 1, 32767), 0).astype(np.int16)
 
 
 def make_cohort(

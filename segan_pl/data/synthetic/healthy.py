@@ -73,36 +73,28 @@ def healthy_labels(anatomy: Anatomy, native_labels: str) -> NDArray[np.uint8]:
         anatomy: Of `healthy_case`.
         native_labels: A convention of tissues, e.g. "iseg".
     """
-    tissue = anatomy.tissue
+    tissue, (z, y, x) = anatomy.tissue, anatomy.grid
+    low = (z < -0.45) & (tissue > 0)
+    cerebellum = low & (y > 0.1) & (np.abs(x) > 0.12)
+    brainstem = low & (np.abs(y) < 0.3) & (np.abs(x) <= 0.12)
     convention = label_convention(native_labels)
     if not convention.ignore:
         numbers = convention.numbers
         label = np.array([0, *(numbers[name][0] for name in ("csf", "gm", "wm"))], np.uint8)[tissue]
         if native_labels == "mrbrains13":
-            label[_cerebellum(anatomy) | _brainstem(anatomy)] = 0
+            label[cerebellum | brainstem] = 0
         return label
     inner = anatomy.depth > 0.35
     label = np.select(
         [tissue == FLUID, tissue == GREY, tissue == WHITE],
         [np.where(inner, 6, 5), np.where(inner, 2, 1), np.where(anatomy.bright > 0.5, 4, 3)],
     ).astype(np.uint8)
-    label[_cerebellum(anatomy)] = 7
-    label[_brainstem(anatomy)] = 8
+    label[cerebellum] = 7
+    label[brainstem] = 8
     if 9 in convention.ignore:  # an infarction, and on the other side something else
-        z, y, x = anatomy.grid
         for number, side in ((9, 0.4), (10, -0.4)):
             label[((z - 0.2) ** 2 + y**2 + (x - side) ** 2 < 0.15**2) & (tissue > 0)] = number
     return label
-
-
-def _cerebellum(anatomy: Anatomy) -> NDArray[np.bool_]:
-    z, y, x = anatomy.grid
-    return (z < -0.45) & (y > 0.1) & (np.abs(x) > 0.12) & (anatomy.tissue > 0)
-
-
-def _brainstem(anatomy: Anatomy) -> NDArray[np.bool_]:
-    z, y, x = anatomy.grid
-    return (z < -0.45) & (np.abs(y) < 0.3) & (np.abs(x) <= 0.12) & (anatomy.tissue > 0)
 
 
 @dataclass(frozen=True)

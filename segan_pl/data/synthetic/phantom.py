@@ -99,7 +99,10 @@ def draw_anatomy(rng: np.random.Generator, shape: Shape) -> Anatomy:
     outer_fluid = (crease < rng.uniform(0.08, 0.28) * folded) | ((fissure < 0.018) & (depth < 0.45)) | (depth < 0.025)
     tissue[outer_fluid | (ventricle < 1)] = FLUID
     tissue[depth < 0] = OUTSIDE
-    return Anatomy(tissue, inner, depth, _age(rng, tissue, ventricle), grid)
+    burden = rng.uniform(0, 1)
+    caps = np.clip(1 - (ventricle - 1) / (0.15 + 0.45 * burden), 0, 1)
+    spots = np.clip(2 * (smooth_field(rng, tissue.shape, (9, 13, 13)) - 2.6 + burden), 0, 1)
+    return Anatomy(tissue, inner, depth, (np.maximum(caps, spots) * (tissue == WHITE)), grid)
 
 
 def draw_tumour(rng: np.random.Generator, anatomy: Anatomy, grade: Grade, *, share: float) -> Tumour:
@@ -124,7 +127,12 @@ def draw_tumour(rng: np.random.Generator, anatomy: Anatomy, grade: Grade, *, sha
     bulk = _distance(rng, anatomy, centre, ragged=0.12 if high else 0.2)
     whole, edge = _smallest(spread, anatomy.inner, size)
     core, core_edge = _smallest(bulk, whole, size * rng.uniform(0.2, 0.55) if high else size * rng.uniform(0.45, 0.8))
-    rim = core & _enhancing(rng, shape, bulk / core_edge, high=high)
+    # where the core takes up contrast agent; `relative` is 0 at its centre and 1 at its border
+    relative, wobble = bulk / core_edge, smooth_field(rng, shape, (11, 16, 16))
+    if high:
+        rim = core & (relative > rng.uniform(0.6, 0.88) + 0.12 * wobble)
+    else:
+        rim = core & (wobble > 1.3) & (relative < 0.7) if rng.random() < 0.35 else np.zeros(shape, bool)
 
     label = np.zeros(shape, np.uint8)
     label[whole], label[core], label[rim] = OEDEMA, CORE, RIM
@@ -132,14 +140,6 @@ def draw_tumour(rng: np.random.Generator, anatomy: Anatomy, grade: Grade, *, sha
     oedema = np.clip(0.5 + (1 - spread / edge) / fade, 0, 1) * (anatomy.inner | whole)
     core_share = np.clip(0.5 + (1 - bulk / core_edge) / (0.1 if high else 0.5), 0, 1) * whole
     return Tumour(label, oedema.astype(np.float32), core_share.astype(np.float32), rim.astype(np.float32))
-
-
-def _age(rng: np.random.Generator, tissue: NDArray[np.uint8], ventricle: Floats) -> Floats:
-    """Caps round the ventricles and spots in white matter, (D, H, W) in [0, 1]; from hardly any to a lot."""
-    burden = rng.uniform(0, 1)
-    caps = np.clip(1 - (ventricle - 1) / (0.15 + 0.45 * burden), 0, 1)
-    spots = np.clip(2 * (smooth_field(rng, tissue.shape, (9, 13, 13)) - 2.6 + burden), 0, 1)
-    return np.maximum(caps, spots) * (tissue == WHITE)
 
 
 def _distance(rng: np.random.Generator, anatomy: Anatomy, centre: NDArray, *, ragged: float) -> Floats:
@@ -157,11 +157,3 @@ def _smallest(value: Floats, where: Bools, size: float) -> tuple[Bools, float]:
     last = min(int(size), inside.size) - 1
     edge = float(np.partition(inside, last)[last])
     return where & (value <= edge), edge
-
-
-def _enhancing(rng: np.random.Generator, shape: Shape, relative: Floats, *, high: bool) -> Bools:
-    """Where the core takes up contrast agent; `relative` is 0 at its centre and 1 at its border."""
-    wobble = smooth_field(rng, shape, (11, 16, 16))
-    if high:
-        return relative > rng.uniform(0.6, 0.88) + 0.12 * wobble
-    return (wobble > 1.3) & (relative < 0.7) if rng.random() < 0.35 else np.zeros(shape, bool)

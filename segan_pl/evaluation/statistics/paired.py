@@ -117,24 +117,19 @@ def signed_rank(differences: Differences) -> SignedRank:
     positive, total = float(ranks[left > 0].sum()), float(ranks.sum())
     # SciPy's exact distribution is that of ranks without ties, and averages over seeds and rounded scores do tie
     if len(left) <= EXACT_RANKS:
-        p = _exact_rank_p(ranks, positive)
+        # tied ranks end in .5, and a sum is a place in `chance`
+        doubled = np.rint(2 * ranks).astype(int)
+        most = int(doubled.sum())
+        chance = np.zeros(most + 1)
+        chance[0] = 1.0
+        for rank in doubled:
+            chance *= 0.5
+            chance[rank:] += chance[:-rank].copy()
+        larger = max(round(2 * positive), most - round(2 * positive))
+        p = min(1.0, 2 * float(chance[larger:].sum()))
     else:
         p = float(stats.wilcoxon(left, zero_method="wilcox", correction=False, method="asymptotic").pvalue)
     return SignedRank(p, (2 * positive - total) / total, len(left))
-
-
-def _exact_rank_p(ranks: Differences, positive: float) -> float:
-    """Twice the chance, over all signs, that the larger of the two rank sums is at least the one found."""
-    # tied ranks end in .5, and a sum is a place in `chance`
-    doubled = np.rint(2 * ranks).astype(int)
-    total = int(doubled.sum())
-    chance = np.zeros(total + 1)
-    chance[0] = 1.0
-    for rank in doubled:
-        chance *= 0.5
-        chance[rank:] += chance[:-rank].copy()
-    larger = max(round(2 * positive), total - round(2 * positive))
-    return min(1.0, 2 * float(chance[larger:].sum()))
 
 
 def sign_flip(differences: Differences, *, resamples: int = 10_000, seed: int = 0) -> SignFlip:

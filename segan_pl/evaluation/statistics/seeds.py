@@ -25,6 +25,8 @@ Arrangement = Literal["one run", "seeds", "folds", "splits"]
 SEEDS = ("seed_everything", "data.seed", "data.split_seed", "data.split_file", "data.fold")
 PLACES = (
     *("run.directory", "run.root", "run.experiment", "run.loggers", "run.wandb_offline", "run.preview", "run.plain"),
+    "run.log_best_checkpoint",
+    "run.health",
     *("data.cache_dir", "data.workers", "data.prepare_workers"),
 )
 
@@ -172,35 +174,27 @@ def grouping_notes(entries: Sequence[Entry]) -> list[str]:
         for entry in entries
         if (gone := sorted(entry.held - entry.cases))
     ]
-    return [*_suggestions([entry for entry in entries if len(entry.runs) == 1]), *_mixed(entries), *gaps]
-
-
-def _suggestions(entries: Sequence[Entry]) -> list[str]:
     groups: list[list[Entry]] = []
-    for entry in entries:
+    for entry in (one for one in entries if len(one.runs) == 1):
         if config := entry.runs[0].config:
             home = next((g for g in groups if config_differences(g[0].runs[0].config, config) <= set(SEEDS)), None)
             groups.append([entry]) if home is None else home.append(entry)
-    notes = []
+    alike = []
     for group in (group for group in groups if len(group) > 1):
         tables = [entry.runs[0].table for entry in group]
         folders = [one.path.parent if one.kind == "evaluation" else home_of(one.path) for one in tables]
-        notes.append(
+        alike.append(
             f"{', '.join(entry.name for entry in group)} differ only in seeds or splits: runs of one experiment, "
             f"compared here one by one; to take them as one, give NAME={','.join(map(str, folders))}"
         )
-    return notes
-
-
-def _mixed(entries: Sequence[Entry]) -> list[str]:
-    notes = []
+    mixed = []
     for entry in entries:
         first = entry.runs[0].config
         keys = {key for run in entry.runs[1:] if first and run.config for key in config_differences(first, run.config)}
         if others := sorted(keys - set(SEEDS)):
             listed = ", ".join(others[:4]) + (", ..." if len(others) > 4 else "")
-            notes.append(f"the runs of {entry.name} differ in more than seeds and splits: {listed}")
-    return notes
+            mixed.append(f"the runs of {entry.name} differ in more than seeds and splits: {listed}")
+    return [*alike, *mixed, *gaps]
 
 
 def known_patients(entries: Sequence[Entry]) -> dict[str, str]:

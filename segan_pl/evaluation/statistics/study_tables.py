@@ -70,7 +70,15 @@ def sheets(study: Study) -> list[Sheet]:
     metrics = ", ".join(dict.fromkeys(line.metric for line in study.lines))
     columns, rows = (*words, *numbers, "W/T/L", "verdict"), tuple(map(_cells, study.lines))
     compared = Sheet(f"Comparisons of {metrics}", columns, rows, len(words))
-    return [_runs(study), *([spread] if seeds else []), compared]
+    taken = []
+    for entry in study.entries:
+        for number, run in enumerate(entry.runs):
+            alone, last = len(entry.runs) == 1, number == len(entry.runs) - 1
+            arrangement = "1" if alone else f"{number + 1} of {len(entry.runs)} {entry.arrangement}"
+            cases = f"{len(run.cases)} (all {len(entry.held)})" if last and not alone else str(len(run.cases))
+            taken.append((entry.name, str(run.table.path), run.table.reason, arrangement, cases))
+    runs = Sheet("Runs", ("run", "scores", "taken as", "runs", "cases"), tuple(taken), 4)
+    return [runs, *([spread] if seeds else []), compared]
 
 
 def legend(study: Study) -> list[str]:
@@ -87,18 +95,6 @@ def legend(study: Study) -> list[str]:
         "W/T/L: patients for whom run is better, equal, worse",
         f"verdict: by p perm. at {LEVEL}; 'not shown' does not mean equal",
     ]
-
-
-def _runs(study: Study) -> Sheet:
-    columns = ("run", "scores", "taken as", "runs", "cases")
-    rows = []
-    for entry in study.entries:
-        for number, run in enumerate(entry.runs):
-            alone, last = len(entry.runs) == 1, number == len(entry.runs) - 1
-            arrangement = "1" if alone else f"{number + 1} of {len(entry.runs)} {entry.arrangement}"
-            cases = f"{len(run.cases)} (all {len(entry.held)})" if last and not alone else str(len(run.cases))
-            rows.append((entry.name, str(run.table.path), run.table.reason, arrangement, cases))
-    return Sheet("Runs", columns, tuple(rows), 4)
 
 
 def _cells(line: Line) -> tuple[str, ...]:

@@ -220,7 +220,7 @@ def _spread(result: Result, region: str, metric: str = "dice") -> Spread | None:
 
 
 def _cost(directory: Path, needed: Sequence[Run]) -> Cost:
-    """By the epochs of the fits, and the lists of what was predicted: registrations that were kept are not counted."""
+    """By the epochs of the fits, and the lists of what was predicted, in which kept registrations count."""
     fits, seconds = list[float](), list[float]()
     for run in needed:
         if run.arguments[0] == "fit" and is_finished(directory, run.name):
@@ -229,8 +229,7 @@ def _cost(directory: Path, needed: Sequence[Run]) -> Cost:
         file = directory / "masks" / run.name / "predictions.csv"
         if run.arguments[0] in ("predict", "atlas") and file.is_file():
             with file.open(newline="", encoding="utf-8") as lines:
-                rows = [row for row in csv.DictReader(lines) if "were kept" not in (row.get("notes") or "")]
-            seconds += [float(row["seconds"]) for row in rows if row.get("seconds")]
+                seconds += [float(row["seconds"]) for row in csv.DictReader(lines) if row.get("seconds")]
     return Cost(_mean(fits) / 60, _mean(seconds))
 
 

@@ -103,12 +103,9 @@ def difference_rows(table: TablePlan, found: Sequence[Result]) -> list[dict[str,
             numbers = {"difference": one.found.difference, "low": low, "high": high, "p": one.found.permutation_p}
             numbers["p_holm"] = one.holm
             row |= {"patients": one.found.patients, "wins": one.found.wins, "losses": one.found.losses}
-        out.append({**row, "seeds": len(one.seeds), **{name: _rounded(value) for name, value in numbers.items()}})
+        cells = {name: "" if value is None or math.isnan(value) else round(value, 6) for name, value in numbers.items()}
+        out.append({**row, "seeds": len(one.seeds), **cells})
     return out
-
-
-def _rounded(value: float | None) -> float | str:
-    return "" if value is None or math.isnan(value) else round(value, 6)
 
 
 def differences_text(table: TablePlan, found: Sequence[Result]) -> dict[str, TableText]:
@@ -119,19 +116,16 @@ def differences_text(table: TablePlan, found: Sequence[Result]) -> dict[str, Tab
         lines: dict[str, list[str]] = {}
         for one in (one for one in every if one.region == region):
             line = lines.setdefault(one.row, [one.row, one.reference])
-            line += [_difference(one.found), "" if one.holm is None else f"{one.holm:.2g}"]
+            shown = "n/a"
+            if one.found is not None and not math.isnan(one.found.difference):
+                low, high = one.found.interval or (math.nan, math.nan)
+                shown = f"{one.found.difference:+.3f}" + (f" [{low:+.3f}, {high:+.3f}]" if one.found.interval else "")
+            line += [shown, "" if one.holm is None else f"{one.holm:.2g}"]
         for result in found:
             lines.setdefault(result.cell.label, [result.cell.label]).append(result.state)
         columns = [part for metric in table.metrics for part in (f"{metric}, difference", "p (Holm)")]
         out[region.upper()] = ["", "less", *columns, "state"], list(lines.values())
     return out
-
-
-def _difference(found: Comparison | None) -> str:
-    if found is None or math.isnan(found.difference):
-        return "n/a"
-    between = f" [{found.interval[0]:+.3f}, {found.interval[1]:+.3f}]" if found.interval else ""
-    return f"{found.difference:+.3f}{between}"
 
 
 class Reached(NamedTuple):
@@ -166,14 +160,12 @@ def reached_text(table: TablePlan, found: Sequence[Result]) -> dict[str, TableTe
     for region, series in every.items():
         body = []
         for name, points in series.items():
-            said = {point.at: _with_sd(point) for point in points}
+            said = {
+                point.at: f"{point.mean:.3f}" + (f" (SD {point.sd:.3f})" if point.seeds > 1 else "") for point in points
+            }
             body.append([name, *(said.get(number, "") for number in numbers)])
         out[region.upper()] = [table.metrics[0], *(f"{table.against} {number:g}" for number in numbers)], body
     return out
-
-
-def _with_sd(point: Reached) -> str:
-    return f"{point.mean:.3f}" + (f" (SD {point.sd:.3f})" if point.seeds > 1 else "")
 
 
 def reached_rows(table: TablePlan, found: Sequence[Result]) -> list[dict[str, object]]:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -36,26 +35,22 @@ def heat_map(panels: Mapping[str, Matrix], names: Sequence[str], *, blank: Mappi
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for number, (place, (title, matrix)) in enumerate(zip(axes, panels.items(), strict=True)):
-        _panel(place, matrix, names, blank if number == 0 else {})
+        said = blank if number == 0 else {}
+        values = [[matrix.get((row, column), math.nan) for column in names] for row in names]
+        place.imshow(values, cmap=COLOURS, vmin=0, vmax=1)
+        place.set_xticks(range(len(names)), [name.upper() for name in names], fontsize=8)
+        place.set_yticks(range(len(names)), [name.upper() for name in names], fontsize=8)
+        for row, name in enumerate(names):
+            for column, other in enumerate(names):
+                value, text, size = values[row][column], f"{values[row][column]:.2f}", 9
+                if math.isnan(value):
+                    text, size = said.get((name, other), "none").replace(" of ", "/"), 7
+                place.text(column, row, text, ha="center", va="center", fontsize=size, color=ink(value))
         place.set_title(title, fontsize=10)
         place.set_xlabel("scored on")
         if number == 0:
             place.set_ylabel("trained on")
     return figure
-
-
-def _panel(axes: Axes, matrix: Matrix, names: Sequence[str], blank: Mapping[tuple[str, str], str]) -> None:
-    values = [[matrix.get((row, column), math.nan) for column in names] for row in names]
-    axes.imshow(values, cmap=COLOURS, vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), [name.upper() for name in names], fontsize=8)
-    axes.set_yticks(range(len(names)), [name.upper() for name in names], fontsize=8)
-    for row, name in enumerate(names):
-        for column, other in enumerate(names):
-            value = values[row][column]
-            empty = math.isnan(value)
-            text = blank.get((name, other), "none").replace(" of ", "/") if empty else f"{value:.2f}"
-            size = 7 if empty else 9
-            axes.text(column, row, text, ha="center", va="center", fontsize=size, color=ink(value))
 
 
 def bands(panels: Mapping[str, Mapping[str, Sequence[Point]]]) -> Figure:

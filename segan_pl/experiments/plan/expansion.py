@@ -81,8 +81,9 @@ def first_files(plan: Plan) -> list[str]:
     why = "trains nothing; expected a run of the kind fit"
     for pattern in (one for one in plan.runs.values() if one.kind == "fit"):
         try:
-            first = {**names, **combinations(pattern.each, names, f"{plan.name}: run {pattern.name}")[0]}
-            return [lasting(text(file, first)) for file in pattern.of]
+            for variables in combinations(pattern.each, names, f"{plan.name}: run {pattern.name}"):
+                return [lasting(text(file, {**names, **variables})) for file in pattern.of]
+            why = f"run {pattern.name}: of {', '.join(map(str, pattern.each.values()))} one is empty"
         except LeftOutError as lacking:
             why = f"run {pattern.name}: {lacking}"
     raise UsageError(f"{plan.name}: {why}")
@@ -113,7 +114,15 @@ class _Expansion:
                 continue
             cells += found
             notes += [f"table {table.name} has no {label}: {why}" for label, why in reasons.items()]
-        claims, gone = self._claims(cells)
+        if not cells:
+            raise UsageError(f"{study.plan.name}: nothing is left to run: {'; '.join(notes)}")
+        tables = study.plan.tables
+        known = {cell.names: cell for cell in reversed(cells) if cell.names and tables[cell.table].form != "curves"}
+        claims: list[Claim] = []
+        gone: dict[str, str] = {}
+        for plan in study.plan.claims:
+            made, why_gone = self._every(plan.each, plan.text, partial(self._claim, plan, known))
+            claims, gone = [*claims, *made], gone | why_gone
         if gone:
             notes.append(f"claims are left out: {'; '.join(f'{said} ({why})' for said, why in gone.items())}")
         ensembles: list[dict[int, tuple[str, ...]]] = []
@@ -213,17 +222,6 @@ class _Expansion:
         return {seed: self._together(row, names, seed, ("fit",))[1] for seed in self.study.seeds}
 
     # -- claims
-
-    def _claims(self, cells: Sequence[Cell]) -> tuple[list[Claim], dict[str, str]]:
-        """Those whose both sides are cells of the tables, of which curves have no scores; and why others are not."""
-        tables = self.study.plan.tables
-        known = {cell.names: cell for cell in reversed(cells) if cell.names and tables[cell.table].form != "curves"}
-        found: list[Claim] = []
-        reasons: dict[str, str] = {}
-        for plan in self.study.plan.claims:
-            claims, why = self._every(plan.each, plan.text, partial(self._claim, plan, known))
-            found, reasons = [*found, *claims], reasons | why
-        return found, reasons
 
     def _claim(self, plan: ClaimPlan, known: Mapping[tuple[str, ...], Cell], said: str, names: Names) -> Claim:
         pooled = [{**names, **variables} for variables in combinations(plan.pool, names, said)]

@@ -86,9 +86,25 @@ def case_rows(found: Sequence[Result], metrics: Sequence[str]) -> list[dict[str,
 def table_texts(table: TablePlan, found: Sequence[Result], directory: Path) -> dict[str, TableText]:
     """Region to columns and lines of a table's results; "" where there is but one."""
     if table.form == "heat_map":
-        return {"": _matrix_text(found)}
+        trained, tested = (list(dict.fromkeys(one.cell.facts[fact] for one in found)) for fact in FACTS[1:3])
+        sets = _data_sets(found)
+        fields: dict[tuple[str, str], str] = {}
+        for one in found:
+            mean, region = one.means.get((_first(one), "dice")), _first(one)
+            part = f", {one.state}" if mean and one.state != "finished" else ""
+            paper = [_published(one, name, region, "dice") for name in sets]
+            printed = f" ({' / '.join(f'{value:.2f}' for value in paper)})" if paper and "" not in paper else ""
+            place = one.cell.facts["trained_on"], one.cell.facts["tested_on"]
+            fields[place] = (mean_text(mean) if mean else one.state) + part + printed
+        body = [[f"trained on {own}", *(fields.get((own, other), "") for other in tested)] for own in trained]
+        return {"": ([f"Dice (paper: {' / '.join(sets)})" if sets else "Dice", *tested], body)}
     if table.form == "curves":
-        return {"": _curves_text(table, found, directory)}
+        body = []
+        for key, series in panels(table, found, directory).items():
+            for name, points in series.items():
+                last = points[-1] if points else Point(0, math.nan, math.nan, 0)
+                body.append([name, key, str(last.epoch), f"{last.mean:.3f}", f"{last.sd:.3f}", str(last.runs)])
+        return {"": (["", "value", "last epoch", "mean", "SD of the seeds", "runs"], body)}
     if table.form == "differences":
         return differences_text(table, found)
     if table.form == "against":
@@ -110,10 +126,11 @@ def _lines_text(table: TablePlan, found: Sequence[Result], region: str) -> Table
         state = f"{one.state}, SD of seeds {one.spread.sd:.3f}" if one.spread else one.state
         numbers = [_number(one, table, region, metric) for metric in table.metrics]
         papers = [_papers(one, table, name, region) for name in shown]
+        cost = ["" if math.isnan(taken) else f"{taken:.1f}" for taken in one.cost or (math.nan, math.nan)]
         body.append(
             [
                 *(one.cell.label, *numbers, str(first.patients) if first else "", state),
-                *(*_learnt(one, table), *_spent(one, table), *papers),
+                *(*_learnt(one, table), *(cost if table.cost else ()), *papers),
             ]
         )
     return [*columns, *(f"paper, {name}" for name in shown)], body
@@ -148,12 +165,6 @@ def _learnt(result: Result, table: TablePlan) -> list[str]:
     return [f"{found.epoch:.4g}", f"{found.best:.3f}", f"{found.last:.3f}{kept}", f"{found.minutes:.1f}"]
 
 
-def _spent(result: Result, table: TablePlan) -> list[str]:
-    if not table.cost:
-        return []
-    return ["" if math.isnan(one) else f"{one:.1f}" for one in result.cost or (math.nan, math.nan)]
-
-
 def _data_sets(found: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(key.dataset for one in found for key in one.cell.published))
 
@@ -170,22 +181,6 @@ def _papers(result: Result, table: TablePlan, dataset: str, region: str) -> str:
 def _printed(value: float | str) -> str:
     """At least three decimals, and four where the paper has them."""
     return "" if isinstance(value, str) else f"{value:.4f}".removesuffix("0")
-
-
-def _matrix_text(found: Sequence[Result]) -> TableText:
-    """Dice: a line for each model, a column for what it is scored on."""
-    trained, tested = (list(dict.fromkeys(one.cell.facts[fact] for one in found)) for fact in FACTS[1:3])
-    sets = _data_sets(found)
-    fields: dict[tuple[str, str], str] = {}
-    for one in found:
-        mean, region = one.means.get((_first(one), "dice")), _first(one)
-        part = f", {one.state}" if mean and one.state != "finished" else ""
-        paper = [_published(one, name, region, "dice") for name in sets]
-        printed = f" ({' / '.join(f'{value:.2f}' for value in paper)})" if paper and "" not in paper else ""
-        place = one.cell.facts["trained_on"], one.cell.facts["tested_on"]
-        fields[place] = (mean_text(mean) if mean else one.state) + part + printed
-    body = [[f"trained on {own}", *(fields.get((own, other), "") for other in tested)] for own in trained]
-    return [f"Dice (paper: {' / '.join(sets)})" if sets else "Dice", *tested], body
 
 
 def _first(result: Result) -> str:
@@ -222,15 +217,6 @@ def panels(table: TablePlan, found: Sequence[Result], directory: Path) -> dict[s
         for key, points in curves(directory, done, table.learning or "").items():
             out.setdefault(key, {})[one.cell.label] = points
     return out
-
-
-def _curves_text(table: TablePlan, found: Sequence[Result], directory: Path) -> TableText:
-    body = []
-    for key, series in panels(table, found, directory).items():
-        for name, points in series.items():
-            last = points[-1] if points else Point(0, math.nan, math.nan, 0)
-            body.append([name, key, str(last.epoch), f"{last.mean:.3f}", f"{last.sd:.3f}", str(last.runs)])
-    return ["", "value", "last epoch", "mean", "SD of the seeds", "runs"], body
 
 
 def matrix(found: Sequence[Result]) -> Figure:

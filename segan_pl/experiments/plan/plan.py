@@ -46,7 +46,8 @@ class RunPlan:
         at_most: Option of fit to a limit: it becomes what the first file and those of the command line say, and no more
             than the limit.
         checkpoint: Which of the models' a test or predict takes.
-        cases: Of a predict and its evaluate: the input; by default the cases that the study scores.
+        cases: Of a predict and its evaluate: the input; by default the cases that the study scores, those of its fold
+            for a run with a variable "fold" where the split is "folds".
     """
 
     name: str
@@ -210,10 +211,6 @@ def read_plan(name: str) -> Plan:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    return _plan(path, content)
-
-
-def _plan(path: Path, content: Any) -> Plan:
     where = str(path)
     content = mapping(content, where)
     for key in ("runs", "tables"):

@@ -47,7 +47,14 @@ class PlanRuns:
         self._under_way: list[str] = []
         for pattern in study.plan.runs.values():
             try:
-                self._add(pattern)
+                for variables in combinations(pattern.each, self.study.names, f"run {pattern.name}"):
+                    names: Names = {**self.study.names, **variables}
+                    if (name := text(pattern.name, names)) in self.patterns:
+                        raise UsageError(
+                            f"{self.study.plan.name}: two runs are named {name}; name every variable of each "
+                            f"in a run's name"
+                        )
+                    self.patterns[name] = (pattern, names)
             except LeftOutError as why:
                 self._left_out.append(str(why))
         fits = [(name, names) for name, (pattern, names) in self.patterns.items() if pattern.kind == "fit"]
@@ -55,15 +62,6 @@ class PlanRuns:
         self.tests = {name: f"test_{name}" for name, _ in fits} if study.has_test else {}
         for name, names in fits if study.has_test else ():
             self.patterns.setdefault(f"test_{name}", (RunPlan(f"test_{name}", "test", (name,)), names))
-
-    def _add(self, pattern: RunPlan) -> None:
-        for variables in combinations(pattern.each, self.study.names, f"run {pattern.name}"):
-            names: Names = {**self.study.names, **variables}
-            if (name := text(pattern.name, names)) in self.patterns:
-                raise UsageError(
-                    f"{self.study.plan.name}: two runs are named {name}; name every variable of each in a run's name"
-                )
-            self.patterns[name] = (pattern, names)
 
     def run(self, name: str, seed: int, kinds: Sequence[Kind] = get_args(Kind)) -> str:
         """Add a run and what it needs; its whole name.
@@ -135,6 +133,15 @@ class PlanRuns:
         kept = ("--data.split_file", str(study.directory / split), "--data.split_leftovers", "ignore") if split else ()
         if study.plan.split == "named":
             kept = (*kept, "--data.val_fraction", "0", "--data.unlabelled", "use")
+        out: list[str] = []
+        for option, limit in pattern.at_most.items():
+            found: Any = math.inf
+            for file in [*paths[:1], *paths[len(own) :]]:
+                settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+                for key in option.split("."):
+                    settings = settings.get(key) if isinstance(settings, Mapping) else None
+                found = settings if isinstance(settings, int) and settings > 0 else found
+            out += [f"--{option}", str(min(found, limit))]
         arguments = (
             "fit",
             *(part for file in files for part in ("--config", file)),
@@ -142,7 +149,7 @@ class PlanRuns:
             *self._options(pattern, names, seed),
             *kept,
             *("--seed_everything", str(seed), "--data.seed", str(seed)),
-            *_limited(pattern.at_most, [*paths[:1], *paths[len(own) :]]),
+            *out,
             *study.extra,
         )
         return Run(name, arguments, values={"seed": seed})
@@ -198,7 +205,8 @@ class PlanRuns:
                 f"{self.study.plan.name}: run {pattern.name}: with split none the study scores no cases of its own; "
                 f"expected cases, the data to predict"
             )
-        return str(self.study.directory / "scored_cases.csv")
+        fold = f"_fold{names['fold']}" if self.study.plan.split == "folds" and "fold" in names else ""
+        return str(self.study.directory / f"scored_cases{fold}.csv")
 
     def _options(self, pattern: RunPlan, names: Names, seed: int) -> list[str]:
         """A command's options; a placeholder of a run adds that run."""
@@ -232,17 +240,3 @@ def config_file(plan: Plan, name: str) -> Path:
         return find_config(name)
     except UsageError as error:
         raise UsageError(str(error).replace("--config", f"{plan.name}:", 1)) from error
-
-
-def _limited(at_most: Mapping[str, int], files: Sequence[Path]) -> list[str]:
-    """Options that become what the files say, the last of which counts, and no more than a limit."""
-    out: list[str] = []
-    for option, limit in at_most.items():
-        found: Any = math.inf
-        for file in files:
-            settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-            for key in option.split("."):
-                settings = settings.get(key) if isinstance(settings, Mapping) else None
-            found = settings if isinstance(settings, int) and settings > 0 else found
-        out += [f"--{option}", str(min(found, limit))]
-    return out

@@ -120,7 +120,36 @@ def study_splits(
 
 def _drawn(plan: Plan, choice: SplitChoice, cohort: Cohort, folds: int | None) -> list[Split]:
     if plan.split == "named":
-        return [_named(plan, cohort)]
+        there = {case.name: case for case in cohort.cases}
+        parts: dict[str, tuple[str, ...]] = {}
+        seen: dict[str, str] = {}
+        for part, given in plan.parts.items():
+            value = (
+                plan.values.get(match[1]) if isinstance(given, str) and (match := VARIABLE.fullmatch(given)) else given
+            )
+            if not isinstance(value, list):
+                raise UsageError(
+                    f"{plan.name}: parts: {part}: expected a list of cases, or a value that is one; found {given}"
+                )
+            parts[part] = tuple(sorted(map(str, value)))
+            for name in parts[part]:
+                if name not in there:
+                    hint = nearest(name, there)
+                    raise UsageError(f"{plan.name}: parts: {part}: no case {name} in {cohort.source.root}; {hint}")
+                if name in seen:
+                    raise UsageError(
+                        f"{plan.name}: parts: case {name} is in {seen[name]} and in {part}; expected it once"
+                    )
+                if part != "unlabelled" and there[name].mask is None:
+                    raise UsageError(f"{plan.name}: parts: {part}: case {name} has no mask; name it under unlabelled")
+                seen[name] = part
+        # as with a split file: one that names unlabelled cases says which there are, else all without a mask are
+        more = sorted(name for name in there.keys() - seen.keys() if there[name].mask is None)
+        parts.setdefault("unlabelled", tuple(more))
+        left = sorted(there.keys() - seen.keys() - set(parts["unlabelled"]))
+        notes = (f"{len(left)} cases are in no part of the plan and not used: {some(left)}",) if left else ()
+        split = Split(parts["train"], (), parts["test"], notes=notes, unlabelled=parts["unlabelled"])
+        return [replace(split, digest=case_digest(case for case in cohort.cases if case.name in split.named))]
     if plan.split == "one":
         return [choice.choose(cohort, UnlabelledCases(split_seed=choice.seed), None, "")]
     if choice.file is None:
@@ -132,40 +161,6 @@ def _drawn(plan: Plan, choice: SplitChoice, cohort: Cohort, folds: int | None) -
         raise UsageError(f"{held}; expected {folds or 'several'} folds; make them with segan_pl split --folds")
     cases, dropped, leftovers, leaks = cohort.cases, cohort.dropped, choice.leftovers, choice.leaks
     return [fold.require_matches(cases, dropped=dropped, leftovers=leftovers, leaks=leaks) for fold in found]
-
-
-def _named(plan: Plan, cohort: Cohort) -> Split:
-    """The split whose cases the plan names.
-
-    Raises:
-        UsageError: It names a case that the data lack, or one twice, or one to train on or to score that has no mask.
-    """
-    there = {case.name: case for case in cohort.cases}
-    parts: dict[str, tuple[str, ...]] = {}
-    seen: dict[str, str] = {}
-    for part, given in plan.parts.items():
-        value = plan.values.get(match[1]) if isinstance(given, str) and (match := VARIABLE.fullmatch(given)) else given
-        if not isinstance(value, list):
-            raise UsageError(
-                f"{plan.name}: parts: {part}: expected a list of cases, or a value that is one; found {given}"
-            )
-        parts[part] = tuple(sorted(map(str, value)))
-        for name in parts[part]:
-            if name not in there:
-                hint = nearest(name, there)
-                raise UsageError(f"{plan.name}: parts: {part}: no case {name} in {cohort.source.root}; {hint}")
-            if name in seen:
-                raise UsageError(f"{plan.name}: parts: case {name} is in {seen[name]} and in {part}; expected it once")
-            if part != "unlabelled" and there[name].mask is None:
-                raise UsageError(f"{plan.name}: parts: {part}: case {name} has no mask; name it under unlabelled")
-            seen[name] = part
-    # as with a split file: one that names unlabelled cases says which there are, else all without a mask are
-    more = sorted(name for name in there.keys() - seen.keys() if there[name].mask is None)
-    parts.setdefault("unlabelled", tuple(more))
-    left = sorted(there.keys() - seen.keys() - set(parts["unlabelled"]))
-    notes = (f"{len(left)} cases are in no part of the plan and not used: {some(left)}",) if left else ()
-    split = Split(parts["train"], (), parts["test"], notes=notes, unlabelled=parts["unlabelled"])
-    return replace(split, digest=case_digest(case for case in cohort.cases if case.name in split.named))
 
 
 def training_split(split: Split, cohort: Cohort) -> Split:

@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 import yaml
 
 from segan_pl.errors import UsageError, nearest
-from segan_pl.experiments.shipped import FLAGS, defines_model, find_config, find_sweep, with_data_root
+from segan_pl.experiments.config_layers import defines_model
+from segan_pl.experiments.shipped import FLAGS, find_config, find_sweep, with_data_root
 from segan_pl.experiments.sweep.parameters import Parameter, read_parameters
 
 Method = Literal["grid", "random", "bayes"]
@@ -23,7 +24,7 @@ KEYS |= {"metric", "early_terminate", "parameters", "run_cap"}
 DEFAULT_COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")  # W&B's
 MACRO = re.compile(r"\$\{([^}]*)\}")
 ARGS, ARGS_FILE = "${args}", "${args_json_file}"
-LOGGING = ("--run.loggers", "--run.wandb_offline")
+LOGGING = ("--run.loggers", "--run.wandb_offline", "--run.log_best_checkpoint")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,12 @@ def _sweep(path: Path, content: dict[str, Any]) -> SweepFile:
             "the file's --run.loggers is for W&B's agent; -- --run.loggers [wandb] logs the trials of a call here"
         )
     parameters = tuple(read_parameters(content["parameters"]))
-    _check_method(content["method"], parameters)
+    method = content["method"]
+    for one in parameters:
+        if method == "grid" and one.choices is None:
+            raise UsageError(f"parameter {one.name}: {one.kind} has no list of values for a grid; use method random")
+        if method == "bayes" and one.kind == "categorical_w_probabilities":
+            raise UsageError(f"parameter {one.name}: probabilities mean nothing to bayes; leave them out")
     return SweepFile(
         path=path,
         question=str(content.get("description") or content.get("name") or path.stem),
@@ -108,14 +114,6 @@ def _sweep(path: Path, content: dict[str, Any]) -> SweepFile:
         run_cap=content.get("run_cap"),
         notes=tuple(notes),
     )
-
-
-def _check_method(method: Method, parameters: Sequence[Parameter]) -> None:
-    for one in parameters:
-        if method == "grid" and one.choices is None:
-            raise UsageError(f"parameter {one.name}: {one.kind} has no list of values for a grid; use method random")
-        if method == "bayes" and one.kind == "categorical_w_probabilities":
-            raise UsageError(f"parameter {one.name}: probabilities mean nothing to bayes; leave them out")
 
 
 def fixed_arguments(command: Sequence[Any], program: str) -> tuple[str, ...]:
@@ -164,7 +162,10 @@ def filled_arguments(fixed: Sequence[str], extra: Sequence[str] = ()) -> list[st
     given = {argument.partition("=")[0] for argument in extra if argument.startswith("--")} - set(FLAGS)
     own, added = _with_system(_options(fixed), _options(extra))
     kept = [option for option in own if option[0].partition("=")[0] not in given.union(LOGGING)]
-    return [*(_filled(part) for option in kept for part in option), *(part for option in added for part in option)]
+    return [
+        *(MACRO.sub(_variable, part) for option in kept for part in option),
+        *(part for option in added for part in option),
+    ]
 
 
 def _with_system(own: list[list[str]], added: list[list[str]]) -> tuple[list[list[str]], list[list[str]]]:
@@ -194,14 +195,12 @@ def _options(arguments: Sequence[str]) -> list[list[str]]:
     return found
 
 
-def _filled(part: str) -> str:
-    def value(match: re.Match[str]) -> str:
-        name = match[1].partition(":")[2]
-        if name not in os.environ:
-            raise UsageError(
-                f"the sweep's command needs the environment variable {name}; set it, or give the option "
-                f"of {part!r} after --"
-            )
-        return os.environ[name]
-
-    return MACRO.sub(value, part)
+def _variable(match: re.Match[str]) -> str:
+    """What the environment holds for a macro of the command."""
+    name = match[1].partition(":")[2]
+    if name not in os.environ:
+        raise UsageError(
+            f"the sweep's command needs the environment variable {name}; set it, or give the option of "
+            f"{match.string!r} after --"
+        )
+    return os.environ[name]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from segan_pl.errors import UsageError
 from segan_pl.experiments.sweep.file import SweepFile
+from segan_pl.experiments.sweep.parameters import Parameter
 
 if TYPE_CHECKING:
     import optuna
@@ -16,6 +17,8 @@ JOURNAL = "search.journal"
 STUDY = "sweep"
 SEARCH = "search"
 """The user attribute of the study that says what is searched."""
+WORK = "work"
+"""The one that says what its workers do: the arguments of every trial, and the number of trials."""
 
 
 def optuna_library() -> Any:
@@ -78,6 +81,14 @@ def new_study(directory: Path, sweep: SweepFile, seed: int) -> optuna.Study:
     return made
 
 
+def kept_sweep(kept: optuna.Study, directory: Path) -> SweepFile:
+    """The sweep that a search was begun with, as far as a worker needs it: without the file's command."""
+    search = kept.user_attrs[SEARCH]
+    parameters = tuple(Parameter(*one) for one in search["parameters"])
+    metric, goal = search["metric"]
+    return SweepFile(directory / JOURNAL, "", search["method"], metric, goal, parameters, ())
+
+
 def agreed_seed(kept: optuna.Study, sweep: SweepFile, directory: Path, seed: int | None) -> int:
     """The seed of a search that earlier calls began, once it is known to be the same.
 
@@ -95,7 +106,13 @@ def agreed_seed(kept: optuna.Study, sweep: SweepFile, directory: Path, seed: int
     before, now = kept.user_attrs[SEARCH], _settings(sweep)
     pairs = [(key, before[key], now[key]) for key in ("method", "metric")]
     if sweep.method == before["method"] == "grid":
-        pairs += _grid_pairs(kept, sweep)
+        tried = [trial.user_attrs["values"] for trial in kept.get_trials(deepcopy=False)]
+        choices = {one.name: one.choices for one in sweep.parameters}
+        for name in dict.fromkeys([*choices, *(name for values in tried for name in values)]):
+            known = {_text(value) for value in choices.get(name) or []}
+            if any(name not in values or _text(values[name]) not in known for values in tried):
+                found = {_text(values[name]): values[name] for values in tried if name in values}
+                pairs.append((name, list(found.values()) or None, choices.get(name)))
     else:
         there, here = ({name: rest for name, *rest in one["parameters"]} for one in (before, now))
         pairs += [(name, there.get(name), here.get(name)) for name in {**there, **here}]
@@ -111,19 +128,6 @@ def agreed_seed(kept: optuna.Study, sweep: SweepFile, directory: Path, seed: int
     return int(before["seed"])
 
 
-def _grid_pairs(kept: optuna.Study, sweep: SweepFile) -> list[tuple[str, Any, Any]]:
-    """Each parameter that a trial has another value of than the grid: what was tried of it, and what the grid has."""
-    tried = [trial.user_attrs["values"] for trial in kept.get_trials(deepcopy=False)]
-    now = {one.name: one.choices for one in sweep.parameters}
-    pairs = []
-    for name in dict.fromkeys([*now, *(name for values in tried for name in values)]):
-        known = {_text(value) for value in now.get(name) or []}
-        if any(name not in values or _text(values[name]) not in known for values in tried):
-            found = {_text(values[name]): values[name] for values in tried if name in values}
-            pairs.append((name, list(found.values()) or None, now.get(name)))
-    return pairs
-
-
 def _settings(sweep: SweepFile) -> dict[str, Any]:
     """What makes a search this one, as the journal's JSON has it."""
     parameters = [[one.name, one.kind, dict(one.settings)] for one in sweep.parameters]
@@ -132,8 +136,9 @@ def _settings(sweep: SweepFile) -> dict[str, Any]:
 
 
 def _storage(file: Path) -> Any:
+    # Optuna's lock is a symbolic link with this text: one that a killed process left must be found from its own folder
     storages = optuna_library().storages
-    return storages.JournalStorage(storages.journal.JournalFileBackend(str(file)))
+    return storages.JournalStorage(storages.journal.JournalFileBackend(str(file.resolve())))
 
 
 def _text(value: Any) -> str:

@@ -72,38 +72,29 @@ class Parameter:
         if self.kind == "constant":
             return settings["value"]
         if self.kind.startswith("categorical"):
-            return self._category(share)
+            values = self.settings["values"]
+            weights = self.settings.get("probabilities") or [1 / len(values)] * len(values)
+            below = 0.0
+            for value, weight in zip(values, weights, strict=True):
+                below += weight
+                if share < below:
+                    return value
+            return values[-1]
         if self.kind == "int_uniform":
             return min(settings["min"] + int(share * (settings["max"] + 1 - settings["min"])), settings["max"])
         if self.kind in ("normal", "q_normal"):
             value = NormalDist(settings["mu"], settings["sigma"]).inv_cdf(share)
-        elif self.kind == "log_uniform":  # its bounds are exponents of e
-            value = math.exp(_between(settings["min"], settings["max"], share))
-        elif "log_uniform_values" in self.kind:
-            value = math.exp(_between(math.log(settings["min"]), math.log(settings["max"]), share))
         else:
-            value = _between(settings["min"], settings["max"], share)
-        return _quantised(value, settings["q"]) if "q" in settings else value
-
-    def _category(self, share: float) -> Any:
-        values = self.settings["values"]
-        weights = self.settings.get("probabilities") or [1 / len(values)] * len(values)
-        below = 0.0
-        for value, weight in zip(values, weights, strict=True):
-            below += weight
-            if share < below:
-                return value
-        return values[-1]
-
-
-def _between(low: float, high: float, share: float) -> float:
-    return low + (high - low) * share
-
-
-def _quantised(value: float, step: float) -> float:
-    """The nearest multiple of a step; whole where the step is."""
-    number = round(value / step) * step
-    return int(number) if isinstance(step, int) else number
+            low, high = settings["min"], settings["max"]
+            if "log_uniform_values" in self.kind:
+                low, high = math.log(low), math.log(high)
+            value = low + (high - low) * share
+            if "log_uniform" in self.kind:  # without "_values" its bounds are exponents of e
+                value = math.exp(value)
+        if "q" not in settings:
+            return value
+        number = round(value / settings["q"]) * settings["q"]
+        return int(number) if isinstance(settings["q"], int) else number
 
 
 def read_parameters(given: Any, prefix: str = "") -> list[Parameter]:
@@ -141,8 +132,22 @@ def _parameter(name: str, settings: dict[str, Any]) -> Parameter:
     if unknown or missing:
         found = ", ".join(rest) or "nothing"
         raise UsageError(f"parameter {name}: {kind} takes {', '.join(takes)}; found {found}")
-    filled = {key: rest.get(key, DEFAULTS.get(key)) for key in takes}
-    _check(name, kind, filled)
+    filled: dict[str, Any] = {key: rest.get(key, DEFAULTS.get(key)) for key in takes}
+    numbers = {key: value for key, value in filled.items() if key not in ("value", "values", "probabilities")}
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(f"parameter {name}: {key} is {value!r}; expected a number (in YAML with a dot: 1.0e-4)")
+    if "values" in filled:
+        _check_values(name, filled["values"], filled.get("probabilities"))
+    if kind == "int_uniform" and not all(type(filled[key]) is int for key in ("min", "max")):
+        raise UsageError(f"parameter {name}: int_uniform needs whole numbers for min and max")
+    if "min" in filled and not filled["min"] < filled["max"]:
+        raise UsageError(f"parameter {name}: min {filled['min']} is not below max {filled['max']}")
+    if kind.endswith("log_uniform_values") and filled["min"] <= 0:
+        raise UsageError(f"parameter {name}: {kind} needs a min above 0, found {filled['min']}")
+    for key in ("q", "sigma"):
+        if key in filled and filled[key] <= 0:
+            raise UsageError(f"parameter {name}: {key} is {filled[key]}; expected a number above 0")
     return Parameter(name, kind, filled)
 
 
@@ -152,30 +157,11 @@ def _kind(name: str, settings: Mapping[str, Any]) -> str:
     if "values" in settings:
         return "categorical"
     if "min" in settings and "max" in settings:
-        return "int_uniform" if all(_is_whole(settings[key]) for key in ("min", "max")) else "uniform"
+        return "int_uniform" if all(type(settings[key]) is int for key in ("min", "max")) else "uniform"
     raise UsageError(
         f"parameter {name}: expected value, values, min and max, or distribution; "
         f"found {', '.join(settings) or 'nothing'}"
     )
-
-
-def _check(name: str, kind: str, settings: Mapping[str, Any]) -> None:
-    """Raise UsageError for settings that define no distribution."""
-    numbers = {key: value for key, value in settings.items() if key not in ("value", "values", "probabilities")}
-    for key, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UsageError(f"parameter {name}: {key} is {value!r}; expected a number (in YAML with a dot: 1.0e-4)")
-    if "values" in settings:
-        _check_values(name, settings["values"], settings.get("probabilities"))
-    if kind == "int_uniform" and not all(_is_whole(settings[key]) for key in ("min", "max")):
-        raise UsageError(f"parameter {name}: int_uniform needs whole numbers for min and max")
-    if "min" in settings and not settings["min"] < settings["max"]:
-        raise UsageError(f"parameter {name}: min {settings['min']} is not below max {settings['max']}")
-    if kind.endswith("log_uniform_values") and settings["min"] <= 0:
-        raise UsageError(f"parameter {name}: {kind} needs a min above 0, found {settings['min']}")
-    for key in ("q", "sigma"):
-        if key in settings and settings[key] <= 0:
-            raise UsageError(f"parameter {name}: {key} is {settings[key]}; expected a number above 0")
 
 
 def _check_values(name: str, values: Any, probabilities: Any) -> None:
@@ -187,7 +173,3 @@ def _check_values(name: str, values: Any, probabilities: Any) -> None:
     if not sound or len(probabilities) != len(values) or not math.isclose(sum(probabilities), 1.0, rel_tol=1e-6):
         expected = f"expected {len(values)} that add up to 1"
         raise UsageError(f"parameter {name}: probabilities are {probabilities!r}; {expected}")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

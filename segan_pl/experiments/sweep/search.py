@@ -6,11 +6,13 @@ Optuna study, so that Optuna's own tools can read any search.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +71,20 @@ class Search:
     @property
     def trials(self) -> list[Trial]:
         """All trials, in the order in which they were chosen."""
-        found = self.study.get_trials(deepcopy=False)
-        return [Trial(one.number + 1, one.user_attrs["name"], one.user_attrs["values"]) for one in found]
+        return [_trial(one) for one in self.study.get_trials(deepcopy=False)]
+
+    @property
+    def open(self) -> list[Trial]:
+        """Those of them whose scores Optuna was not told: they wait, are under way, were stopped or have failed."""
+        running = (optuna_library().trial.TrialState.RUNNING,)
+        return [_trial(one) for one in self.study.get_trials(deepcopy=False, states=running)]
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Inside, no other process that does the same chooses trials; seconds, unlike a trial itself."""
+        with (self.directory / ".search.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def choose(self, count: int) -> list[Trial]:
         """The first trials of a grid or of random draws; those that are missing are added.
@@ -132,6 +146,11 @@ class Search:
             )
         )
         return trial
+
+
+def _trial(one: Any) -> Trial:
+    """Ours of Optuna's."""
+    return Trial(one.number + 1, one.user_attrs["name"], one.user_attrs["values"])
 
 
 def grid(parameters: Sequence[Parameter]) -> list[dict[str, Any]]:

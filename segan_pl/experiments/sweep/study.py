@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segan_pl.errors import UsageError
+from segan_pl.experiments.process import lock_run, set_aside_failed
 from segan_pl.experiments.runner import Runner
-from segan_pl.experiments.runs import Outcome, Run
+from segan_pl.experiments.runs import Outcome, Run, is_finished, run_state, save_runs
+from segan_pl.experiments.slurm import SlurmRunner
+from segan_pl.experiments.standing import under_way
 from segan_pl.experiments.sweep.file import SweepFile, filled_arguments
+from segan_pl.experiments.sweep.journal import WORK
 from segan_pl.experiments.sweep.search import Search, Trial, grid
 
 
@@ -71,37 +75,85 @@ def run_sweep(asked: Plan, directory: Path, runner: Runner) -> tuple[Outcome | N
         What became of the runs, None where none was run here; and the runs of the sweep so far.
 
     Raises:
-        UsageError: The folder holds another sweep, bayes is to be submitted, or as `Runner.run_all`.
+        UsageError: The folder holds another sweep, jobs take trials of it, or as `Runner.run_all`.
     """
     bayes = asked.sweep.method == "bayes"
-    if bayes and runner.writes and not runner.waits:
-        raise UsageError("--slurm: bayes chooses a trial by the results of others; use --parallel, or method random")
     search = Search(asked.sweep, directory, seed=asked.seed, write=runner.writes)
+    if bayes and isinstance(runner, SlurmRunner):
+        _submit_workers(asked, search, runner)
+        return None, []
     if bayes:
-        return _run_rounds(asked, search, runner)
+        if runner.writes:
+            _require_no_workers(directory)
+        # what an earlier call left unfinished comes first
+        runs = fresh = [asked.run(trial) for trial in search.trials[: asked.count]]
+        told = Outcome()
+        while True:
+            if fresh and (ended := runner.run_all(fresh, search.directory)):
+                told += ended
+            search.tell()
+            if len(runs) >= asked.count:
+                return told if runner.writes else None, runs
+            fresh = [asked.run(trial) for trial in search.propose(min(runner.parallel, asked.count - len(runs)))]
+            runs = [*runs, *fresh]
+            if not runner.writes:
+                runner.run_all(fresh, search.directory)
+                runner.progress(f"# and {asked.count - len(runs)} more, which follow from the results")
+                return None, []
     runs = [asked.run(trial) for trial in search.choose(asked.count)]
     outcome = runner.run_all(runs, directory)
     search.tell()
     return outcome, runs
 
 
-def _run_rounds(asked: Plan, search: Search, runner: Runner) -> tuple[Outcome | None, list[Run]]:
-    """Rounds of runs side by side, each chosen by the results of all before it."""
-    # what an earlier call left unfinished comes first
-    runs = fresh = [asked.run(trial) for trial in search.trials[: asked.count]]
-    outcome = Outcome()
-    while True:
-        if fresh and (ended := runner.run_all(fresh, search.directory)):
-            outcome += ended
-        search.tell()
-        if len(runs) >= asked.count:
-            return outcome if runner.writes else None, runs
-        fresh = [asked.run(trial) for trial in search.propose(min(runner.parallel, asked.count - len(runs)))]
-        runs = [*runs, *fresh]
-        if not runner.writes:
-            runner.run_all(fresh, search.directory)
-            runner.progress(f"# and {asked.count - len(runs)} more, which follow from the results")
-            return None, []
+def _submit_workers(asked: Plan, search: Search, runner: SlurmRunner) -> None:
+    """Submit an array of workers; the same call again submits those whose jobs have ended while trials are left.
+
+    What failed before is left to the workers again.
+
+    Raises:
+        UsageError: Workers are under way with other arguments; or as `SlurmRunner.submitting`, `.submit`, `save_runs`.
+    """
+    directory = search.directory
+    names = [f"worker {number}" for number in range(1, (runner.parallel or 1) + 1)]
+    with runner.submitting(directory, names) as held:
+        with search.shared():
+            work = {"arguments": list(asked.arguments), "count": asked.count}
+            if held and search.study.user_attrs[WORK]["arguments"] != work["arguments"]:
+                jobs = ", ".join(job for job, _ in held.values())
+                raise UsageError(
+                    f"{directory}: job {jobs} takes trials with other arguments; cancel it (scancel), or wait for it"
+                )
+            runs = [asked.run(trial) for trial in search.trials[: asked.count]]
+            save_runs(runs, directory)
+            _open_failed(runs, directory, runner.progress)
+            search.study.set_user_attr(WORK, work)
+        runner.tell(held, held)
+        left = asked.count - sum(is_finished(directory, run.name) for run in runs)
+        new = [name for name in names if name not in held][: max(0, left - len(held))]
+        if new:
+            job = runner.submit(dict.fromkeys(new, ()), directory)
+            more = "" if runner.parallel else "; --parallel N submits N"
+            runner.progress(f"job {job}: {len(new)} workers for {left} trials{more}")
+        elif not left:
+            runner.progress("every trial has finished; nothing is submitted")
+
+
+def _require_no_workers(directory: Path) -> None:
+    """Raise UsageError where jobs take trials of a search that is to be carried out here."""
+    if held := under_way(directory):
+        jobs = ", ".join(job for job, _ in held.values())
+        raise UsageError(f"{directory}: job {jobs} takes trials of this search; wait for it, or cancel it (scancel)")
+
+
+def _open_failed(runs: list[Run], directory: Path, progress: Callable[[str], None]) -> None:
+    """Take the records of failures away, by which workers know what not to take again."""
+    for run in runs:
+        state = run_state(directory, run.name)
+        if state is not None and state["state"] == "failed" and (lock := lock_run(directory, run.name)) is not None:
+            with lock:
+                set_aside_failed(run, directory, progress)
+                (directory / "logs" / f"{run.name}.json").unlink(missing_ok=True)
 
 
 def chosen_runs(sweep: SweepFile, directory: Path) -> list[Run]:

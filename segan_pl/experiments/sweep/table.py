@@ -65,25 +65,24 @@ def best_score(run: Path, metric: str, goal: Goal) -> Score | None:
 
 def table(sweep: SweepFile, trials: Sequence[Run], directory: Path) -> list[Row]:
     """All trials, the best score first, those without one last in their order."""
-    rows = [_row(sweep, trial, directory) for trial in trials]
+    rows = []
+    for trial in trials:
+        state = run_state(directory, trial.name) or {}
+        name, error = str(state.get("state", "not run")), str(state.get("error") or "")
+        score = best_score(run_folder(directory, trial.name), sweep.metric, sweep.goal) if name == "finished" else None
+        if name == "finished" and score is None:
+            error = f"no finite {sweep.metric} in metrics.csv"
+        rows.append(Row(trial.name, name, dict(trial.values), score, state.get("seconds"), error))
     sign = -1 if sweep.goal == "maximize" else 1
     return sorted(rows, key=lambda row: (row.score is None, sign * row.score.value if row.score else 0.0, row.trial))
-
-
-def _row(sweep: SweepFile, trial: Run, directory: Path) -> Row:
-    state = run_state(directory, trial.name) or {}
-    name = str(state.get("state", "not run"))
-    score = best_score(run_folder(directory, trial.name), sweep.metric, sweep.goal) if name == "finished" else None
-    error = str(state.get("error") or "")
-    if name == "finished" and score is None:
-        error = f"no finite {sweep.metric} in metrics.csv"
-    return Row(trial.name, name, dict(trial.values), score, state.get("seconds"), error)
 
 
 def cells(sweep: SweepFile, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Columns and text; a parameter with one value for all trials has no column."""
     names = [one.name for one in sweep.parameters if not one.is_constant]
-    columns = ["trial", *_short(names), sweep.metric, "best epoch", "epochs", "state", "error"]
+    last = [name.rpartition(".")[2] for name in names]
+    short = [word if last.count(word) == 1 else name for word, name in zip(last, names, strict=True)]
+    columns = ["trial", *short, sweep.metric, "best epoch", "epochs", "state", "error"]
     lines = []
     for row in rows:
         score = row.score
@@ -91,12 +90,6 @@ def cells(sweep: SweepFile, rows: Sequence[Row]) -> tuple[list[str], list[list[s
         values = [_text(row.values.get(name)) for name in names]
         lines.append([row.trial.partition("_")[0], *values, *numbers, row.state, row.error])
     return columns, lines
-
-
-def _short(names: Sequence[str]) -> list[str]:
-    """The last word of each dotted name, or the whole where two would be the same."""
-    last = [name.rpartition(".")[2] for name in names]
-    return [word if last.count(word) == 1 else name for word, name in zip(last, names, strict=True)]
 
 
 def _text(value: Any) -> str:
@@ -118,27 +111,19 @@ def text(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def write(sweep: SweepFile, rows: Sequence[Row], directory: Path, notes: Sequence[str] = ()) -> list[Path]:
     """Write results.csv, exact, and results.md."""
-    texts = {"results.csv": _as_csv(sweep, rows), "results.md": _as_markdown(sweep, rows, notes)}
-    return [study_output(directory, name).write(text) for name, text in texts.items()]
-
-
-def _as_csv(sweep: SweepFile, rows: Sequence[Row]) -> str:
     names = [one.name for one in sweep.parameters]
     columns = ["trial", "state", *names, sweep.metric, "best_epoch", "epochs", "seconds", "error"]
     lines = []
     for row in rows:
         score = row.score
         numbers = [score.value, score.epoch, score.epochs] if score else ["", "", ""]
-        cells = [row.trial, row.state, *(row.values.get(name) for name in names), *numbers, row.seconds, row.error]
-        lines.append(dict(zip(columns, cells, strict=True)))
-    return csv_text(lines, columns)
-
-
-def _as_markdown(sweep: SweepFile, rows: Sequence[Row], notes: Sequence[str]) -> str:
-    columns, lines = cells(sweep, rows)
+        values = [row.trial, row.state, *(row.values.get(name) for name in names), *numbers, row.seconds, row.error]
+        lines.append(dict(zip(columns, values, strict=True)))
     finished = sum(row.state == "finished" for row in rows)
     head = [f"# {sweep.path.stem}", "", sweep.question, ""]
     head += [f"{sweep.method}, {sweep.goal} {sweep.metric}; {finished} of {len(rows)} trials have finished.", ""]
-    body = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in line] for line in lines)]
+    titles, shown = cells(sweep, rows)
+    body = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in line] for line in shown)]
     out = [*head, *(f"| {' | '.join(line)} |" for line in body), *(f"\n{note}." for note in notes)]
-    return "\n".join(out) + "\n"
+    texts = {"results.csv": csv_text(lines, columns), "results.md": "\n".join(out) + "\n"}
+    return [study_output(directory, name).write(text) for name, text in texts.items()]

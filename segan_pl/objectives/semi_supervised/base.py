@@ -60,6 +60,10 @@ class SemiSupervised(Objective):
     def after(self, context: StepContext) -> None:
         """What follows the segmentor's step; nothing unless a teacher follows."""
 
+    def supervises_deeply(self) -> bool:
+        """By the supervised loss; the term that needs no label is of the image's own resolution."""
+        return True
+
     def validation_parts(self) -> tuple[str, ...]:
         """Those of the supervised loss."""
         return self.supervised.validation_parts()

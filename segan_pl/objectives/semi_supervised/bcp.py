@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from segan_pl.batch import Batch
 from segan_pl.losses.pseudo_labels import hard_labels, largest_components
-from segan_pl.objectives.base import LossTerms, StepContext
+from segan_pl.losses.voxels import resized
+from segan_pl.objectives.base import LossTerms, StepContext, over_resolutions
 from segan_pl.objectives.semi_supervised.base import SemiSupervised, parts, require_steps
 from segan_pl.objectives.semi_supervised.teachers import TEACHER, follow, require_decay, teaching
 from segan_pl.objectives.semi_supervised.views import PASTED, boxes, spread
@@ -88,7 +90,12 @@ class BidirectionalCopyPaste(SemiSupervised):
         # What is left over of the one kind has no part in the step.
         pairs = min(len(labelled.batch.seed), len(unlabelled.batch.seed))
         ours, theirs = (Batch(*(field[:pairs] for field in part.batch)) for part in (labelled, unlabelled))
-        theirs = theirs._replace(target=self._decided(context.of(theirs)))
+        unlabelled = context.of(theirs)
+        with teaching(unlabelled) as taught:
+            decided = hard_labels(taught(unlabelled.batch.image), unlabelled.activation)
+        if self.largest_component:
+            decided = largest_components(decided, unlabelled.activation)
+        theirs = theirs._replace(target=decided.to(unlabelled.batch.target.dtype))
         (inner, outer), (into, onto) = halves(ours), halves(theirs)
         return self._directions(context, self.mixed(inner, into), self.mixed(onto, outer))
 
@@ -117,9 +124,8 @@ class BidirectionalCopyPaste(SemiSupervised):
         found: dict[str, list[Tensor]] = {}
         for mixed in directions:
             rows = slice(first, first := first + len(mixed.labelled))
+            labels = over_resolutions(seen, partial(self._labels, rows=rows, labelled=mixed.labelled))
             logits, target = seen.logits[rows], mixed.batch.target
-            judged = mixed.labelled & (target[:, :1] >= 0)
-            labels = self.supervised.compared(logits, target, context.activation, mask=judged)
             pseudo = self.supervised.compared(logits, target, context.activation, mask=~mixed.labelled)
             total += [labels.total, self.weight * pseudo.total]
             for name, value in (*labels.parts.items(), ("pseudo", pseudo.total.detach())):
@@ -127,13 +133,11 @@ class BidirectionalCopyPaste(SemiSupervised):
         means = {name: torch.stack(values).mean() for name, values in found.items()}
         return LossTerms(torch.stack(total).sum(), means)
 
-    def _decided(self, unlabelled: StepContext) -> Tensor:
-        """The teacher's hard labels of the unlabelled samples, (B, C, *spatial) in {0, 1}, in the dtype of a target."""
-        with teaching(unlabelled) as taught:
-            decided = hard_labels(taught(unlabelled.batch.image), unlabelled.activation)
-        if self.largest_component:
-            decided = largest_components(decided, unlabelled.activation)
-        return decided.to(unlabelled.batch.target.dtype)
+    def _labels(self, seen: StepContext, *, rows: slice, labelled: Tensor) -> LossTerms:
+        """The supervised loss of the voxels of some samples whose targets are labels, at the context's resolution."""
+        logits, target = seen.logits[rows], seen.batch.target[rows]
+        judged = resized(labelled, target.shape[2:]) & (target[:, :1] >= 0)
+        return self.supervised.compared(logits, target, seen.activation, mask=judged)
 
     def _begins(self, context: StepContext) -> int:
         return self.length(context, "warm_up", self.warm_up, 0.25)

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from types import MappingProxyType
 
-from torch import Tensor
-
 from segan_pl.errors import require_choice
 from segan_pl.losses.activation import activate
 from segan_pl.losses.pseudo_labels import hard_labels
-from segan_pl.objectives.base import LossTerms, Phase, StepContext
+from segan_pl.objectives.base import LossTerms, Phase, StepContext, over_resolutions
 from segan_pl.objectives.semi_supervised.base import Samples, SemiSupervised, parts
 from segan_pl.objectives.supervised import Supervised
 
@@ -65,20 +63,13 @@ class CrossPseudoSupervision(SemiSupervised):
     def loss(self, context: StepContext, name: str = "segmentor", other: str = SECOND) -> LossTerms:
         """Of one of the two; parts of the supervised loss, "pseudo" unweighted, and its "weight"."""
         # Asked first, one forward pass of each serves both parts of the batch and both phases.
-        own, others = logits_of(context, name), logits_of(context, other)
+        own, others = context.deep_logits(name)[0], context.deep_logits(other)[0]
         labelled, unlabelled = parts(context)
         activation = context.activation
-        supervised = self.supervised.compared(logits_of(labelled, name), labelled.target, activation, **labelled.masked)
+        supervised = over_resolutions(labelled, self.supervised.at_one_resolution, name)
         learners = context
         if self.samples == "unlabelled":
-            learners, own, others = unlabelled, logits_of(unlabelled, name), logits_of(unlabelled, other)
+            learners, own, others = unlabelled, unlabelled.deep_logits(name)[0], unlabelled.deep_logits(other)[0]
         decided = hard_labels(activate(others, activation), activation)
         term = self.pseudo.compared(own, decided, activation, **learners.masked).total
         return self.with_term(context, supervised, term, "pseudo")
-
-
-def logits_of(context: StepContext, network: str) -> Tensor:
-    """(B, C, *spatial), of one of the two segmentors, with its graph; computed once a step."""
-    if network == "segmentor":
-        return context.logits
-    return context.kept(network, network, lambda: context.as_segmentor(network)(context.batch.image))

@@ -74,7 +74,9 @@ class VolumeDiceStopping(Callback):
         if self.monitor not in logged:
             raise UsageError(f"validation did not log {self.monitor!r}; {nearest(self.monitor, logged)}")
         message = self.judge(logged[self.monitor], trainer.current_epoch, batch_in_epoch(trainer))
-        pl_module.print(message)
+        # an epoch's line says its score and the best; a validation within it has no other line
+        if not getattr(trainer.progress_bar_callback, "says_epochs", False) or batch_in_epoch(trainer) is not None:
+            pl_module.print(message)
         self.stopped = bool(trainer.strategy.broadcast(self.waited >= self.patience))
         if self.stopped:
             trainer.should_stop = True

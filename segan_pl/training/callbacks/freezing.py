@@ -24,9 +24,9 @@ class Freezing(Callback):
     What is frozen gets no gradient, so no step, no weight decay, no clipping and no optimiser state, and its running
     statistics stay as they are (Keras' meaning of a frozen batch norm, which SegAN-CAT's authors used). All parameters
     are in the optimisers from the start, so that nothing is added when they unfreeze. It begins at the training's
-    start, when DDP has wrapped the networks: its reducer then knows the parameters that unfreeze later. What is frozen
-    follows from the arguments and the epoch, so a checkpoint holds nothing of it and a resumed run freezes what an
-    uninterrupted one does.
+    start. Several ranks average the gradients of what moves in a step (`training.ddp.PhaseDDP`), so that frozen
+    parameters cost them nothing and later ones need no announcement. What is frozen follows from the arguments and the
+    epoch, so a checkpoint holds nothing of it and a resumed run freezes what an uninterrupted one does.
 
     Args:
         frozen: Dotted names of networks, modules and parameters, with the wildcards of the shell: "critic",

@@ -49,7 +49,10 @@ def draw(pictures: Mapping[str, Tensor], title: str) -> Figure:
         pictures: Name to images (N, M, *spatial).
         title: Above them.
     """
-    rows = {name: [_middle(one[0]) for one in images[:SHOWN].numpy()] for name, images in pictures.items()}
+    rows = {  # of a 3-D patch its middle slice
+        name: [patch if patch.ndim == 2 else patch[len(patch) // 2] for patch in images[:SHOWN, 0].numpy()]
+        for name, images in pictures.items()
+    }
     # What is real sets the range: images of another range are then seen to be so.
     low, high = np.percentile(np.stack(next(iter(rows.values()))), (0.5, 99.5))
     count = max(map(len, rows.values()))
@@ -64,8 +67,3 @@ def draw(pictures: Mapping[str, Tensor], title: str) -> Figure:
         for place, one in zip(axes, slices, strict=False):
             place.imshow(one, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
     return figure
-
-
-def _middle(patch: np.ndarray) -> np.ndarray:
-    """(H, W) of a slice as it is, or of the middle one of (D, H, W)."""
-    return patch if patch.ndim == 2 else patch[len(patch) // 2]

@@ -10,6 +10,9 @@ from lightning.pytorch.callbacks import Timer
 
 from segan_pl.training.callbacks.early_stopping import VolumeDiceStopping
 
+NO_END = 10_000
+"""Epochs from which a number in a file stands for no end: the papers' files leave the end to patience."""
+
 
 @dataclass
 class Pace:
@@ -116,10 +119,44 @@ class Pace:
         return min(estimates, default=None)
 
 
-def run_left(trainer: pl.Trainer, pace: Pace, now: float) -> str:
+def counted(number: float, noun: str) -> str:
+    """Text like "1 epoch" or "20 batches"."""
+    plural = f"{noun}es" if noun.endswith("ch") and noun != "epoch" else f"{noun}s"
+    return f"{number:g} {noun if number == 1 else plural}"
+
+
+def cost(trainer: pl.Trainer, pace: Pace) -> str:
+    """What a run that begins will take, in epochs, and what may end it before; how long they are is not known yet."""
+    epochs, batches = pace.epochs, f" of {counted(pace.batches, 'batch')}" if math.isfinite(pace.batches) else ""
+    if epochs is None or epochs >= NO_END:
+        said = [f"no last epoch{batches and f', epochs{batches}'}"]
+    else:
+        more = f", {epochs - pace.epoch} of them to go" if pace.epoch else ""
+        said = [f"{counted(epochs, 'epoch')}{batches}{more}"]
+    every = trainer.check_val_every_n_epoch
+    stoppers = [one for one in trainer.callbacks if isinstance(one, VolumeDiceStopping)]  # type: ignore[attr-defined]
+    if stoppers and every and every > 1:
+        said[0] += f", validation after every {every} epochs"
+    for stop in stoppers:
+        validations, interval = max(1, stop.patience - stop.waited), trainer.val_check_batch
+        first = ""
+        if interval is not None:  # else validations go by the clock
+            end = pace.epoch + math.ceil(pace.epochs_of(validations, interval=interval, every=every))
+            if epochs is not None and end >= epochs:
+                said.append(f"no early end (--run.patience {stop.patience})")
+                continue
+            first = f" after {counted(end, 'epoch')} at the earliest,"
+        said.append(f"may stop early,{first} by {counted(stop.patience, 'validation')} without a better {stop.monitor}")
+    timers = [one for one in trainer.callbacks if isinstance(one, Timer)]  # type: ignore[attr-defined]
+    said += [f"no longer than {duration(one.time_remaining() or 0)}" for one in timers]
+    return "; ".join(["cost: " + said[0], *said[1:], "the time left follows the first epoch"])
+
+
+def run_left(trainer: pl.Trainer, pace: Pace, now: float, *, brief: bool = False) -> str:
     """The time left; where patience may end the run sooner, an epoch's time and that of the earliest end.
 
-    The latest end is left out where it is more than ten times as far away: nobody means to wait for it.
+    The latest end is left out where it is more than ten times as far away: nobody means to wait for it. `brief` says
+    how long it takes at least, alone.
     """
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     limits = [one.time_remaining() for one in callbacks if isinstance(one, Timer)]
@@ -129,6 +166,8 @@ def run_left(trainer: pl.Trainer, pace: Pace, now: float) -> str:
     earliest = None if validations is None else _until(trainer, pace, now, validations)
     if earliest is None or (latest is not None and latest <= earliest):
         return f"{duration(latest)} left"
+    if brief:
+        return f"at least {duration(earliest)} left"
     last = f", in {duration(latest)} at the latest" if latest is not None and latest <= 10 * earliest else ""
     each = duration(pace.epoch_seconds(now))
     return f"open-ended: {each} an epoch, ends in {duration(earliest)} at the earliest{last}"

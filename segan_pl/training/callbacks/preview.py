@@ -89,7 +89,9 @@ def draw(slices: Sequence[PreviewSlice], title: str) -> Figure:
         if one.ignored is not None and not judged:
             _tint(axes[1], one.ignored, (0.5, 0.7, 1.0, 0.35), one.aspect)
     if slices[0].probability is None:
-        patches = [Patch(color=_colour(number), label=name) for number, name in enumerate(slices[0].regions)]
+        patches = [
+            Patch(color=COLOURS[number % len(COLOURS)], label=name) for number, name in enumerate(slices[0].regions)
+        ]
         figure.legend(
             handles=patches, loc="outside lower center", ncols=min(6, len(patches)), fontsize=9, frameon=False
         )
@@ -99,7 +101,7 @@ def draw(slices: Sequence[PreviewSlice], title: str) -> Figure:
 def _tint_regions(axis: Axes, numbers: NDArray[np.uint8], one: PreviewSlice) -> None:
     """Each region in its colour."""
     for number in range(len(one.regions)):
-        _tint(axis, numbers == number + 1, (*to_rgb(_colour(number)), 0.65), one.aspect)
+        _tint(axis, numbers == number + 1, (*to_rgb(COLOURS[number % len(COLOURS)]), 0.65), one.aspect)
 
 
 def _tint(axis: Axes, mask: NDArray[np.bool_], colour: tuple[float, ...], aspect: float) -> None:
@@ -107,7 +109,3 @@ def _tint(axis: Axes, mask: NDArray[np.bool_], colour: tuple[float, ...], aspect
     tint = np.zeros((*mask.shape, 4), np.float32)
     tint[mask] = colour
     axis.imshow(tint, aspect=aspect, interpolation="nearest")
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from segan_pl.evaluation.kept import Mode
-from segan_pl.training.callbacks.pace import Pace, duration, run_left
+from segan_pl.training.callbacks.epoch_line import epoch_line
+from segan_pl.training.callbacks.pace import Pace, cost, duration, run_left
 from segan_pl.training.callbacks.readings import (
     batch_in_epoch,
-    batches_seen,
     improves,
     moment,
     of_epoch,
@@ -35,17 +35,23 @@ class Progress(ProgressBar):
     Args:
         monitor: The score whose best value is shown; None for a run without validation.
         mode: Whether larger or smaller is better.
-        plain_every: Seconds between two lines where there is no terminal; each epoch's end gets a line besides.
+        plain_every: Seconds without a line where there is no terminal, after which one says how far the epoch is; each
+            epoch's end has its line.
         validation_share: Of an epoch's time; where validation takes more, a line says once what would help.
         console: Where to write; this process's standard output by default.
+
+    Attributes:
+        says_epochs: That each epoch has a line here, so that others need not say its score again.
     """
+
+    says_epochs = True
 
     def __init__(
         self,
         monitor: str | None = "val/dice_wt",
         *,
         mode: Mode = "max",
-        plain_every: float = 30.0,
+        plain_every: float = 300.0,
         validation_share: float = 0.25,
         console: Console | None = None,
     ) -> None:
@@ -104,6 +110,8 @@ class Progress(ProgressBar):
         loop = trainer.fit_loop
         done = loop.epoch_loop.batch_progress.current.ready if loop.restarted_mid_epoch else 0
         self.pace.start_run(time.monotonic(), epoch=trainer.current_epoch, epochs=last, batches=batches, done=done)
+        if not getattr(trainer, "fast_dev_run", False):
+            self.print(cost(trainer, self.pace))
         self._show("run", None if last is None else last * batches)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -127,15 +135,21 @@ class Progress(ProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One line with what the epoch brought, on a terminal too."""
         now = time.monotonic()
-        logged = of_epoch(trainer, validated=self._validated)
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in logged.items() if name != "batches_seen")
         self.pace.done = 0
         self.pace.epoch += 1  # this one is whole now, its validation included
-        left = run_left(trainer, self.pace, now)
+        left = run_left(trainer, self.pace, now, brief=True)
         self.pace.epoch -= 1
-        share = f"validation {self.pace.validation_share(now):.0%} of the epoch, " if self.pace.validation else ""
-        times = f"{duration(now - self.pace.run_started)} elapsed, {share}{left}"
-        self.print(f"epoch {self._epoch} done, {batches_seen(trainer)} batches seen: {scores}; {self.best}; {times}")
+        best = "" if self.best_score is None else f"best {self.best_score:.4f} at {self.best_epoch}"
+        self.print(
+            epoch_line(
+                self._epoch,
+                of_epoch(trainer, validated=self._validated),
+                networks=getattr(pl_module, "trained", ()),
+                monitor=self.monitor,
+                best=best,
+                left=left,
+            )
+        )
         self._advise(trainer, now)
         self._spoke = now
 
@@ -181,13 +195,13 @@ class Progress(ProgressBar):
             self.best_batch = batch_in_epoch(trainer) if trainer.state.fn == "fit" else None
         self._validated = not trainer.sanity_checking and batch_in_epoch(trainer) is None
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def teardown(self, *_: Any, **__: Any) -> None:
         """Leave the terminal as it was."""
-        self._close()
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars, self._tasks = None, {}
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave the terminal as it was."""
-        self._close()
+    on_exception = teardown  # whose last argument is the error
 
     def state_dict(self) -> dict[str, Any]:
         """The best score, as plain values."""
@@ -251,12 +265,6 @@ class Progress(ProgressBar):
         """Set a bar."""
         if self._bars is not None and name in self._tasks:
             self._bars.update(self._tasks[name], completed=done, description=description, note=note)
-
-    def _close(self) -> None:
-        """Put all bars away."""
-        if self._bars is not None:
-            self._bars.stop()
-        self._bars, self._tasks = None, {}
 
 
 def _of(done: int, total: float) -> str:

@@ -6,11 +6,18 @@ import math
 
 import lightning.pytorch as pl
 from torch import Tensor
+from torch.optim import Optimizer
 
 from segan_pl.evaluation.kept import Mode
 
 # what Lightning takes as a logger's x axis when a module logs it: here the batches seen
 AXIS = "step"
+RATE = "lr/"
+GRADIENT_NORM = "gradient_norm/"
+OUTPUT_RANGE = "output_range/"
+GAP_SPREAD = "gap_spread/"
+AT_BOUND = "at_bound/"
+HEALTH = "health/"
 
 
 def readings(trainer: pl.Trainer) -> dict[str, float]:
@@ -27,6 +34,17 @@ def readings(trainer: pl.Trainer) -> dict[str, float]:
 def of_epoch(trainer: pl.Trainer, *, validated: bool) -> dict[str, float]:
     """The scalars that belong to the epoch that ends: scores only if it ended with a validation, else they are old."""
     return {name: value for name, value in readings(trainer).items() if validated or not name.startswith("val/")}
+
+
+def optimizers_of(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Optimizer]:
+    """Name of a network to its optimiser; none for a module of somebody else's, which names no networks."""
+    return dict(zip(getattr(pl_module, "trained", ()), trainer.optimizers, strict=False))
+
+
+def learning_rates(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+    """Those of the epoch that ends, by "lr/NETWORK": schedules step later."""
+    optimizers = optimizers_of(trainer, pl_module)
+    return {RATE + name: float(optimizer.param_groups[0]["lr"]) for name, optimizer in optimizers.items()}
 
 
 def batches_seen(trainer: pl.Trainer) -> int:

@@ -29,7 +29,13 @@ from segan_pl.evaluation.kept import validation_name
 from segan_pl.evaluation.saved_files import json_file, metrics_rows
 from segan_pl.evaluation.tables import subsets_file, write_scores, write_table
 from segan_pl.files import csv_text, write_whole
-from segan_pl.training.callbacks.readings import batch_in_epoch, batches_seen, of_epoch, readings
+from segan_pl.training.callbacks.readings import (
+    batch_in_epoch,
+    batches_seen,
+    learning_rates,
+    of_epoch,
+    readings,
+)
 from segan_pl.training.run.folder import SCORES, has_trained, lies_at
 
 PACKAGES = ("torch", "lightning", "monai", "numpy", "nibabel")
@@ -85,11 +91,9 @@ class RunRecord(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; scores of an earlier epoch's validation are not repeated."""
-        networks = getattr(getattr(pl_module, "objective", None), "networks", ())
-        pairs = zip(networks, trainer.optimizers, strict=False)
-        # The rates of the epoch that ends: schedules step later.
-        rates = {f"lr/{network}": optimizer.param_groups[0]["lr"] for network, optimizer in pairs}
-        self._add_row(trainer, {**of_epoch(trainer, validated=self._validated), **rates})
+        logged = of_epoch(trainer, validated=self._validated)
+        # a logged number has seven digits, a rate all of its own
+        self._add_row(trainer, {**logged, **learning_rates(trainer, pl_module)})
 
     def _add_row(self, trainer: pl.Trainer, scalars: Mapping[str, float]) -> None:
         if not trainer.is_global_zero:

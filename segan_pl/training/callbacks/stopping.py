@@ -12,9 +12,11 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from segan_pl.training.run.launch import starts_own_ranks
 from segan_pl.training.run.lease import RunLease
+from segan_pl.training.run.requeue import in_batch_job_without_srun, requeue_job
 from segan_pl.training.run.signals import REQUEUE, SAVE, STOPPING, Signals, Stopped, name_of
-from segan_pl.training.run.surroundings import requeue_job
+from segan_pl.training.trackers.wandb_run import tell_preempted
 
 # what ranks were told; the highest of them holds for all
 ORDER = (0, SAVE, REQUEUE, *STOPPING)
@@ -179,6 +181,8 @@ class Stopping(Callback):
         if not whole and self._writes(trainer) and self.path.is_file():
             then = f"; --run.directory {self.directory} goes on from the checkpoint before"
         self.signals.last_word(f"stopped by {name_of(number)} {where}{then}")
+        if whole:
+            tell_preempted(trainer.loggers, number)
         if number == REQUEUE and whole:
             if trainer.is_global_zero:
                 self.signals.say(requeue_job())
@@ -196,8 +200,11 @@ def own_signals(trainer: pl.Trainer, signals: Signals) -> None:
     """
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     environment = trainer._accelerator_connector.cluster_environment
-    if isinstance(environment, SLURMEnvironment) and environment.auto_requeue and environment.requeue_signal:
-        signals.requeue_by(environment.requeue_signal)
+    if isinstance(environment, SLURMEnvironment):
+        if environment.auto_requeue and environment.requeue_signal:
+            signals.requeue_by(environment.requeue_signal)
+    elif in_batch_job_without_srun() or starts_own_ranks():
+        signals.requeue_by(SAVE)
     launcher: Any = trainer.strategy.launcher
     if hasattr(launcher, "procs") and not environment.creates_processes_externally:
         signals.launches(launcher)

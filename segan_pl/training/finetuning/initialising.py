@@ -212,8 +212,8 @@ def _inputs(name: str, system: SavedSystem, source: Source) -> tuple[list[InputC
         return [InputChannel(*one) for one in there], [InputChannel(*one) for one in here]
     layer = first_convolution(system.networks[name], name)
     channels = (
-        source.networks[name][_kernel(layer)].shape[1],
-        system.networks[name].get_parameter(_kernel(layer)).shape[1],
+        multiplied_out(source.networks[name])[_kernel(layer)].shape[1],
+        convolutions(system.networks[name])[layer].weight.shape[1],
     )
     known = [segmentor_inputs(m, c) for m, c in zip((before, now), channels, strict=True)]
     if known[0] is None or known[1] is None:

@@ -144,22 +144,41 @@ def first_convolution(network: nn.Module, name: str) -> str:
 LENGTH, DIRECTION = (f".parametrizations.weight.original{number}" for number in (0, 1))
 """How the state names the two parts of a kernel with weight norm, after the layer's name."""
 
+UNNORMED, LEFT, RIGHT = (f".parametrizations.weight.{part}" for part in ("original", "0._u", "0._v"))
+"""The same for spectral norm: the kernel before it is divided, and its first singular vectors."""
+
 
 def multiplied_out(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state's kernels with weight norm as plain ones, which can be mixed; all others as they are."""
-    plain = {name: value for name, value in weights.items() if not name.endswith((LENGTH, DIRECTION))}
+    """A state's kernels with weight or spectral norm as plain ones, which can be mixed; all others as they are.
+
+    Of spectral norm it is the kernel before it is divided: the norm divides the mixed one anew.
+    """
+    parts = (LENGTH, DIRECTION, UNNORMED, LEFT, RIGHT)
+    plain = {name: value for name, value in weights.items() if not name.endswith(parts)}
     for name in (name.removesuffix(DIRECTION) for name in weights if name.endswith(DIRECTION)):
         length, direction = weights[name + LENGTH], weights[name + DIRECTION]
         plain[f"{name}.weight"] = direction * (length / _lengths(direction, length))
+    for name in (name.removesuffix(UNNORMED) for name in weights if name.endswith(UNNORMED)):
+        plain[f"{name}.weight"] = weights[name + UNNORMED]
     return plain
 
 
 def taken_apart(plain: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `multiplied_out` for kernels with weight norm in `weights`; the kernel itself is its direction."""
+    """The inverse of `multiplied_out` for kernels with either norm in `weights`.
+
+    The kernel itself is its direction. The singular vectors of a kernel that was mixed are found anew.
+    """
     apart = dict(plain)
     for name in (name.removesuffix(DIRECTION) for name in weights if name.endswith(DIRECTION)):
         kernel = apart.pop(f"{name}.weight")
         apart[name + LENGTH], apart[name + DIRECTION] = _lengths(kernel, weights[name + LENGTH]), kernel
+    for name in (name.removesuffix(UNNORMED) for name in weights if name.endswith(UNNORMED)):
+        kernel = apart.pop(f"{name}.weight")
+        vectors = weights[name + LEFT], weights[name + RIGHT]
+        if kernel is not weights[name + UNNORMED]:
+            left, _, right = torch.linalg.svd(kernel.flatten(1).double(), full_matrices=False)
+            vectors = left[:, 0].to(vectors[0]), right[0].to(vectors[1])
+        apart[name + UNNORMED], (apart[name + LEFT], apart[name + RIGHT]) = kernel, vectors
     return apart
 
 

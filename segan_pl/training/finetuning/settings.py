@@ -94,29 +94,20 @@ def frozen_patterns(options: FinetuningOptions, networks: nn.ModuleDict) -> list
     """
     patterns = list(options.frozen or [])
     if options.parts is not None:
-        patterns = [*_all_but(_moving(options.parts, networks), networks), *patterns]
+        moving: set[str] = set()
+        for part in options.parts:
+            network, _, inner = part.partition(".")
+            if inner == INPUT and network in networks:
+                moving.add(f"{network}.{first_convolution(networks[network], network)}".rstrip("."))
+                continue
+            moving.update(named_parts(networks, part, "--finetuning.parts"))
+        patterns = [*_all_but(moving, networks), *patterns]
     if options.unfreeze_epoch is not None and not patterns:
         raise UsageError(
             f"--finetuning.unfreeze_epoch {options.unfreeze_epoch}, but nothing is frozen; give --finetuning.parts or "
             f"--finetuning.frozen"
         )
     return list(dict.fromkeys(patterns))
-
-
-def _moving(parts: Sequence[str], networks: nn.ModuleDict) -> set[str]:
-    """The dotted names of the modules and parameters that the parts mean.
-
-    Raises:
-        UsageError: One names nothing, or the input of a network without a convolution.
-    """
-    moving: set[str] = set()
-    for part in parts:
-        network, _, inner = part.partition(".")
-        if inner == INPUT and network in networks:
-            moving.add(f"{network}.{first_convolution(networks[network], network)}".rstrip("."))
-            continue
-        moving.update(named_parts(networks, part, "--finetuning.parts"))
-    return moving
 
 
 def _all_but(moving: set[str], module: nn.Module, name: str = "") -> Iterator[str]:

@@ -52,9 +52,14 @@ class RunOptions:
         patience: Validations without improvement before training stops (paper: 300 epochs).
         keep_best: How many best checkpoints stay.
         preview_every: Validations between two preview pictures; 0 for none.
-        loggers: Who is told besides metrics.csv: "wandb" (Weights & Biases), "tensorboard" (needs that extra), or both.
+        loggers: Who is told besides metrics.csv (docs/trackers.md): any of wandb, mlflow, tensorboard, trackio, csv.
         wandb_offline: Keep what W&B logs on the disk, for `wandb sync` to send later.
-        plain_every: Seconds between two lines of progress where there is no terminal.
+        log_best_checkpoint: Give W&B, MLflow and trackio the best checkpoint as an artifact when training ends.
+        health: Of a game that has collapsed for two epochs (docs/critics.md): "warn" says so, "stop" ends the run too,
+            "off" does not look.
+        plain_every: Seconds without a line where there is no terminal, after which one says how far the epoch is.
+        precision_safe: Whether the system trains as well in bfloat16 as in 32 bits: where --trainer.precision is not
+            given, it then takes bf16-mixed on hardware that has instructions for it.
         validation_share: Of an epoch's time; where validation takes more, a line says how seldom to validate instead.
     """
 
@@ -65,9 +70,12 @@ class RunOptions:
     patience: int = 300
     keep_best: int = 1
     preview_every: int = 1
-    loggers: list[Literal["wandb", "tensorboard"]] = field(default_factory=list)
+    loggers: list[Literal["wandb", "mlflow", "tensorboard", "trackio", "csv"]] = field(default_factory=list)
     wandb_offline: bool = False
-    plain_every: float = 30.0
+    log_best_checkpoint: bool = False
+    health: Literal["off", "warn", "stop"] = "warn"
+    plain_every: float = 300.0
+    precision_safe: bool = False
     validation_share: float = 0.25
 
     def __post_init__(self) -> None:

@@ -26,9 +26,14 @@ BEAT = 15.0
 STALE = 180.0
 """Seconds without a touch after which the holder on another machine is taken for dead."""
 
+IN_USE = 75
+"""Exit code of a run whose folder is in use: the same command may succeed later (EX_TEMPFAIL of sysexits.h)."""
+
 
 class FolderInUseError(RuntimeError):
     """Another process trains in the run's folder, or took it over; the message names it."""
+
+    exit_code = IN_USE
 
 
 class RunLease:
@@ -129,18 +134,15 @@ class RunLease:
         except FileExistsError:  # perhaps by our own link: a client of NFS asks again when the answer was lost
             return _read(self.file).get("token") == self.token
         except OSError:  # a file system without links
-            return self._created(draft)
+            text = draft.read_text(encoding="utf-8")
+            try:
+                with self.file.open("x", encoding="utf-8") as file:
+                    file.write(text)
+            except FileExistsError:
+                return False
+            return True
         finally:
             draft.unlink(missing_ok=True)
-        return True
-
-    def _created(self, draft: Path) -> bool:
-        text = draft.read_text(encoding="utf-8")
-        try:
-            with self.file.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError:
-            return False
         return True
 
     def _refuse_or_bury(self) -> None:

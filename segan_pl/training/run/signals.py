@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
+from segan_pl.training.run.launch import in_step
+
 FELLOW = signal.SIGUSR2
 """From one rank of a run to another: "somebody told me to stop"."""
 SAVE = signal.SIGUSR1
@@ -25,12 +27,10 @@ ALL = (SAVE, *STOPPING)
 REQUEUE = -1
 """No signal but what Slurm's means: a stop with a checkpoint, after which the job is queued again."""
 TRAINS = ("fit", "demo")
-# The environment variable that names the process which started the other ranks.
-LAUNCHER = "SEGAN_PL_LAUNCHER"
+LAUNCHER = "SEGAN_PL_LAUNCHER"  # the variable that names the process which started the other ranks
 # In seconds: launchers and process groups deliver one stop twice, and a person's second one comes later.
 TWICE = 1.0
-# In seconds: before training the main thread must have ended by itself within this time.
-GRACE = 5.0
+GRACE = 5.0  # in seconds: before training the main thread must have ended by itself within this time
 # The same for a rank that rank 0 launched: it may wait in a collective, and it owns nothing.
 GRACE_OF_FELLOW = 2.0
 
@@ -57,10 +57,9 @@ def name_of(number: int) -> str:
 
 def started_rank() -> int:
     """This process's number among all ranks where srun or torchrun started it; else 0."""
-    environment = os.environ
-    name = "RANK" if "TORCHELASTIC_RUN_ID" in environment else "SLURM_PROCID"
-    started = "TORCHELASTIC_RUN_ID" in environment or "SLURM_STEP_ID" in environment
-    return int(environment.get(name, "0")) if started else 0
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ.get("RANK", "0"))
+    return int(os.environ.get("SLURM_PROCID", "0")) if in_step() else 0
 
 
 class Launcher(Protocol):
@@ -81,11 +80,12 @@ class Signals:
         over: Whether the command has ended.
         requeue: The signal by which Slurm asks for `REQUEUE`; 0 where none does.
         rank: This process's number among all ranks, as far as is known.
+        lost: What became of another rank, for whose sake this one ends.
     """
 
     def __init__(self, command: str = "fit") -> None:
         self.command = command
-        self.stop = self.requeue = 0
+        self.stop, self.requeue, self.lost = 0, 0, ""
         self.save = self.training = self.trained = self.ending = self.over = False
         self.rank = started_rank()
         self._raised = self._ended_with_a_word = False
@@ -118,7 +118,9 @@ class Signals:
             # Slurm's last word, or a person's: not the second of the same kind.
             self.stop = 0
         if self.stop:
-            if number not in (FELLOW, REQUEUE) and time.monotonic() - self._since > TWICE:
+            # slurmd and srun each send a SIGTERM, seconds apart; the end at once is Slurm's own SIGKILL
+            same = (FELLOW, REQUEUE, signal.SIGTERM) if "SLURM_JOB_ID" in os.environ else (FELLOW, REQUEUE)
+            if number not in same and time.monotonic() - self._since > TWICE:
                 self.end_at_once(number)
             return
         self._since = time.monotonic()
@@ -126,16 +128,16 @@ class Signals:
         self.tell_fellows()
         if self.training:
             told = "another rank was told to stop" if number == FELLOW else name_of(number)
-            then = "then the job is requeued" if number == REQUEUE else "once more: at once, without"
-            self.say(f"{told}: stopping after this batch, with a checkpoint; {then}")
+            then = "" if "SLURM_JOB_ID" in os.environ else "; once more: at once, without"
+            then = "; then the job is requeued" if number == REQUEUE else then
+            self.say(f"{told}: stopping after this batch, with a checkpoint{then}")
         elif not self.ending:
             patience = GRACE_OF_FELLOW if self.launcher else GRACE
             threading.Thread(target=self._end_after, args=(patience,), daemon=True).start()
 
     def _end_after(self, seconds: float) -> None:
         time.sleep(seconds)
-        # Training may have begun just then.
-        if not (self.training or self.over):
+        if not (self.training or self.over):  # training may have begun just then
             self.last_word(self.ended_by(self.stop))
             self.end_at_once(self.stop, tell=False)
 
@@ -221,9 +223,8 @@ class Signals:
 
     def ended_by(self, number: int) -> str:
         """What to say of a stop outside of training."""
-        if self.command not in TRAINS:
-            return f"{self.command} was stopped by {name_of(number)}"
-        return f"stopped by {name_of(number)} {'after' if self.trained else 'before'} training"
+        when, by = "after" if self.trained else "before", name_of(number)
+        return f"stopped by {by} {when} training" if self.command in TRAINS else f"{self.command} was stopped by {by}"
 
 
 ACTIVE: Signals | None = None
@@ -266,8 +267,7 @@ def watching(command: str = "fit") -> Iterator[Signals]:
     finally:
         # Closing the pipe is not enough: a forked worker may hold it too.
         os.write(writer, bytes(1))
-        # What came before is noticed, and passed on.
-        thread.join()
+        thread.join()  # what came before is noticed, and passed on
         if signals.fellows:
             signals.wait_for_fellows()
         ACTIVE, signals.over = None, True

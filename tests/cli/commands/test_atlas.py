@@ -17,7 +17,7 @@ from segan_pl.data.io import read_volume
 from segan_pl.data.layouts import find_cases
 from segan_pl.data.split.choice import SplitChoice, UnlabelledCases
 from segan_pl.data.synthetic.healthy import make_healthy_cohort
-from segan_pl.inference import registration
+from segan_pl.inference.atlases import registration
 
 SHAPE = (16, 30, 28)
 QUICK = ("--registration.affine_iterations=15", "--registration.iterations=[10,5,2]", "--workers=1")
@@ -210,8 +210,9 @@ def test_what_a_case_lacks_is_said_in_one_line(brains, kept, tmp_path, capsys, c
         (["--method=votes"], "--method"),
         (["--split_file="], "--split_file is missing"),
         (["--split_file=nothing.json"], "nothing.json"),
-        (["--registration.iterations=[1,2]"], "expected one number for each level"),
-        (["--mixture.iterations=0"], "expected smoothing_mm of 0 or more"),
+        (["--registration.iterations=[1,2]"], "registration.iterations is [1, 2], expected one number for each level"),
+        (["--registration.bins=4"], "registration.bins is 4, expected 5 or more"),
+        (["--mixture.iterations=0"], "mixture.iterations is 0, expected 1 or more"),
         (["--method=vote", "--mixture.smoothing_mm=3"], "--mixture: is of --method mixture"),
     ],
 )

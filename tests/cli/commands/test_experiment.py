@@ -121,7 +121,7 @@ def refusal(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_dry_run_prints_every_command_and_writes_nothing(
     call: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(call("segan_cat", "--dry-run", "--", "--trainer.max_epochs", "2")) == 0
+    assert main(call("segan_cat", "--dry_run", "--", "--trainer.max_epochs", "2")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line.startswith("segan_pl ")]) == 13 + 16 + 8
     assert lines[-2] == "37 runs (13 fit, 16 test, 4 predict, 4 evaluate), 0 finished, 37 left"
@@ -142,7 +142,7 @@ def test_a_system_file_of_ones_own_reaches_every_fit_as_it_was_typed(
     own.write_text(find_config("segan_cat_small").read_text())
     monkeypatch.chdir(tmp_path)
     for name in ("own.yaml", str(own)):
-        assert main([*call("cross_validation", "--set", "folds=2", "--set", f"system={name}", "--dry-run")]) == 0
+        assert main([*call("cross_validation", "--set", "folds=2", "--set", f"system={name}", "--dry_run")]) == 0
         fits = [line for line in capsys.readouterr().out.splitlines() if line.startswith("segan_pl fit")]
         assert len(fits) == 2
         assert all(f" {own} " in line for line in fits)
@@ -261,12 +261,12 @@ def test_a_given_split_is_the_studys_and_its_test_cases_are_scored(
         (["--set", "way=[all]"], "--set way=[all]: segan_cat has no value way; did you mean 'ways'?"),
         (["--set", "ways"], "--set ways: expected ways=VALUE"),
         (["--set", "ways=[all"], "--set ways=[all: not readable as YAML"),
-        (["--set", "systems=[]"], "--set systems=[]: is empty; expected a list"),
+        (["--set", "weights={}"], "--set weights={}: is empty; expected a mapping"),
         (["--seeds", "0,0"], "--seeds 0,0: expected whole numbers from 0, each once"),
         (["--seeds", "a"], "--seeds a: expected whole numbers"),
         (["--data.missing", "zero"], "compared over complete cases"),
         (["-c", "segan"], "more than one --config defines a model"),
-        (["--report", "--dry-run"], "--report runs nothing"),
+        (["--report", "--dry_run"], "--report runs nothing"),
         (["--data.fold", "1"], "--data.fold is given without --data.split_file"),
         (["--", "--seed_everything", "3"], "--seed_everything after --: the experiment sets it"),
         (["--", "--data.missing=drop"], "--data.missing after --: it says which cases are used; give it before --"),
@@ -396,6 +396,8 @@ def test_folds_of_a_file_are_taken_as_they_are(
         (["--set", "labelled=[1.5]"], "1.5 labelled cases; expected a whole number from 1 to 2"),
         (["--set", "atlases=[votes]"], "atlas votes: unknown; did you mean 'vote'?"),
         (["--set", "tested=[IBSR_77]"], "parts: test: no case IBSR_77 in"),
+        (["--set", "tested=[]"], "--set tested=[]: is empty; expected a list"),
+        (["--set", "labelled=[]"], "few_shot: run {gan}_n{n}: of gans, labelled one is empty"),
     ],
 )
 def test_what_would_change_the_plan_of_few_labels_unseen_is_refused_before_any_run(
@@ -404,7 +406,7 @@ def test_what_would_change_the_plan_of_few_labels_unseen_is_refused_before_any_r
     make_healthy_cohort(tmp_path / "data", form="ibsr18", subjects=3, unlabelled=1, shape=(8, 24, 24))
     named = ["--set", "pool=[IBSR_01,IBSR_02]", "--set", "others=[IBSR_04]", "--set", "tested=[IBSR_03]"]
     line = ["experiment", "few_shot", "--root", str(tmp_path / "data"), "--output", str(tmp_path / "study"), *named]
-    assert main([*line, "--seeds", "0", "--dry-run", *arguments]) in (1, 2)
+    assert main([*line, "--seeds", "0", "--dry_run", *arguments]) in (1, 2)
     said = capsys.readouterr().err
     assert says in said
     assert said.count("\n") == 1

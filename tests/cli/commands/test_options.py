@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from segan_pl.__main__ import main
-from segan_pl.cli.commands.experiment_options import CASES, StudyDataOptions
 from segan_pl.cli.commands.options import ALONE, DATA, PlaceOptions, parse, parted
+from segan_pl.cli.experiment_options import CASES, StudyDataOptions
 from segan_pl.data.module import MRIDataModule
 from segan_pl.training.finetuning.settings import SCORING
 
@@ -41,7 +41,7 @@ def test_every_option_of_the_data_that_an_experiment_reads_is_settled_or_handed_
     [
         ("check", "--data.batch_size", "--data.modalities"),
         ("split", "--data.preparation.crop", "--data.split_leaks"),
-        ("prepare --dry-run", "--data.stratify_by", "--data.cache_dir"),
+        ("prepare --dry_run", "--data.stratify_by", "--data.cache_dir"),
     ],
 )
 def test_a_line_of_fit_works_and_what_does_nothing_is_told(

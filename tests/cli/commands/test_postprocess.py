@@ -12,7 +12,7 @@ import pytest
 from segan_pl.__main__ import main
 from segan_pl.data.io import read_volume, write_volume
 from segan_pl.data.layouts import find_cases
-from segan_pl.inference.postprocessing import companion
+from segan_pl.inference.chosen_steps import companion
 from tests.cohort import CASES, QUIET
 from tests.inference.test_predictor import train
 

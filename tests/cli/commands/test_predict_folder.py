@@ -43,7 +43,7 @@ def predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., in
         "regions": segmentor("flair", scheme="regions"),
         "blind": segmentor("flair", logits=lambda _: fail()),
     }
-    monkeypatch.setattr("segan_pl.cli.commands.predict.load_segmentor", lambda path, **_: known[path])
+    monkeypatch.setattr("segan_pl.cli.predict_cases.load_model", lambda path, **_: known[path])
 
     known |= {run: replace(known["flair"], source=Path(run)) for run in [str(tmp_path / "checkpoints" / "best.ckpt")]}
 
@@ -132,7 +132,8 @@ def test_rows_are_there_when_the_call_is_killed(predict, data, tmp_path, monkeyp
 
 def predict_all_of(data: Path, folder: Path) -> None:
     from segan_pl.cli.commands.options import PlaceOptions
-    from segan_pl.cli.commands.predict import PredictOptions, predict_all
+    from segan_pl.cli.predict_cases import predict_all
+    from segan_pl.cli.predict_options import PredictOptions
 
     predict_all(PredictOptions(["flair"], str(folder / "out")), PlaceOptions(str(data)))
 

@@ -68,7 +68,7 @@ def test_a_system_file_serves_as_it_does_for_fit(arguments, tmp_path, capsys):
 
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(arguments, tmp_path, capsys):
-    assert main([*arguments, "--dry-run"]) == 0
+    assert main([*arguments, "--dry_run"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[1:3] == ["there already: 0 cases", f"to build: {CASES} cases, 0.0 MB each, 0.1 MB in all"]
     assert out[3].endswith("; it fits")
@@ -76,7 +76,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(arguments, tmp_pat
     assert not (tmp_path / "cache").exists()
     main(arguments)
     capsys.readouterr()
-    assert main([*arguments, "--dry-run"]) == 0
+    assert main([*arguments, "--dry_run"]) == 0
     assert f"there already: {CASES} cases\nto build: 0 cases\n" in capsys.readouterr().out
 
 
@@ -85,7 +85,7 @@ def test_a_dry_run_fails_where_it_will_not_fit_and_so_does_the_run_before_it_beg
 ):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(cases.shutil, "disk_usage", lambda path: usage(10, 10, 1000))
-    assert main([*arguments, "--dry-run"]) == 1
+    assert main([*arguments, "--dry_run"]) == 1
     assert "0.0 MB on the disk of " in (out := capsys.readouterr().out)
     assert "; it does not fit" in out
     assert main(arguments) == 1
@@ -116,7 +116,7 @@ def test_orphans_are_listed_and_then_removed(arguments, copy, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        (["--dry-run", "--orphans=list"], "--dry-run and --orphans exclude each other"),
+        (["--dry_run", "--orphans=list"], "--dry_run and --orphans exclude each other"),
         (["--orphans=rmove"], "rmove"),
         (["--data.prepare_worker=2"], "did you mean --data.prepare_workers?"),
         (["--data.preparation.crp=null"], "did you mean --data.preparation.crop?"),

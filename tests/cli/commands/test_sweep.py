@@ -201,7 +201,7 @@ def test_the_agents_values_of_many_kinds_reach_our_options() -> None:
 
 
 def test_a_dry_run_of_a_shipped_sweep_prints_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sweep", "loss", "--output", "study", "--dry-run", "--", "--data.root", "/d"]) == 0
+    assert main(["sweep", "loss", "--output", "study", "--dry_run", "--", "--data.root", "/d"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("segan_pl fit")]
     assert len(lines) == 3 * 2 * 3 * 2
     assert len(set(lines)) == 36
@@ -242,7 +242,7 @@ def test_an_output_that_cannot_be_made_is_refused_but_for_a_dry_run(
     assert main(call) == 2
     reason = "cannot be made (Not a directory); give another folder"
     assert capsys.readouterr().err == f"segan_pl: error: --output file/study: {reason}\n"
-    assert main([*call, "--dry-run"]) == 0
+    assert main([*call, "--dry_run"]) == 0
 
 
 def test_a_wrong_name_is_one_line_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

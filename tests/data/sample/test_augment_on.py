@@ -22,7 +22,8 @@ pytestmark = QUIET
 MakeData = Callable[..., MRIDataModule]
 VARIED = Augmentation(
     **{"elastic": 0.5, "rotation": 0.5, "scaling": 0.5, "mirror": (0.5, 0.5, 0.5), "brightness": 0.5, "gamma": 0.5},
-    **{"inverted_gamma": 0.5, "noise": 0.5, "blur": 0.5, "modality_dropout": 0.3},
+    **{"inverted_gamma": 0.5, "noise": 0.5, "blur": 0.5, "modality_dropout": 0.3, "contrast": 0.5},
+    **{"low_resolution": 0.8, "low_resolution_modality": 1.0, "gamma_keeps_moments": True},
 )
 PATCHES: dict[str, dict[str, Any]] = {
     "slices": {"patch": (32, 32), "batch_size": 12},

@@ -17,7 +17,7 @@ from segan_pl.errors import UsageError
 
 ALL: dict[str, object] = {
     **{"elastic": 0.5, "rotation": 0.5, "scaling": 0.5, "mirror": (0.5, 0.5, 0.5), "brightness": 0.5, "gamma": 0.5},
-    **{"inverted_gamma": 0.5, "noise": 0.5, "blur": 0.5},
+    **{"inverted_gamma": 0.5, "noise": 0.5, "blur": 0.5, "contrast": 0.5, "low_resolution": 0.5},
 }
 ALBUNET = Augmentation(
     **{"elastic": 0.1, "rotation": 0.1, "scaling": 0.1, "mirror": (0.5, 0.5, 0.5), "brightness": 0.15, "gamma": 0.15},
@@ -33,7 +33,7 @@ def test_the_default_changes_nothing() -> None:
     made = draw()
     assert not made.moved.any()
     assert not made.mirror.any()
-    for name in ("brightness", "gamma", "inverted_gamma"):
+    for name in ("brightness", "contrast", "gamma", "inverted_gamma", "low_resolution"):
         assert (getattr(made, name) == 1).all()
     assert not made.noise.any()
     assert not made.blur.any()
@@ -53,6 +53,7 @@ def test_a_modality_more_does_not_shift_the_draws_of_the_others_and_a_sample_kno
     three, four = draw(modalities=3, **ALL), draw(modalities=4, **ALL)
     assert torch.equal(three.gamma, four.gamma[:, :3])
     assert torch.equal(three.blur, four.blur[:, :3])
+    assert torch.equal(three.low_resolution, four.low_resolution[:, :3])
     some = draw_changes(torch.tensor([7, 3]), Augmentation(**ALL), 3)  # type: ignore[arg-type]
     for field, whole in zip(some, three, strict=True):
         assert torch.equal(field, whole[[7, 3]])
@@ -103,8 +104,29 @@ def test_options_of_one_sample_are_drawn_independently() -> None:
     made = draw_changes(torch.arange(40_000), Augmentation(**ALL), 3)  # type: ignore[arg-type]
     space = [made.share > 0, made.angles[:, 0] != 0, made.scale != 1, *made.mirror.T]
     values = [made.brightness[:, 0] != 1, made.gamma[:, 0] != 1, made.inverted_gamma[:, 0] != 1]
+    values += [made.contrast[:, 0] != 1, (made.low_resolution < 1).any(1)]
     happens = torch.stack([*space, *values, made.noise > 0, (made.blur > 0).any(1)]).double()
     assert float(torch.corrcoef(happens).sub(torch.eye(len(happens))).abs().max()) < 0.025
+
+
+def test_a_seed_draws_what_it_drew_before_there_were_contrast_and_low_resolution() -> None:
+    made = draw_changes(torch.tensor([2]), Augmentation(**{**ALL, "brightness": 1, "gamma": 1, "blur": 1}), 2)  # type: ignore[arg-type]
+    expected = {"strength": [0.450767, 0.39603, 0.370976], "share": [0.235193], "noise": [0.048636]}
+    expected |= {"brightness": [1.139982, 1.124047], "gamma": [0.766176, 1.701815], "blur": [1.031949, 0.0]}
+    for name, numbers in expected.items():
+        assert getattr(made, name).flatten().tolist() == pytest.approx(numbers, abs=1e-6), name
+
+
+def test_contrast_and_low_resolution_are_uniform_in_their_ranges() -> None:
+    size = 40_000
+    made = draw(size, 2, contrast=0.3, low_resolution=0.25, low_resolution_range=(0.6, 0.9))
+    for field, chance, low, high in ((made.contrast, 0.3, 0.75, 1.25), (made.low_resolution, 0.125, 0.6, 0.9)):
+        for column in field.T:
+            drawn = column[column != 1]
+            assert len(drawn) / size == pytest.approx(chance, abs=0.01)
+            assert stats.kstest(drawn.numpy(), stats.uniform(low, high - low).cdf).pvalue > 1e-4
+        both = (field != 1).all(1)
+        assert abs(np.corrcoef(field[both].T)[0, 1]) < 0.05
 
 
 def formerly_changed(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -173,9 +195,22 @@ def test_voxels_have_the_distribution_of_the_former_formulas() -> None:
         ({"blur_range": (-1.0, 1.0)}, "blur_range .* expected two numbers from 0 on"),
         ({"scale_range": (1.1, 1.3)}, r"scale_range \[1.1, 1.3\]: expected a range around 1, above 0$"),
         ({"gamma_range": (0.0, 1.3)}, "gamma_range .* expected a range around 1, above 0$"),
+        ({"contrast": 2.0}, r"contrast 2.0: expected a chance from 0 to 1$"),
+        ({"contrast_range": (1.2, 0.8)}, r"contrast_range .* expected two numbers from 0 on, the smaller first$"),
+        ({"low_resolution": -0.1}, "low_resolution -0.1: expected a chance from 0 to 1$"),
+        ({"low_resolution_modality": 1.5}, "low_resolution_modality 1.5: expected a chance from 0 to 1$"),
+        ({"low_resolution_range": (0.0, 1.0)}, r"low_resolution_range \[0.0, 1.0\]: expected shares of a side above 0"),
+        ({"low_resolution_range": (0.5, 2.0)}, r"low_resolution_range .* above 0 and at most 1$"),
         ({"modality_dropout": 1.0}, r"modality_dropout 1.0: expected a chance from 0 to below 1$"),
     ],
 )
 def test_senseless_settings_are_refused_by_their_option(wrong: dict[str, object], error: str) -> None:
     with pytest.raises(UsageError, match=f"^--data.augmentation.{error}"):
         Augmentation(**wrong)  # type: ignore[arg-type]
+
+
+def test_moments_that_no_gamma_would_move_are_refused() -> None:
+    for options in ({"gamma": 0.1}, {"inverted_gamma": 0.1}):
+        Augmentation(gamma_keeps_moments=True, **options).require_sense((8, 8), ["t1"])
+    with pytest.raises(UsageError, match="gamma_keeps_moments true: neither gamma nor inverted_gamma"):
+        Augmentation(gamma_keeps_moments=True, noise=0.1).require_sense((8, 8), ["t1"])

@@ -18,7 +18,7 @@ from segan_pl.data.case import ABSENT, CaseError
 from segan_pl.data.labels import label_scheme
 from segan_pl.data.module import MRIDataModule
 from segan_pl.data.prepare.preparation import Preparation
-from segan_pl.data.sample.case_index import CANDIDATES, CaseIndex, labelled_voxels, opened, read_box
+from segan_pl.data.sample.case_index import CANDIDATES, CaseIndex, Overlap, labelled_voxels, opened, read_box
 from segan_pl.data.sample.options import Augmentation, Sampling
 from segan_pl.data.sample.patches import PatchDataset
 from segan_pl.data.sample.samplers import ANYWHERE, Plan, PlanSampler, Pool
@@ -327,11 +327,30 @@ def test_the_seed_of_the_plan_decides_everything(tmp_path: Path) -> None:
     assert not torch.equal(first.image, other.image)
 
 
-def test_a_box_outside_the_volume_leaves_the_target_alone() -> None:
-    out = np.full((1, 2, 2, 2), 5.0)
-    read_box(np.zeros((1, 4, 4, 4)), [slice(0, 4)] * 3, (4, 0, 0), out, [0], [0])
-    read_box(np.zeros((1, 4, 4, 4)), [slice(0, 4)] * 3, (0, -2, 0), out, [0], [0])
-    assert (out == 5).all()
+@pytest.mark.parametrize("start", [(4, 0, 0), (0, -2, 0), (-9, 0, 9)])
+def test_of_a_box_outside_the_volume_nothing_is_read(start: tuple[int, int, int]) -> None:
+    out = np.full((2, 2, 2, 2), np.nan)
+    box = Overlap.of([slice(0, 4)] * 3, start, (2, 2, 2))
+    read_box(np.ones((2, 4, 4, 4)), box, out, [1], [1], outside=-1.0)
+    assert not box.whole
+    assert (out[0] == 0).all()
+    assert (out[1] == -1).all()
+
+
+@pytest.mark.parametrize("start", [(0, 0, 0), (1, 2, 0), (-1, 0, 1), (2, 3, -1)])
+@pytest.mark.parametrize(("rows", "to"), [([0, 1], [0, 1]), ([1, 0], [0, 1]), ([1], [0])])
+def test_a_box_holds_the_voxels_of_the_volume_and_else_what_is_outside(
+    start: tuple[int, int, int], rows: list[int], to: list[int]
+) -> None:
+    volume = np.random.default_rng(0).random((2, 4, 5, 3))
+    out = np.full((2, 3, 3, 2), np.nan)
+    read_box(volume, Overlap.of([slice(0, n) for n in volume.shape[1:]], start, (3, 3, 2)), out, rows, to, outside=-1.0)
+    padded = np.pad(volume, [(0, 0), *[(3, 3)] * 3], constant_values=-1.0)
+    box = tuple(slice(3 + first, 3 + first + n) for first, n in zip(start, (3, 3, 2), strict=True))
+    expected = np.zeros_like(out)
+    for row, channel in zip(rows, to, strict=True):
+        expected[channel] = padded[(row, *box)]
+    assert np.array_equal(out, expected)
 
 
 # -- the data module ---------------------------------------------------------------------------------------------------

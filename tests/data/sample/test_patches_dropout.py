@@ -134,7 +134,7 @@ def test_a_hidden_modality_is_never_read(
 
     def counted(volume: NDArray, *where: object) -> None:
         if len(volume) == 3:  # the image; the label has one channel
-            read.append(list(where[3]))  # type: ignore[call-overload]
+            read.append(list(where[2]))  # type: ignore[call-overload]
         read_box(volume, *where)  # type: ignore[arg-type]
 
     monkeypatch.setattr(patches, "read_box", counted)

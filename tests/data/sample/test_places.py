@@ -77,6 +77,34 @@ def test_a_voxel_of_each_channel_is_drawn_as_often_as_asked(
         assert len(np.unique(batch.origin.numpy(), axis=0)) > 0.9 * sum(counts.values())
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_slice_that_is_drawn_to_a_voxel_holds_it_near_its_middle_and_the_others_lie_anywhere(
+    tmp_path: Path, turned: bool
+) -> None:
+    """Patches of 160 x 160 in slices of 256 x 256, of which half hold no label; turned with nnU-Net's strengths."""
+    z, y, x = np.indices((8, 256, 256))
+    head = ((y - 128) / 100) ** 2 + ((x - 128) / 80) ** 2 < 1
+    label = np.where(head & (z >= 2) & (z < 6), 150, 0).astype(np.uint8)
+    strengths = {"rotation": 0.2, "rotation_deg": 180.0, "scaling": 0.2, "scale_range": (0.7, 1.4)} if turned else {}
+    options = {"patch": (160, 160), "augmentation": Augmentation(**strengths)}  # type: ignore[arg-type]
+    sampling = Sampling(per_case=1, foreground=0.5)
+    data, plan = dataset(tmp_path, head[None], label, sampling, **options), drawn(sampling, 300)
+    read = data.gather(plan)
+    wanted, corner = plan.foreground, read.origin.numpy()
+    assert set(corner[wanted, 0]) == {2, 3, 4, 5}
+    assert set(corner[~wanted, 0]) == set(range(8))
+    voxels = labelled_voxels(tmp_path / "label.npy", (10, 150, 250))  # of iSEG
+    picked = voxels[(plan.pick[wanted] * len(voxels)).astype(int)]
+    away = np.abs(picked[:, 1:] - corner[wanted, 1:] - 80)
+    assert np.median(away) == 0
+    assert (away < 80).all(1).mean() > (0.97 if turned else 0.999)  # within the patch's own square
+    for some in (corner[wanted], corner[~wanted]):
+        assert min(some[:, 1:].std(0)) > 15  # of a place anywhere: 97 / sqrt(12), 28
+    shown = data.augment(read).target[:, 1:].flatten(1).any(1).numpy()
+    assert shown[wanted].all()
+    assert 0.3 < shown[~wanted].mean() < 0.7
+
+
 def test_a_case_without_any_scored_voxel_is_drawn_anywhere(tmp_path: Path) -> None:
     sampling = Sampling(per_case=1, foreground=1.0, foreground_of="channels")
     batch = dataset(tmp_path, np.zeros((1, *SHAPE)), np.zeros(SHAPE, np.uint8), sampling)[drawn(sampling, 200)]

@@ -55,7 +55,7 @@ def test_a_patient_with_one_scan_of_the_value_is_held_out_with_all_of_them():
         ("institution", UsageError, "--hold_out institution: expected COLUMN=VALUE, e.g. institution=C"),
         ("institution=D", UsageError, "--hold_out institution=D: no case with a mask has that value; they have A, C"),
         ("grade=HGG", UsageError, "no case with a mask has that value; no case has that column"),
-        ("scanner=C", UsageError, r"cannot stratify by \['scanner'\]"),
+        ("scanner=C", UsageError, r"--hold_out scanner=C: the case table has no column \['scanner'\]; "),
     ],
 )
 def test_what_cannot_be_held_out_is_refused_in_one_line(text, error, message):

@@ -156,8 +156,8 @@ def test_a_split_file_names_unlabelled_cases_and_a_run_keeps_them(
         ({"n_labelled": 7}, "--data.n_labelled 7: the split has 6 labelled training cases; give at most that"),
         ({"labelled_per_batch": 4}, "--data.labelled_per_batch 4: every training case is labelled; give --data.n_lab"),
         (
-            {"n_labelled": 2, "labelled_per_batch": 12},
-            "--data.labelled_per_batch 12 of --data.batch_size 12: expected at least one labelled and one unlabelled "
+            {"n_labelled": 2, "labelled_per_batch": 13},
+            "--data.labelled_per_batch 13 of --data.batch_size 12: expected at least one labelled and one unlabelled "
             "patch in a batch; 4 training cases are unlabelled",
         ),
         ({"n_labelled": 2, "labelled_per_batch": 0}, "--data.labelled_per_batch 0 of --data.batch_size 12: expected"),
@@ -211,6 +211,29 @@ def test_the_labelled_patches_are_those_of_a_run_without_unlabelled_ones(make_da
     for one, other in zip(joined, loaded(alone), strict=True):
         for field, same in zip(one, other, strict=True):
             assert torch.equal(field[one.labelled], same)
+
+
+def test_batches_of_labelled_patches_alone_are_those_of_a_run_on_these_cases_alone(make_data: MakeData) -> None:
+    few = make_data(n_labelled=2, batch_size=4, labelled_per_batch=4)
+    alone = make_data(batch_size=4, labelled_per_batch=4)
+    joined = loaded(few)
+    assert few.split is not None
+    alone.split, alone._rows = Split(few.split.train, few.split.val), few._rows
+    for one, other in zip(joined, loaded(alone), strict=True):
+        assert bool(one.labelled.all())
+        for field, same in zip(one, other, strict=True):
+            assert torch.equal(field, same)
+    with pytest.raises(UsageError, match="expected at least one labelled and one unlabelled patch in a batch; 4 train"):
+        few.require_batch(1, 1)  # as of an objective that reads the others
+
+
+def test_batches_of_labelled_patches_alone_leave_the_others_unprepared(make_data: MakeData, tmp_path: Path) -> None:
+    data = make_data(n_labelled=2, batch_size=4, labelled_per_batch=4, cache_dir=str(tmp_path / "cache"))
+    loaded(data)
+    assert data.split is not None
+    prepared = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_dir()}
+    assert not [name for name in data.split.unlabelled if any(name in one for one in prepared)]
+    assert all(any(name in one for one in prepared) for name in data.split.train)
 
 
 def test_masks_of_cases_that_count_as_unlabelled_are_never_read(make_data: MakeData, tmp_path: Path) -> None:

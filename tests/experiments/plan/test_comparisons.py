@@ -174,7 +174,6 @@ def test_means_come_with_the_sd_of_the_seeds_and_the_cost(tmp_path: Path) -> Non
         folder = tmp_path / "masks" / f"plain_n1_masks_seed{seed}"
         folder.mkdir(parents=True)
         rows = "".join(f"{case},{case},x,{2 + seed},,\n" for case in "ab")
-        rows += "c,c,x,0.1,,1 of 1 registrations were kept and not made again\n"
         (folder / "predictions.csv").write_text(f"case,patient,file,seconds,refused,notes\n{rows}")
     page = page_of(tmp_path)
     table = page.study.plan.tables["scores"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from segan_pl.errors import UsageError
 from segan_pl.experiments.plan.cell import Expansion
 from segan_pl.experiments.plan.expansion import expand, require_consistent
 from segan_pl.experiments.plan.plan import read_plan, shipped_plans
@@ -19,7 +21,9 @@ FOUR = ("t1", "t1ce", "t2", "flair")
 RUNS = {
     "segan_cat": {"fit": 13, "test": 16, "predict": 4, "evaluate": 4},
     "albunet": {"fit": 20, "predict": 40, "evaluate": 40},
+    "ucl_tig": {"fit": 3, "predict": 2, "evaluate": 2},
     "reciprocal": {"fit": 6, "test": 6},
+    "critics": {"fit": 260, "predict": 260, "evaluate": 260},
     "cross_validation": {"fit": 5},
     "lgg": {"fit": 15},
     "few_shot": {"fit": 126, "predict": 126, "atlas": 18, "evaluate": 144},
@@ -32,10 +36,25 @@ def expanded(name: str, **values: object) -> Expansion:
     return expand(Study(plan, Path("/study"), "/data", FOUR, ("--data.root", "/data"), seeds=plan.seeds))
 
 
+def test_of_an_empty_list_the_runs_and_rows_are_left_out() -> None:
+    some = expanded("few_shot", gans=["gt_gan"], teachers=[], objectives=[], atlases=[], labelled=[1])
+    assert [run.name for run in some.runs if run.arguments[0] == "fit" and run.name.endswith("seed0")] == [
+        "supervised_n1_seed0",
+        "supervised_ce_n1_seed0",
+        "gt_gan_n1_seed0",
+    ]
+    assert {cell.label for cell in some.cells if cell.table == "gains"} == {"gt_gan, n = 1"}
+    none = expanded("few_shot", gans=[], teachers=[], objectives=[], atlases=[])
+    assert {cell.table for cell in none.cells} == {"scores", "labels"}
+    assert none.notes == ("table gains is left out: no row shows a run",)
+    with pytest.raises(UsageError, match="few_shot: nothing is left to run: table scores is left out: no row shows"):
+        expanded("few_shot", labelled=[])
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_a_plan_is_consistent_and_each_of_its_runs_comes_after_those_that_it_needs(name: str) -> None:
     require_consistent(read_plan(name))
-    found = expanded(name, **({"clinical": "/clinical"} if name == "albunet" else {}))
+    found = expanded(name, **({"clinical": "/clinical"} if name in ("albunet", "ucl_tig") else {}))
     require_sound(found.runs)
     assert Counter(run.arguments[0] for run in found.runs) == RUNS[name]
     assert found.notes == ()
@@ -50,7 +69,7 @@ def test_each_shipped_plan_is_tested_here() -> None:
 
 
 def test_every_published_number_is_in_a_plan_or_in_a_report() -> None:
-    found = [expanded(name, **({"clinical": "/clinical"} if name == "albunet" else {})) for name in RUNS]
+    found = [expanded(name, **({"clinical": "/clinical"} if name in ("albunet", "ucl_tig") else {})) for name in RUNS]
     shown = [row for one in found for cell in one.cells for row in cell.printed]
     for convention in HEALTHY:
         shown += published_for({"data": {"native_labels": convention}}, ["csf", "gm", "wm"])
@@ -60,7 +79,7 @@ def test_every_published_number_is_in_a_plan_or_in_a_report() -> None:
 def test_every_number_of_a_cell_is_one_of_the_tables_columns() -> None:
     for name in RUNS:
         plan = read_plan(name)
-        for cell in expanded(name, **({"clinical": "/clinical"} if name == "albunet" else {})).cells:
+        for cell in expanded(name, **({"clinical": "/clinical"} if name in ("albunet", "ucl_tig") else {})).cells:
             table = plan.tables[cell.table]
             for key in cell.published:
                 assert key.metric in table.metrics
@@ -83,3 +102,11 @@ def test_segan_cat_scores_the_crop_votes_included() -> None:
 
 def test_the_ensemble_of_a_cross_validation_is_every_fold() -> None:
     assert expanded("cross_validation").ensemble == {0: tuple(f"fold{fold}_seed0" for fold in range(5))}
+
+
+def test_of_the_critics_each_fold_is_predicted_and_scored_by_its_own_model_alone() -> None:
+    for run in expanded("critics").runs:
+        if run.arguments[0] in ("predict", "evaluate"):
+            (fold,) = re.findall(r"_fold(\d)_", run.name)
+            root = run.arguments[run.arguments.index("--root") + 1]
+            assert root == f"/study/scored_cases_fold{fold}.csv"

@@ -11,7 +11,6 @@ import pytest
 
 from segan_pl.errors import UsageError
 from segan_pl.experiments.runner import DryRunner
-from segan_pl.experiments.slurm import SlurmRunner
 from segan_pl.experiments.sweep.search import LONGEST_NAME, grid, name_of
 from segan_pl.experiments.sweep.study import Plan, chosen_runs, run_sweep
 from segan_pl.experiments.sweep.table import best_score, cells, table, text, write
@@ -182,11 +181,6 @@ def test_bayes_runs_a_failed_trial_again_with_the_next_call_and_not_before(
     assert stand_in.rounds == [names]
     assert again is not None
     assert again.exit_code == 0
-
-
-def test_bayes_is_not_submitted(make: Callable[..., Plan], study: Path) -> None:
-    with pytest.raises(UsageError, match="--slurm: bayes chooses a trial by the results of others"):
-        run_sweep(make(BAYES, "bayes", count=3), study, SlurmRunner())
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

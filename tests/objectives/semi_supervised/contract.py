@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from segan_pl.batch import Batch
 from segan_pl.errors import UsageError
+from segan_pl.losses.activation import Activation
 from segan_pl.nets.segan import Segmentor
-from segan_pl.objectives.base import Activation, Objective, StepContext
+from segan_pl.objectives.base import Objective, StepContext
 from tests.contracts import (
     Networks,
     ObjectiveContract,

@@ -13,8 +13,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, one_ho
 from torch.nn.functional import cross_entropy as categorical
 
 from segan_pl.data.sample.random_numbers import normal
+from segan_pl.losses.activation import Activation
 from segan_pl.losses.vat import VATLoss
-from segan_pl.objectives.base import Activation, Objective, StepContext
+from segan_pl.objectives.base import Objective, StepContext
 from segan_pl.objectives.semi_supervised.bcp import BidirectionalCopyPaste
 from segan_pl.objectives.semi_supervised.cps import CrossPseudoSupervision
 from segan_pl.objectives.semi_supervised.fixmatch import FixMatch

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.reliability.topics import flags, folders, grids, labels, outputs, processes, settings, tissues
+from tests.reliability.topics import cluster, flags, folders, grids, labels, outputs, processes, settings, tissues
 
-TOPICS = [outputs, grids, labels, settings, folders, processes, flags, tissues]
+TOPICS = [outputs, grids, labels, settings, folders, processes, cluster, flags, tissues]

@@ -33,6 +33,15 @@ ELSEWHERE: list[tuple[str, str]] = [
         PLACES + "a_job_without_srun_starts_its_own_ranks",
     ),
     (
+        "processes of srun or torchrun, tasks, nodes or visible GPUs that are not those of the trainer's settings: "
+        "refused before PyTorch is imported",
+        "tests/training/run/test_launch.py::a_mismatch_is_one_line_with_what_would_be_right",
+    ),
+    (
+        "ranks of torchrun on one node and on two, of srun, of srun in a job called bash: one run",
+        "tests/training/run/test_launched_ranks.py::two_ranks_train_one_run_whoever_started_them",
+    ),
+    (
         "two nodes that Lightning starts by one command each (NODE_RANK): the second does not ask for the folder",
         PLACES + "of_several_nodes_one_command_each_the_first_node_has_the_first_rank",
     ),
@@ -68,6 +77,15 @@ ELSEWHERE: list[tuple[str, str]] = [
     (
         "a second SIGTERM to one of two ranks in the middle of a long step: both end at once",
         RANKS + "a_second_signal_ends_both_ranks_in_the_middle_of_a_step",
+    ),
+    (
+        "a rank that raises, is killed or is out of memory, in training, in validation or while preparing: the other "
+        "ends within 10 s (more on a busy machine) and says which rank and why",
+        "tests/training/run/test_lost_ranks.py::when_a_rank_ends_the_other_ends_and_says_why",
+    ),
+    (
+        "a rank that is gone without a word, on another machine too: its connection breaks, and all ranks know",
+        "tests/training/run/test_fellows.py::a_connection_that_breaks_is_a_rank_that_ended_without_a_word",
     ),
     ("SIGTERM while preparing: exit 143 at once", STOPPING + "a_stop_while_preparing_ends_at_once"),
     (

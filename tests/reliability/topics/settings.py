@@ -67,7 +67,7 @@ ELSEWHERE: list[tuple[str, str]] = [
     ),
     (
         "brightness and gamma of 3-D patches of z-scores: the same",
-        "tests/data/sample/test_intensities.py::brightness_and_gamma_leave_the_background_alone",
+        "tests/data/sample/test_intensities.py::brightness_contrast_and_gamma_leave_the_background_alone",
     ),
     (
         "the time left of a run that patience ends",

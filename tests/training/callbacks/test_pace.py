@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from segan_pl.training.callbacks.pace import Pace, duration
+from segan_pl.training.callbacks.early_stopping import VolumeDiceStopping
+from segan_pl.training.callbacks.pace import Pace, cost, duration
 from segan_pl.training.callbacks.readings import improves
 
 
@@ -127,3 +130,34 @@ def test_the_share_of_validation_says_how_seldom_to_validate() -> None:
     assert pace.epochs_a_validation(80.0, 0.75) == 1
     pace.start_epoch(80.0, epoch=1, batches=10)
     assert pace.validation_share(90.0) == 0
+
+
+def beginning(pace: Pace, *stoppers: VolumeDiceStopping, every: int | None = 1, interval: float | None = 10) -> str:
+    run: Any = SimpleNamespace(callbacks=list(stoppers), check_val_every_n_epoch=every, val_check_batch=interval)
+    return cost(run, pace)
+
+
+def test_at_the_start_the_cost_is_said_in_epochs() -> None:
+    end = "; the time left follows the first epoch"
+    stop = VolumeDiceStopping(patience=3)
+    assert beginning(Pace(batches=10, epochs=28)) == f"cost: 28 epochs of 10 batches{end}"
+    assert beginning(Pace(batches=10, epochs=3), stop) == (
+        f"cost: 3 epochs of 10 batches; no early end (--run.patience 3){end}"
+    )
+    early = "may stop early, after {} at the earliest, by 3 validations without a better val/dice_wt"
+    assert beginning(Pace(batches=10, epochs=28), stop, every=4) == (
+        f"cost: 28 epochs of 10 batches, validation after every 4 epochs; {early.format('12 epochs')}{end}"
+    )
+    resumed = Pace(batches=10, epochs=28, epoch=20, first_epoch=20)
+    stop.waited = 2
+    assert beginning(resumed, stop) == (
+        f"cost: 28 epochs of 10 batches, 8 of them to go; {early.format('21 epochs')}{end}"
+    )
+
+
+def test_a_run_without_a_last_epoch_promises_no_number_of_epochs() -> None:
+    for epochs in (None, 100_000):
+        said = beginning(Pace(batches=1, epochs=epochs), VolumeDiceStopping(patience=300), interval=1)
+        assert said.startswith("cost: no last epoch, epochs of 1 batch; may stop early, after 300 epochs at the earl")
+    timed = beginning(Pace(batches=math.inf, epochs=None), VolumeDiceStopping(patience=2), interval=None)
+    assert timed.startswith("cost: no last epoch; may stop early, by 2 validations without")

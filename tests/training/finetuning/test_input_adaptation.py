@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,10 @@ from torch import nn
 from segan_pl.errors import UsageError
 from segan_pl.nets import few_shot
 from segan_pl.nets.segan import Critic, Segmentor
+from segan_pl.nets.spectral_norm import add_spectral_norm
 from segan_pl.objectives.segan import SegAN
 from segan_pl.objectives.supervised import Supervised
+from segan_pl.training.finetuning.initialising import Source, _adapted
 from segan_pl.training.finetuning.input_adaptation import (
     InputChannel,
     adapt_weights,
@@ -23,6 +27,7 @@ from segan_pl.training.finetuning.input_adaptation import (
     segmentor_inputs,
     taken_apart,
 )
+from segan_pl.training.system import AdversarialSegmentation
 
 ALL = ["t1", "t1ce", "t2", "flair"]
 
@@ -225,3 +230,38 @@ def test_a_first_layer_with_weight_norm_is_adapted_like_any_other(now: list[str]
     image = torch.randn(1, 2, 16, 16)
     more = image[:, order] if rule == "repeat" else torch.cat([image[:, order], torch.randn(1, 1, 16, 16)], 1)
     torch.testing.assert_close(target(more), source(image), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("before", "now"), [(2, 4), (4, 2)])
+def test_a_first_layer_with_spectral_norm_is_mixed_before_it_is_divided(before: int, now: int) -> None:
+    def critic(modalities: int) -> nn.Sequential:
+        torch.manual_seed(modalities)
+        network = nn.Sequential(nn.Conv2d(modalities, 5, 3), nn.ReLU(), nn.Conv2d(5, 6, 3))
+        assert add_spectral_norm(network) == 2
+        return network.eval()
+
+    source, target = critic(before), critic(now)
+    weights = source.state_dict()
+    names = ["t1", "t2", "t1ce", "flair"]
+    mix = mixing(images(before), images(now), "repeat", source_names=names[:before], target_names=names[:now])
+    adapted = adapt_weights(target, multiplied_out(weights), mix, first_convolution(target, "critic"))
+    target.load_state_dict(taken_apart(adapted, weights))
+    expected = torch.einsum("ts,os...->ot...", mix, weights["0.parametrizations.weight.original"].double())
+    largest = torch.linalg.matrix_norm(expected.flatten(1), 2)
+    layers: Any = target
+    torch.testing.assert_close(layers[0].weight.double(), expected / largest, rtol=1e-5, atol=1e-6)
+    # the other layers are as they were, to the bit
+    assert all(torch.equal(value, weights[name]) for name, value in target.state_dict().items() if name[0] == "2")
+
+
+def test_a_saved_segmentor_with_weight_norm_gets_another_modality() -> None:
+    def system(modalities: list[str]) -> AdversarialSegmentation:
+        segmentor = partial(few_shot.Segmentor, width=2, spatial_dims=2)
+        return AdversarialSegmentation({"segmentor": segmentor}, Supervised(), modalities=modalities, labels="regions")
+
+    before, now = system(["flair"]).eval(), system(["t1", "flair"]).eval()
+    weights = {"segmentor": before.segmentor.state_dict()}
+    source = Source(Path("flair.ckpt"), "", 0, ("flair",), "regions/brats2017", weights)
+    now.segmentor.load_state_dict(_adapted("segmentor", now, source, "zero"))
+    image = torch.randn(1, 2, 16, 16)
+    torch.testing.assert_close(now.segmentor(image), before.segmentor(image[:, 1:]), rtol=1e-4, atol=1e-5)

@@ -17,7 +17,7 @@ from segan_pl.errors import UsageError
 from segan_pl.inference import trained
 from segan_pl.inference.checkpoint_file import weights_of
 from segan_pl.nets.albunet import AlbuNet
-from segan_pl.nets.resnet import ResNet34
+from segan_pl.nets.parts.resnet import ResNet34
 from segan_pl.training.finetuning import pretrained
 from segan_pl.training.finetuning.pretrained import (
     asking,

@@ -376,6 +376,22 @@ def test_slurms_own_end_after_its_signal_does_not_cost_the_checkpoint(
     assert ends == [143]
 
 
+def test_in_a_slurm_job_a_second_sigterm_means_no_more_than_the_first(
+    ends: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """slurmd and srun each send one, seconds apart where ranks are many."""
+    monkeypatch.setattr(signals, "TWICE", 0.0)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    told = signals.Signals()
+    told.training = True
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGTERM):
+        told.notice(number)
+    assert ends == []
+    assert capsys.readouterr().err == "segan_pl: SIGTERM: stopping after this batch, with a checkpoint\n"
+    told.notice(signal.SIGINT)
+    assert ends == [130]
+
+
 # -- signals without a run -------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from jsonargparse import Namespace
 
 from segan_pl.cli.lightning import SeganCLI
 from segan_pl.data.synthetic.cohort import make_cohort
+from segan_pl.training.run.requeue import in_batch_job_without_srun
 from segan_pl.training.run.surroundings import environments, is_first_rank, srun_note
 from tests.cohort import SYSTEM
 
@@ -30,15 +31,13 @@ SRUN = {"PATH": "{srun}:" + os.environ["PATH"]}
 RANK = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "nowhere.invalid", "MASTER_PORT": "1"}
 JOB = {"SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "train", "SLURM_NNODES": "1", "SLURM_PROCID": "0"}
 LOGGED = {"WANDB_MODE": "online", "WANDB_PROJECT": "p", "WANDB_API_KEY": "0" * 40, "WANDB_DIR": "/nonexistent"}
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 OTHERS = {**RANK, **LOGGED, "CUDA_VISIBLE_DEVICES": "3", "OMP_NUM_THREADS": "7", "TMPDIR": "/dev/shm"}
 NOBODY = "65534"
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all")
 WHERE: dict[str, dict[str, str]] = {
-    "srun": SRUN,
-    "a job of two tasks": {**SRUN, **JOB, "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"},
-    "other programs' variables": OTHERS,
-    "C locale": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "no home": {"HOME": "/nonexistent/home"},
+    "a job of one task": {**SRUN, **JOB, "SLURM_NTASKS": "1", "SLURM_LOCALID": "0"},
+    "other programs' variables, C locale, no home": {**OTHERS, **C_LOCALE, "HOME": "/nonexistent/home"},
     "not root": {},
     "a path with a blank": {},
 }
@@ -141,7 +140,9 @@ def test_fit_runs_wherever_it_is_called_and_warns_of_nothing(place: Place) -> No
     assert last.stat().st_uid == (int(NOBODY) if place.prefix else os.geteuid())
     assert "arning" not in said
     lines = [line for line in said.splitlines() if "srun" in line]
-    assert [line[:6] for line in lines] == ["note: "] * (place.environment["PATH"] != os.environ["PATH"])
+    # the stand-in's, or a Slurm that this machine has
+    client = shutil.which("srun", path=place.environment["PATH"])
+    assert [line[:6] for line in lines] == ["note: "] * (client is not None)
 
 
 def test_make_takes_a_checkout_whose_path_has_a_blank(tmp_path: Path) -> None:
@@ -172,8 +173,64 @@ def test_a_job_without_srun_starts_its_own_ranks(monkeypatch: pytest.MonkeyPatch
     assert environments(given=True) == []
     assert "did not start the run by srun" in (srun_note() or "")
     monkeypatch.setenv("SLURM_STEP_ID", "0")  # as srun sets it
-    assert environments(given=False) == []
+    (environment,) = environments(given=False)
+    assert environment.creates_processes_externally
     assert srun_note() is None
+    monkeypatch.setenv("SLURM_NTASKS", "1")  # a step's only task starts the ranks of its node
+    (environment,) = environments(given=False)
+    assert not environment.creates_processes_externally
+
+
+@pytest.mark.parametrize(
+    ("variables", "batch"),
+    [
+        (JOB, False),  # of salloc
+        ({**JOB, "ENVIRONMENT": "BATCH"}, True),
+        ({**JOB, "ENVIRONMENT": "BATCH", "SLURM_STEP_ID": "0"}, False),
+        ({"ENVIRONMENT": "BATCH"}, False),
+    ],
+)
+def test_only_a_batch_job_can_be_requeued_without_srun(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], batch: bool
+) -> None:
+    monkeypatch.delenv("ENVIRONMENT", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert in_batch_job_without_srun() is batch
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node7", "node7"),
+        ("gpu-[01,03-05],cpu-1", "gpu-01"),
+        ("a1,a2", "a1"),
+        ("r[1-2]n[3-4]", "r1n3"),
+        ("x[08]-ib,y", "x08-ib"),
+    ],
+)
+def test_ranks_meet_on_the_first_node_of_their_step(monkeypatch: pytest.MonkeyPatch, nodes: str, first: str) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    step = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": nodes, "SLURM_NODELIST": "other[1-9]"}
+    for name, value in {**JOB, **step}.items():
+        monkeypatch.setenv(name, value)
+    (environment,) = environments(given=False)
+    assert environment.main_address == first
+    monkeypatch.setenv("MASTER_ADDR", "given")
+    assert environment.main_address == "given"
+
+
+def test_ranks_of_two_steps_of_a_job_meet_at_two_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = []
+    for step in "01":
+        monkeypatch.delenv("MASTER_PORT", raising=False)
+        for name, value in {**JOB, "SLURM_STEP_ID": step, "SLURM_NTASKS": "2"}.items():
+            monkeypatch.setenv(name, value)
+        (environment,) = environments(given=False)
+        ports.append(environment.main_port)
+    assert ports == [15077, 16086]
+    monkeypatch.setenv("MASTER_PORT", "1234")
+    assert environment.main_port == 1234
 
 
 def test_slurms_client_is_noted_in_one_line_and_only_where_it_is(

@@ -1,0 +1,1 @@
+"""Models that leave the package: ONNX, torch.export, safetensors and MONAI bundles, each with a model card."""

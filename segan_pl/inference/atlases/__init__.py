@@ -1,0 +1,1 @@
+"""Cases segmented by labelled ones that are registered to them, without a network."""

@@ -1,0 +1,1 @@
+"""Parts that one network is made of."""

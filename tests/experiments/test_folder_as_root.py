@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segan_pl.__main__ import main
+from segan_pl.errors import UsageError
+from segan_pl.experiments.shipped import with_folder_as_root
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders D and E, and a manifest."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("D", "E"):
+        Path(name).mkdir()
+    Path("m.csv").touch()
+
+
+@pytest.mark.parametrize(
+    ("line", "root"),
+    [
+        ("check D", "D"),
+        ("check m.csv --workers 1", "m.csv"),
+        ("fit -c segan_cat D", "D"),
+        ("fit -c=segan_cat D --seed_everything 1", "D"),
+        ("split D --folds 5", "D"),
+    ],
+)
+def test_a_folder_alone_is_the_data_set(line: str, root: str) -> None:
+    found = with_folder_as_root(line.split())
+    assert f"--root={root}" in found
+    assert sorted(one for one in found if one != f"--root={root}") == sorted(one for one in line.split() if one != root)
+
+
+@pytest.mark.parametrize(
+    "line", ["check --root D", "check --json D", "fit -c D --root=E", "check nowhere", "predict --root D -- E"]
+)
+def test_values_of_options_and_what_is_no_folder_stay(line: str) -> None:
+    assert with_folder_as_root(line.split()) == line.split()
+
+
+@pytest.mark.parametrize("line", ["check D E", "check D --root E", "check --data.root=E D"])
+def test_two_data_sets_are_refused(line: str) -> None:
+    with pytest.raises(UsageError, match=r"expected one data set; give --root once"):
+        with_folder_as_root(line.split())
+
+
+def test_the_program_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "D"]) == 1
+    assert "segan_pl: error: D: " in capsys.readouterr().err
