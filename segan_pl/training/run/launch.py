@@ -54,6 +54,13 @@ def in_step(environment: Mapping[str, str] = os.environ) -> bool:
     return not shell
 
 
+def started_rank() -> int:
+    """This process's number among all ranks where srun or torchrun started it; else 0."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ.get("RANK", "0"))
+    return int(os.environ.get("SLURM_PROCID", "0")) if in_step() else 0
+
+
 def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
     """What started this process together with others; None where it was started alone.
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
-from segan_pl.training.run.launch import in_step
+from segan_pl.training.run.launch import started_rank
 
 FELLOW = signal.SIGUSR2
 """From one rank of a run to another: "somebody told me to stop"."""
@@ -55,13 +55,6 @@ def name_of(number: int) -> str:
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(signal.SIGTERM if number == FELLOW else number).name
 
 
-def started_rank() -> int:
-    """This process's number among all ranks where srun or torchrun started it; else 0."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return int(os.environ.get("RANK", "0"))
-    return int(os.environ.get("SLURM_PROCID", "0")) if in_step() else 0
-
-
 class Launcher(Protocol):
     """What starts the other ranks of a run, as Lightning's launcher does."""
 
@@ -81,6 +74,7 @@ class Signals:
         requeue: The signal by which Slurm asks for `REQUEUE`; 0 where none does.
         rank: This process's number among all ranks, as far as is known.
         lost: What became of another rank, for whose sake this one ends.
+        raised: The signal for which `Stopped` was raised into the main thread; 0 for none.
     """
 
     def __init__(self, command: str = "fit") -> None:
@@ -88,7 +82,7 @@ class Signals:
         self.stop, self.requeue, self.lost = 0, 0, ""
         self.save = self.training = self.trained = self.ending = self.over = False
         self.rank = started_rank()
-        self._raised = self._ended_with_a_word = False
+        self.raised, self._ended_with_a_word = 0, False
         self.fellows: list[subprocess.Popen[Any]] = []
         self._starter: Launcher | None = None
         self._since = 0.0
@@ -193,8 +187,8 @@ class Signals:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The handler proper: outside of training, end the main thread in the middle of what it does."""
         late = number == FELLOW and self.trained
-        if number in STOPPING and not (self.training or self.ending or self._raised or late):
-            self._raised = True
+        if number in STOPPING and not (self.training or self.ending or self.raised or late):
+            self.raised = number
             raise Stopped(number)
 
     def requeue_by(self, number: int) -> None:
@@ -261,9 +255,13 @@ def watching(command: str = "fit") -> Iterator[Signals]:
     ACTIVE = signals
     try:
         yield signals
-    except Stopped as stop:
-        signals.last_word(signals.ended_by(stop.number))
-        raise
+    except (Stopped, ImportError) as error:
+        # PyTorch's C code drops a stop that falls into its import of NumPy, which then cannot be loaded a second time.
+        number = error.number if isinstance(error, Stopped) else signals.raised
+        if not number:
+            raise
+        signals.last_word(signals.ended_by(number))
+        raise Stopped(number) from error
     finally:
         # Closing the pipe is not enough: a forked worker may hold it too.
         os.write(writer, bytes(1))

@@ -24,7 +24,8 @@ from segan_pl.data.module import MRIDataModule
 from segan_pl.inference.checkpoint_file import KEY
 from segan_pl.training.callbacks import checkpoint
 from segan_pl.training.run import signals
-from segan_pl.training.run.signals import ALL, FELLOW, started_rank
+from segan_pl.training.run.launch import started_rank
+from segan_pl.training.run.signals import ALL, FELLOW
 from segan_pl.training.system import AdversarialSegmentation
 from tests.cohort import QUIET, SYSTEM
 
@@ -427,6 +428,29 @@ def test_a_main_thread_that_hangs_before_training_is_not_waited_for(
     while not ends and time.monotonic() < limit:
         time.sleep(0.01)
     assert ends == [143]
+
+
+SIGNAL_IN_NUMPY = """
+import os, signal, sys, time
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy._core.multiarray" and "told" not in globals():
+            globals()["told"] = True
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+sys.meta_path.insert(0, Finder())
+from segan_pl.__main__ import main
+
+sys.exit(main(["fit", "--config", "demo"]))
+"""
+
+
+def test_a_signal_in_the_midst_of_pytorchs_import_of_numpy_ends_the_run_as_any_other() -> None:
+    ended = subprocess.run([sys.executable, "-c", SIGNAL_IN_NUMPY], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("Traceback")) == (143, 0), ended.stderr
+    assert "segan_pl: stopped by SIGTERM before training" in ended.stderr
 
 
 def test_what_was_ignored_stays_ignored_and_everything_is_put_back() -> None:
