@@ -198,8 +198,10 @@ def carry_out_locked(
     by_signal = not trains and code in BY_SIGUSR1 and in_batch_job_without_srun()
     # a stop that took longer than Slurm waits
     killed = children.stopped and code in (128 + signal.SIGKILL, -signal.SIGKILL)
-    if code in STOPPED or by_signal or killed:
-        progress(f"{run.name}: stopped after {seconds:.0f} s")
+    # Slurm queues the job again, or ends it
+    lost = code != 0 and re.search(r"^srun: error: (Node failure on \S+)", _said(log, begin), re.MULTILINE)
+    if code in STOPPED or by_signal or killed or lost:
+        progress(f"{run.name}: stopped after {seconds:.0f} s{f' ({lost[1]})' if lost else ''}")
         if (by_signal or (children.out_of_time and not trains)) and (
             said := children.requeue(keeps=arguments[0] in KEEPS)
         ):
@@ -248,11 +250,15 @@ def _trained_last(arguments: Sequence[str], folder: Path) -> bool:
 
 def last_words(log: Path, begin: int) -> str:
     """The error that a run's output ends with, since `begin` bytes; its last line where it names none."""
-    with log.open("rb") as file:
-        file.seek(begin)
-        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in _said(log, begin).splitlines() if line.strip()]
     errors = [line.partition("segan_pl: error: ")[2] for line in lines if "segan_pl: error: " in line]
     return (errors or lines or [""])[-1][:300]
+
+
+def _said(log: Path, begin: int) -> str:
+    with log.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode("utf-8", "replace")
 
 
 def lock_run(directory: Path, name: str) -> TextIO | None:

@@ -113,13 +113,22 @@ class SlurmRunner:
                 later = "; repeat this once it has left the queue" if how.startswith(ENDING) else ""
                 self.progress(f"{name}: job {job} is under way ({how}), not submitted again{later}")
 
-    def submit(self, calls: Mapping[str, tuple[str, ...]], directory: Path, after: Sequence[str] = ()) -> str:
+    def submit(
+        self,
+        calls: Mapping[str, tuple[str, ...]],
+        directory: Path,
+        after: Sequence[str] = (),
+        *,
+        tell_script: bool = False,
+    ) -> str:
         """Submit one array, and keep its jobs' numbers.
 
         Args:
             calls: Name to what follows the folder in `start`, for each job.
             directory: The study's folder.
             after: Numbers of jobs that must have ended before.
+            tell_script: Whether Slurm's signal goes to the jobs' scripts, which pass it on, and not to their steps: for
+                those that start one step after the other and may be between two.
 
         Returns:
             The array's number.
@@ -128,7 +137,7 @@ class SlurmRunner:
             UsageError: Slurm refuses.
         """
         place = str(directory.resolve())
-        executor = self._executor(directory, len(calls), after)
+        executor = self._executor(directory, len(calls), after, tell_script=tell_script)
         try:
             jobs = executor.submit_array([partial(start, place, *arguments) for arguments in calls.values()])
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
@@ -145,7 +154,7 @@ class SlurmRunner:
             executor.parameters["map_count"] = count
         return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
 
-    def _executor(self, directory: Path, count: int, after: Sequence[str]) -> Executor:
+    def _executor(self, directory: Path, count: int, after: Sequence[str], *, tell_script: bool = False) -> Executor:
         """Submitit's of one stage."""
         folder = directory.resolve() / "slurm"
         # exec, so that a signal to the script (--signal=B:...) reaches the run
@@ -160,6 +169,8 @@ class SlurmRunner:
         if after:
             ours["dependency"] = f"afterany:{':'.join(after)}"
         ours |= self.cluster.sbatch
+        if tell_script and ":" not in str(ours["signal"]):
+            ours["signal"] = f"B:{ours['signal']}"
         executor.update_parameters(
             use_srun=False,
             stderr_to_stdout=True,

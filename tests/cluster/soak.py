@@ -30,6 +30,8 @@ WORKERS = 4
 class Search(Run):
     """A search by bayes with as many trials as workers, which are an array of jobs."""
 
+    signal = ("--signal=USR1", "--batch")
+
     def command(self, *more: str) -> list[str]:
         file = self.folder / "sweep.yaml"
         weight = {"model.objective.init_args.dice_weight": {"distribution": "uniform", "min": 0.1, "max": 1.0}}

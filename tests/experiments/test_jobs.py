@@ -100,6 +100,19 @@ def test_a_run_that_slurm_itself_ended_by_sigusr1_is_stopped_and_the_job_is_requ
     assert batch_job.read_text() == "requeue 7\n"
 
 
+def test_a_run_that_loses_a_node_of_its_step_has_not_failed(
+    batch_job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "import sys; sys.exit('srun: error: Node failure on node2\\nsrun: error: node2: task 1: Killed')"
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", said))
+    save_runs([Run("a", ("fit",))], tmp_path / "study")
+    lines: list[str] = []
+    assert run_one(tmp_path / "study", "a", progress=lines.append) == 143
+    assert run_state(tmp_path / "study", "a") is None
+    assert lines[1:] == ["a: stopped after 0 s (Node failure on node2)"]
+    assert not batch_job.exists()  # Slurm queues it again, or ends it
+
+
 @pytest.mark.parametrize(("command", "calls"), [("evaluate", 0), ("predict", 1)])
 def test_a_run_that_begins_from_nothing_each_time_is_not_queued_again_without_end(
     batch_job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, calls: int

@@ -132,7 +132,7 @@ def _submit_workers(asked: Plan, search: Search, runner: SlurmRunner) -> None:
         left = asked.count - sum(is_finished(directory, run.name) for run in runs)
         new = [name for name in names if name not in held][: max(0, left - len(held))]
         if new:
-            job = runner.submit(dict.fromkeys(new, ()), directory)
+            job = runner.submit(dict.fromkeys(new, ()), directory, tell_script=True)
             more = "" if runner.parallel else "; --parallel N submits N"
             runner.progress(f"job {job}: {len(new)} workers for {left} trials{more}")
         elif not left:

@@ -257,11 +257,11 @@ def watching(command: str = "fit") -> Iterator[Signals]:
         yield signals
     except (Stopped, ImportError) as error:
         # PyTorch's C code drops a stop that falls into its import of NumPy, which then cannot be loaded a second time.
-        number = error.number if isinstance(error, Stopped) else signals.raised
-        if not number:
+        by = error.number if isinstance(error, Stopped) else signals.raised
+        if not by:
             raise
-        signals.last_word(signals.ended_by(number))
-        raise Stopped(number) from error
+        signals.last_word(signals.ended_by(by))
+        raise Stopped(by) from error
     finally:
         # Closing the pipe is not enough: a forked worker may hold it too.
         os.write(writer, bytes(1))

@@ -224,7 +224,8 @@ def test_bayes_is_submitted_as_an_array_of_workers_and_those_under_way_are_not_s
     runner = SlurmRunner(Cluster(tasks_per_node=2), parallel=3, progress=lines.append)
     assert run_sweep(make(BAYES, "bayes", count=5), study, runner) == (None, [])
     assert lines == ["job 7: 3 workers for 5 trials"]
-    assert {"#SBATCH --array=0-2%3", "#SBATCH --ntasks-per-node=2"} < set(slurm.script(7))
+    asked_for = {"#SBATCH --array=0-2%3", "#SBATCH --ntasks-per-node=2", "#SBATCH --signal=B:SIGUSR1@120"}
+    assert asked_for < set(slurm.script(7))
     (slurm.folder / "queue").write_text("7_0|RUNNING|None\n7_2|PENDING|Priority\n")
     run_sweep(make(BAYES, "bayes", count=9), study, runner)
     assert lines[1:] == [
