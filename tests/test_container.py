@@ -43,8 +43,11 @@ def test_what_is_copied_is_there_is_not_ignored_and_is_all_that_the_package_is_b
     assert kept == COPIED
     assert all((CHECKOUT / name).exists() for name in COPIED)
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = {project["project"]["readme"], *project["project"]["license-files"], *wheel["packages"]}
+    hatch = project["tool"]["hatch"]
+    wheel = hatch["build"]["targets"]["wheel"]
+    fragments = hatch["metadata"]["hooks"]["fancy-pypi-readme"]["fragments"]
+    needed = {one["path"] for one in fragments if "path" in one}
+    needed |= {*project["project"]["license-files"], *wheel["packages"]}
     assert needed | set(wheel["force-include"]) | {"pyproject.toml", "constraints.txt"} == COPIED
 
 
