@@ -11,17 +11,23 @@ import argparse
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
+import yaml
 
 from segan_pl.data.case import Case
+from segan_pl.data.io import streams
 from segan_pl.data.layouts import find_cases
 from segan_pl.data.prepare import cache_entry
 from segan_pl.data.prepare.cache import Cache
 from segan_pl.data.prepare.preparation import Preparation
+from segan_pl.experiments.shipped import shipped_folder
 
 
 def load_all(cases: Sequence[Case]) -> float:
@@ -46,13 +52,20 @@ def verify_all(cases: Sequence[Case], cache: Cache, threads: int) -> float:
     return time.perf_counter() - start
 
 
-def one_round(cases: Sequence[Case], threads: int) -> tuple[float, ...]:
-    """Seconds of loading, preparing, verifying in one thread and in several; and bytes verified."""
-    with tempfile.TemporaryDirectory() as folder:
-        cache = Cache(Path(folder), Preparation())
-        times = (load_all(cases), prepare_all(cases, cache))
-        size = sum(path.stat().st_size for path in cache.folder.rglob("*.npy"))
-        return (*times, verify_all(cases, cache, 1), verify_all(cases, cache, threads), size)
+def one_round(cases: Sequence[Case], preparation: Preparation, threads: int) -> tuple[float, ...]:
+    """Seconds of loading, preparing by isal and by zlib, verifying in one thread and in several; and bytes verified."""
+    times = [load_all(cases)]
+    for deflate in dict.fromkeys((streams.deflate, zlib)):
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            for module in (streams, cache_entry):
+                stack.enter_context(mock.patch.object(module, "deflate", deflate))
+            cache = Cache(Path(folder), preparation)
+            times.append(prepare_all(cases, cache))
+            if len(times) == 2:
+                size = sum(path.stat().st_size for path in cache.folder.rglob("*.npy"))
+                verified = verify_all(cases, cache, 1), verify_all(cases, cache, threads)
+    return (*times, *verified, size)
 
 
 def main() -> None:
@@ -64,12 +77,19 @@ def main() -> None:
     options = parser.parse_args()
     cases = find_cases(options.root)
     threads = os.cpu_count() or 1
-    rounds = [one_round(cases, threads) for _ in range(options.repeats)]
-    loading, preparing, alone, together, size = (min(column) for column in zip(*rounds, strict=True))
-    print(f"{len(cases)} cases, {os.cpu_count()} CPUs, best of {options.repeats}, one process, alternating")
-    print(f"nibabel  {loading:.3f} s  ({loading / len(cases):.3f} s a case)")
-    print(f"prepare  {preparing:.3f} s  ({preparing / len(cases):.3f} s a case)")
-    print(f"ratio    {preparing / loading:.2f}")
+    print(f"{len(cases)} cases, {threads} CPUs, best of {options.repeats}, one process, alternating; s a case")
+    print("| preparation | nibabel loads | prepare | ratio | ratio with zlib |\n|---|---|---|---|---|")
+    for name in ("segan_cat", "albunet", "reciprocal"):
+        file = shipped_folder("configs") / "preparation" / f"{name}_preparation.yaml"
+        given = yaml.safe_load(file.read_text())["data"]["preparation"]
+        preparation = Preparation(**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
+        rounds = [one_round(cases, preparation, threads) for _ in range(options.repeats)]
+        loading, preparing, *zlibs, alone, together, size = (min(column) for column in zip(*rounds, strict=True))
+        each = len(cases)
+        print(
+            f"| {name} ({preparation.scaling}) | {loading / each:.3f} | {preparing / each:.3f} "
+            f"| {preparing / loading:.2f} | {(zlibs or [preparing])[0] / loading:.2f} |"
+        )
     print(
         f"verify   {alone / size * 1e9:.2f} s/GB in 1 thread, {together / size * 1e9:.2f} in {threads}, files in memory"
     )

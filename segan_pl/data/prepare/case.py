@@ -14,7 +14,15 @@ from segan_pl.data.case_files import MASK, duplicates, labels_of, read_case
 from segan_pl.data.check.voxels import label_counts, two_values
 from segan_pl.data.io import Volume
 from segan_pl.data.prepare.preparation import FLOAT16_MAX, Preparation
-from segan_pl.data.prepare.scaling import Bounds, moments, percentile_bounds, scale_between, standardise, table_range
+from segan_pl.data.prepare.scaling import (
+    Bounds,
+    box_of,
+    moments,
+    percentile_bounds,
+    scale_between,
+    standardise,
+    table_range,
+)
 from segan_pl.data.scan import zero_share
 
 
@@ -149,7 +157,9 @@ class _Work:
     def finish(self) -> Prepared:
         """All of it, with what a user should know."""
         if self.preparation.crop == "scaled":
-            start, shape = bounding_box(np.logical_or.reduce(self.image != 0), self.preparation.margin)
+            # bits but the sign's: NumPy compares float16 seven times slower
+            filled = np.bitwise_or.reduce(self.image.view(np.uint16)) & 0x7FFF != 0
+            start, shape = bounding_box(filled, self.preparation.margin)
             self.geometry = replace(self.geometry, start=start, shape=shape)
             box = self.geometry.native_box
             self.image = np.ascontiguousarray(self.image[:, *box])
@@ -196,8 +206,9 @@ def _scale(
         where = {"nonzero": inside & (region != 0), "positive": inside & (region > 0), "volume": brain}.get(
             preparation.statistics_mask, inside
         )
-        bounds = moments(counted, where)
-        standardise(region, bounds, inside, out)
+        voxels = region[inside]
+        bounds = moments(voxels if where is inside else counted[where])
+        standardise(voxels, bounds, inside, table_range(voxels), out)
     else:
         bounds = Bounds(float(region.min()), float(region.max()))
         if max(map(abs, bounds)) <= FLOAT16_MAX:
@@ -228,12 +239,12 @@ def cropped(target: Geometry, preparation: Preparation, brain: NDArray[np.bool_]
 
 def bounding_box(mask: NDArray[np.bool_], margin: tuple[int, int]) -> tuple[Shape, Shape]:
     """Start and shape of the smallest box around what is true, with a margin; of everything where nothing is."""
-    if not mask.any():
+    box = box_of(mask)
+    if box[0].stop == 0:
         depth, height, width = mask.shape
         return (0, 0, 0), (depth, height, width)
-    spans = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     below, above = margin
-    first = [max(0, int(span[0]) - below) for span in spans]
-    last = [min(n, int(span[-1]) + 1 + above) for span, n in zip(spans, mask.shape, strict=True)]
+    first = [max(0, side.start - below) for side in box]
+    last = [min(n, side.stop + above) for side, n in zip(box, mask.shape, strict=True)]
     z, y, x = ((f, e - f) for f, e in zip(first, last, strict=True))
     return (z[0], y[0], x[0]), (z[1], y[1], x[1])

@@ -1,7 +1,8 @@
 """Native intensities to network intensities: the arithmetic of preparation, without files or geometry.
 
 Integer volumes, which nearly all are, go through a histogram and a look-up table: exact, and without a float64 copy.
-Blocks of one slice keep the temporaries in the processor's cache.
+Blocks of one slice keep the temporaries in the processor's cache. Of a stripped head most voxels are 0: those around
+the box of the others are counted, and scaled, all at once.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ def table_range(volume: NDArray) -> range | None:
     return values if values.stop - values.start <= TABLE_LIMIT else None
 
 
+def box_of(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The smallest box (D, H, W) that holds all that is true; an empty one where nothing is."""
+    flat = np.logical_or.reduce(mask, axis=0)
+    lines = mask.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0)
+    spans = [np.flatnonzero(line) for line in lines]
+    z, y, x = (slice(int(span[0]), int(span[-1]) + 1) if span.size else slice(0, 0) for span in spans)
+    return z, y, x
+
+
 def percentile_bounds(
     region: NDArray,
     percentiles: tuple[float, float],
@@ -53,9 +63,12 @@ def percentile_bounds(
         low, high = np.percentile(counted.astype(np.float64), percentiles) if counted.size else (0.0, 0.0)
         return Bounds(float(low), float(high))
     counts = np.zeros(len(values), np.int64)
-    for index in _indices(region, values.start):
+    filled = region[box_of(region != 0)]
+    for index in _indices(filled, values.start):
         found = np.bincount(index.ravel())
         counts[: found.size] += found
+    if region.size > filled.size:
+        counts[values.index(0)] += region.size - filled.size
     if positive:
         counts[: max(0, 1 - values.start)] = 0
     elif nonzero and 0 in values:
@@ -82,8 +95,11 @@ def scale_between(
     if bounds.high <= bounds.low:
         out[...] = interval[0]
     elif values is not None:
-        table = _unit(np.arange(values.start, values.stop, dtype=np.float64), bounds, interval).astype(np.float16)
-        for index, section in zip(_indices(region, values.start), out, strict=True):
+        table = _unit(_all(values), bounds, interval).astype(np.float16)
+        box = box_of(region != 0)
+        if region.size > region[box].size:
+            out[...] = table[values.index(0)]
+        for index, section in zip(_indices(region[box], values.start), out[box], strict=True):
             # "clip" spares the buffering that the default needs in order to raise; every index is inside.
             section[...] = np.take(table, index, mode="clip")
     else:
@@ -91,18 +107,32 @@ def scale_between(
             section[...] = _unit(source.astype(np.float64), bounds, interval)
 
 
-def moments(region: NDArray, inside: NDArray[np.bool_]) -> Bounds:
-    """Mean and standard deviation of the voxels `inside`; (0, 0) where there is none."""
-    values = region[inside].astype(np.float64)
+def moments(counted: NDArray) -> Bounds:
+    """Mean and standard deviation of these voxels; (0, 0) where there is none."""
+    values = counted.astype(np.float64)
     return Bounds(float(values.mean()), float(values.std())) if values.size else Bounds(0.0, 0.0)
 
 
-def standardise(region: NDArray, moment: Bounds, inside: NDArray[np.bool_], out: NDArray[np.float16]) -> None:
-    """(D, H, W) voxels as z-scores into `out`; 0 outside, and everywhere where the deviation is 0."""
+def standardise(
+    voxels: NDArray, moment: Bounds, inside: NDArray[np.bool_], values: range | None, out: NDArray[np.float16]
+) -> None:
+    """The `voxels` that a (D, H, W) volume has `inside`, as z-scores into `out`; 0 elsewhere, and without deviation.
+
+    `values` is `table_range(voxels)`, or of a volume that holds them.
+    """
     out[...] = 0
-    if moment.high > 0:
-        for source, mask, section in zip(region, inside, out, strict=True):
-            section[mask] = (source[mask].astype(np.float64) - moment.low) / moment.high
+    if moment.high <= 0:
+        return
+    if values is None:
+        out[inside] = (voxels.astype(np.float64) - moment.low) / moment.high
+    else:
+        table = ((_all(values) - moment.low) / moment.high).astype(np.float16)
+        (index,) = _indices(voxels[None], values.start)
+        out[inside] = np.take(table, index, mode="clip")
+
+
+def _all(values: range) -> NDArray[np.float64]:
+    return np.arange(values.start, values.stop, dtype=np.float64)
 
 
 def _unit(values: NDArray[np.float64], bounds: Bounds, interval: tuple[float, float]) -> NDArray[np.float64]:

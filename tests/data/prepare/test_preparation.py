@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 from segan_pl.data.case import CaseError
 from segan_pl.data.prepare.case import prepare
 from segan_pl.data.prepare.preparation import Preparation
-from segan_pl.data.prepare.scaling import Bounds, percentile_bounds, scale_between, table_range
+from segan_pl.data.prepare.scaling import Bounds, moments, percentile_bounds, scale_between, standardise, table_range
 
 WHOLE = Preparation(crop=None)
 AS_STORED = partial(Preparation, orientation=None)  # so that arrays compare with the files' as they lie
@@ -28,6 +28,26 @@ def test_histogram_percentiles_equal_numpys_to_the_bit(region, percentiles):
     bounds = percentile_bounds(region, percentiles, table_range(region))
     exact = region.astype(np.float64)  # NumPy's own interpolation overflows between -1 and 32767 in int16
     assert tuple(bounds) == tuple(np.percentile(exact, percentiles))
+
+
+@pytest.mark.parametrize("least", [0, -9])
+@pytest.mark.parametrize("filled", [(slice(2, 5), slice(3, 4), slice(1, 6)), (slice(0), slice(0), slice(0)), (...,)])
+@pytest.mark.parametrize("percentiles", [(2.0, 98.0), (60.0, 99.0)])
+def test_a_volume_that_is_0_around_a_box_is_scaled_as_floats_are(least, filled, percentiles):
+    region = np.zeros((6, 7, 8), np.int16)
+    region[filled] = np.random.default_rng(3).integers(least, 900, region[filled].shape)
+    values, floats = table_range(region), region.astype(np.float64)
+    bounds = percentile_bounds(region, percentiles, values)
+    assert tuple(bounds) == tuple(np.percentile(floats, percentiles))
+    found, expected = np.full((2, 6, 7, 8), 7, np.float16)
+    scale_between(region, bounds, values, found, (-1.0, 1.0))
+    scale_between(floats, bounds, None, expected, (-1.0, 1.0))
+    np.testing.assert_array_equal(found, expected)
+    inside = region != 0
+    standardise(region[inside], moments(region[inside]), inside, values, found)
+    z = (floats[inside] - floats[inside].mean()) / floats[inside].std() if inside.any() else 0
+    np.testing.assert_array_equal(found[inside], np.float16(z))
+    assert not found[~inside].any()
 
 
 def test_percentiles_of_nonzero_voxels_leave_zeros_out():
