@@ -117,8 +117,9 @@ def box_of(mask: Tensor, margin: int) -> Tensor:
     box = torch.ones_like(mask)
     for axis in (2, 3, 4):
         line = mask.float().amax([other for other in (2, 3, 4) if other != axis], keepdim=True)
-        grown = functional.max_pool1d(line.flatten(1)[:, None], 2 * margin + 1, 1, margin)
-        line = grown.reshape(line.shape)
+        along = [margin if axis == other else 0 for other in (2, 3, 4)]
+        # in three dimensions, since torch.export takes the length of max_pool1d's input for a constant
+        line = functional.max_pool3d(line, [2 * size + 1 for size in along], 1, along)
         # from the first to the last that is true
         box = box & (line.cumsum(axis) > 0) & (line.flip(axis).cumsum(axis).flip(axis) > 0)
     return box

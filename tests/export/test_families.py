@@ -11,7 +11,6 @@ import torch
 
 from segan_pl.data.case import MODALITIES
 from segan_pl.data.prepare.preparation import Preparation
-from segan_pl.errors import UsageError
 from segan_pl.export import bundle, formats
 from segan_pl.export.tracing import traced
 from segan_pl.export.whole import WRITERS, Format
@@ -21,7 +20,6 @@ from tests.inference.segmentors import segmentor
 from tests.whole.test_systems import FILES, SMALLEST, SYSTEMS, made, patch_of
 
 FORMATS: tuple[Format, ...] = ("onnx", "torch", "bundle", "safetensors")
-UNFOLLOWED = {"ucl_tig"}  # its boxes; safetensors alone takes it
 OF_MONAI = {"UNet", "SegResNet", "DynUNet"}
 
 
@@ -61,10 +59,6 @@ def test_a_shipped_network_is_exported_in_every_format(
     system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, named, ready = built(system)
-    if system in UNFOLLOWED:
-        with pytest.raises(UsageError, match=r"torch\.export cannot follow its network"):
-            traced(ready)
-        return
     monkeypatch.setattr(formats, "network_of", lambda _: named)
     program = traced(ready)
     for module in (formats, bundle):  # followed once, which takes as long as all the rest

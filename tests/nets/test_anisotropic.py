@@ -49,6 +49,19 @@ def test_a_box_is_numpys_with_its_margin() -> None:
             np.testing.assert_array_equal(box, expected)
 
 
+def test_a_graph_of_torch_export_has_the_same_boxes_at_any_size() -> None:
+    class Boxes(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return box_of(image > 0, 2)
+
+    sides = {axis: torch.export.Dim(name, min=2, max=999) for axis, name in ((2, "d"), (3, "h"), (4, "w"))}
+    graph = torch.export.export(Boxes(), (torch.randn(2, 1, 4, 6, 8),), dynamic_shapes=(sides,)).module()
+    for number, shape in enumerate([(2, 1, 4, 6, 8), (2, 1, 9, 12, 7)]):
+        image = torch.randn(shape, generator=torch.Generator().manual_seed(number)) - 3
+        assert (image > 0).any()
+        assert torch.equal(graph(image), box_of(image > 0, 2))
+
+
 def test_each_network_looks_inside_the_box_of_the_one_before_it_and_only_in_evaluation() -> None:
     torch.manual_seed(0)
     cascade = Cascade(2, 3, width=2, margin=1).eval()
