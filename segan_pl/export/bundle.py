@@ -26,9 +26,9 @@ from segan_pl.data.case import Case
 from segan_pl.data.layouts.folders import ALIASES
 from segan_pl.errors import UsageError
 from segan_pl.export.formats import network_of
-from segan_pl.export.tracing import DiffersError, quiet, require_equal, traced
+from segan_pl.export.tracing import TOLERANCE, DiffersError, labels_line, quiet, require_equal, traced, undecided
 from segan_pl.files import write_whole
-from segan_pl.inference.postprocessing import Step
+from segan_pl.inference.postprocessing import Step, postprocess
 from segan_pl.inference.prediction import Settings
 from segan_pl.inference.predictor import Predictor
 from segan_pl.inference.trained import TrainedSegmentor
@@ -248,8 +248,10 @@ def _same_labels(
 ) -> str:
     """Run the bundle's own transforms here on one case, and compare its labels with those of prediction.
 
+    Before the steps, which may make a component of one voxel; these must then do to the bundle's labels what ours do.
+
     Raises:
-        DiffersError: A voxel has another label.
+        DiffersError: A probability differs, or a label that rounding does not decide.
     """
     from segan_pl.export.scripts import inference, postprocessing, preparation, reading
 
@@ -260,11 +262,7 @@ def _same_labels(
         return getattr(places[module], name)(**{key: value for key, value in spec.items() if key != "_target_"})
 
     found: dict[str, Any] = {}
-
-    def keep(data: Mapping[str, Any]) -> None:
-        found.update(data)
-        for spec in label_transforms(segmentor, steps):
-            found.update(built(spec)(found))
+    to_labels, *corrections = [built(spec) for spec in label_transforms(segmentor, steps)]
 
     def prepared(data: Any) -> Any:
         for spec in preparation_transforms(segmentor):
@@ -272,11 +270,27 @@ def _same_labels(
         return data
 
     files = {modality: str(case.images[modality]) for modality in segmentor.modalities}
-    inference.predict([{"case": case.name, **files}], prepared, network, built(inferer(segmentor)), keep)
-    wanted = Predictor([segmentor], Settings(steps=tuple(steps)))(case).label
-    if differing := int(np.count_nonzero(found["label"] != wanted)):
+    inference.predict([{"case": case.name, **files}], prepared, network, built(inferer(segmentor)), found.update)
+    wanted = Predictor([segmentor], Settings())(case, probability=True)
+    assert wanted.probability is not None
+    label, probability = to_labels(found)["label"], torch.from_numpy(wanted.probability)
+    line = ""
+    if not found["blank"]:
+        worst = float((torch.from_numpy(to_labels.native(found)) - probability).abs().max())
+        line = f"probabilities of a whole case differ from those of segan_pl predict by {worst:.1e}"
+        if not worst <= TOLERANCE:
+            raise DiffersError(f"the bundle: {line}, more than {TOLERANCE:g}; it is not left behind")
+        line += ", "
+    changed = torch.from_numpy(label != wanted.label)
+    line += labels_line(changed, undecided(probability, segmentor.scheme.activation), "the bundle")
+    corrected = {**found, "label": label}
+    for correct in corrections:
+        corrected = correct(corrected)
+    voxel_ml = abs(float(np.linalg.det(wanted.affine[:3, :3]))) / 1000
+    expected = postprocess(label, steps, convention=segmentor.scheme.convention, voxel_ml=voxel_ml)
+    if differing := int(np.count_nonzero(corrected["label"] != expected)):
         raise DiffersError(
-            f"the bundle gives {differing} of {wanted.size} voxels of {case.name} another label than segan_pl predict; "
-            f"it is not left behind"
+            f"the bundle's post-processing gives {differing} of {label.size} voxels of a whole case another label than "
+            f"that of segan_pl predict; it is not left behind"
         )
-    return f"a whole case has the labels of segan_pl predict, {int(np.count_nonzero(wanted))} voxels of them not 0"
+    return line

@@ -22,7 +22,11 @@ from segan_pl.inference.trained import TrainedSegmentor, probabilities
 from segan_pl.nets.modality_mask import segmentor_channels
 
 TOLERANCE = 1e-4
-"""Most that logits may differ by, as a share of the largest where that is above 1; and probabilities."""
+"""Most that logits may differ by, as a share of the largest where that is above 1; and probabilities.
+
+Another order of sums changes their last bits, so two right runtimes differ. A voxel may have another label only where
+such a change decides it (`undecided`).
+"""
 MOST = 1 << 14
 """Voxels along a side, of a graph whose sides are free."""
 
@@ -126,11 +130,46 @@ def require_equal(segmentor: TrainedSegmentor, other: Callable[[Tensor], Tensor]
     found = probabilities(replace(segmentor, network=_Called(other, segmentor.network)), image)
     worst = float((wanted - found).abs().max())
     activation = segmentor.scheme.activation
-    changed = int((decide(wanted, activation) != decide(found, activation)).any(0).sum())
-    line += f"; probabilities of a whole case by {worst:.1e}, labels of {changed} of {wanted[0].numel()} voxels"
+    changed = (decide(wanted, activation) != decide(found, activation)).any(0)
+    line += f"; probabilities of a whole case by {worst:.1e}"
     if not worst <= TOLERANCE:
         raise DiffersError(f"{what}: {line}, more than {TOLERANCE:g}; it is not left behind")
-    return line
+    return f"{line}, {labels_line(changed, undecided(wanted, activation), what)}"
+
+
+def undecided(probability: Tensor, activation: str) -> Tensor:
+    """The voxels that a change of TOLERANCE may give another label, (*spatial) bool.
+
+    Args:
+        probability: (C, *spatial).
+        activation: With "sigmoid" a channel lies within TOLERANCE of 0.5; with "softmax" the two largest within twice
+            as much of each other, since each of them may change.
+    """
+    if activation == "softmax":
+        first, second = probability.topk(2, dim=0).values
+        return first - second <= 2 * TOLERANCE
+    return ((probability - 0.5).abs() <= TOLERANCE).any(0)
+
+
+def labels_line(changed: Tensor, open_: Tensor, what: str) -> str:
+    """How many voxels of a case have another label, and why that is rounding.
+
+    Args:
+        changed: (*spatial) bool, which have.
+        open_: Of `undecided`, of the network itself.
+        what: The file, for the message.
+
+    Raises:
+        DiffersError: One of them was decided.
+    """
+    count, total = int(changed.sum()), changed.numel()
+    if real := int((changed & ~open_).sum()):
+        raise DiffersError(
+            f"{what}: {real} of {total} voxels of a whole case have another label, though their probabilities lie "
+            f"further than {TOLERANCE:g} from a tie and from 0.5, which is no rounding; it is not left behind"
+        )
+    line = f"labels of {count} of {total} voxels"
+    return f"{line}, each within {TOLERANCE:g} of a tie or of 0.5, where rounding decides" if count else line
 
 
 def prepared_image(segmentor: TrainedSegmentor, case: Case) -> np.ndarray[Any, np.dtype[np.float16]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from segan_pl.data.prepare.case import prepare
 from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.export import bundle
 from segan_pl.export.scripts import inference, postprocessing, preparation, reading
+from segan_pl.export.tracing import DiffersError
 from segan_pl.inference.inferer import Windows
 from segan_pl.inference.postprocessing import Step, postprocess
 from segan_pl.inference.trained import TrainedSegmentor, probabilities
@@ -137,7 +139,8 @@ def test_a_bundle_gives_the_labels_of_prediction_with_every_step(
     model = with_network(labels, Preparation(crop=(12, 24, 20), spacing_mm=spacing))
     steps = [Step("small_components", 0.02), Step("fill_holes"), Step("small_enhancing", 3.0)]
     said = bundle._same_labels(model, model.network, steps, case)
-    assert "has the labels of segan_pl predict" in said
+    assert "differ from those of segan_pl predict by" in said
+    assert "labels of 0 of" in said
 
 
 @pytest.mark.parametrize("step", [Step("small_components", 0.03), Step("fill_holes"), Step("small_enhancing", 3.0)])
@@ -154,10 +157,31 @@ def test_a_bundle_corrects_labels_alike(step: Step) -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_a_bundle_that_would_give_other_labels_is_refused(tmp_path: Path) -> None:
+def test_a_bundle_that_would_give_other_probabilities_is_refused(tmp_path: Path) -> None:
     model = with_network("whole_tumour", Preparation(crop=None))
-    with pytest.raises(ValueError, match="another label than segan_pl predict"):
-        bundle._same_labels(model, lambda image: -model.network(image), [], written(tmp_path, PIR))
+    with pytest.raises(DiffersError, match=r"the bundle: probabilities of a whole case differ .* more than 0\.0001"):
+        bundle._same_labels(model, lambda image: model.network(image) + 0.01, [], written(tmp_path, PIR))
+
+
+def test_a_bundle_may_turn_a_voxel_that_rounding_decides_and_says_so(tmp_path: Path) -> None:
+    case = written(tmp_path, PIR)
+
+    def one_open(image: torch.Tensor) -> torch.Tensor:
+        logits = image[:, :1] * 8 - 4  # (B, 1, H, W)
+        return torch.where(logits.abs() == logits.abs().min(), 0.0, logits)
+
+    model = segmentor("t1", "flair", logits=one_open, patch=(16, 16))
+    said = bundle._same_labels(model, lambda image: one_open(image) + 1e-6, [Step("fill_holes")], case)
+    found = re.search(r"labels of (\d+) of \d+ voxels, each within 0\.0001 of a tie or of 0\.5, where rounding", said)
+    assert found, said
+    assert int(found[1]) >= 1
+
+
+def test_a_bundle_whose_step_corrects_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postprocessing.SmallComponentsd, "corrected", lambda self, label, _: label * 0)
+    model = with_network("whole_tumour", Preparation(crop=None))
+    with pytest.raises(DiffersError, match=r"post-processing gives .* another label"):
+        bundle._same_labels(model, model.network, [Step("small_components", 0.001)], written(tmp_path, PIR))
 
 
 def with_network(labels: str, wanted: Preparation) -> TrainedSegmentor:

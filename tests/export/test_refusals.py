@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from torch import Tensor
 
 from segan_pl.__main__ import main
@@ -15,7 +16,7 @@ from segan_pl.data.prepare.preparation import Preparation
 from segan_pl.errors import UsageError
 from segan_pl.export import whole
 from segan_pl.export.card import Stated
-from segan_pl.export.tracing import DiffersError, require_equal, traced
+from segan_pl.export.tracing import TOLERANCE, DiffersError, labels_line, require_equal, traced, undecided
 from segan_pl.inference import exported
 from segan_pl.inference.checkpoint_file import CheckpointError, NoCheckpointError
 from segan_pl.inference.exported import described_segmentor, description, load_model
@@ -61,6 +62,23 @@ def test_a_difference_in_a_whole_case_counts_too(cohort: Path) -> None:
     assert "labels of 0 of" in require_equal(model, model.network, case, "x")
     with pytest.raises(DiffersError, match="probabilities of a whole case by 2"):
         require_equal(model, other, case, "x")
+
+
+def test_only_what_lies_near_the_decision_may_turn() -> None:
+    near, far = 0.9 * TOLERANCE, 1.1 * TOLERANCE
+    regions = torch.tensor([[0.5 + near, 0.5 + far, 0.9, 0.5], [0.1, 0.2, 0.5 - near, 0.5 - far]])
+    assert undecided(regions, "sigmoid").tolist() == [True, False, True, True]
+    labels = torch.tensor([[0.4, 0.4 + 2 * near, 0.4 + 2 * far], [0.4, 0.4, 0.4], [0.2, 0.2, 0.2]])
+    assert undecided(labels, "softmax").tolist() == [True, True, False]
+
+
+def test_a_turned_voxel_is_counted_where_rounding_decides_it_and_refused_elsewhere() -> None:
+    open_ = torch.tensor([True, True, False, False])
+    assert labels_line(torch.tensor([False] * 4), open_, "x") == "labels of 0 of 4 voxels"
+    said = labels_line(torch.tensor([True, False, False, False]), open_, "x")
+    assert said == "labels of 1 of 4 voxels, each within 0.0001 of a tie or of 0.5, where rounding decides"
+    with pytest.raises(DiffersError, match=r"x: 1 of 4 voxels .* have another label, though .* no rounding"):
+        labels_line(torch.tensor([True, False, True, False]), open_, "x")
 
 
 def test_a_network_that_branches_on_values_goes_as_safetensors_alone() -> None:

@@ -30,13 +30,18 @@ class ToLabelsd(Transform):
         place = data["place"]
         if data["blank"]:
             return {**data, "label": np.zeros(place.native, np.uint8)}
-        probability = data["probability"].float().cpu().numpy()
         if place.step is None:
-            return {**data, "label": place.to_native(self._decided(probability), "nearest")}
-        native = np.stack([place.to_native(channel, "linear") for channel in probability])
+            decided = self._decided(data["probability"].float().cpu().numpy())
+            return {**data, "label": place.to_native(decided, "nearest")}
+        return {**data, "label": self._decided(self.native(data))}
+
+    def native(self, data: Mapping[str, Any]) -> NDArray[np.float32]:
+        """(C, D, H, W) probabilities on the file's grid."""
+        place, way = data["place"], "nearest" if data["place"].step is None else "linear"
+        native = np.stack([place.to_native(one, way) for one in data["probability"].float().cpu().numpy()])
         if self.background is not None:
             native[self.background] += 1 - native.sum(0)
-        return {**data, "label": self._decided(native)}
+        return native
 
     def _decided(self, probability: NDArray[np.float32]) -> NDArray[np.uint8]:
         label = np.zeros(probability.shape[1:], np.uint8)
