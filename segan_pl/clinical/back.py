@@ -13,11 +13,11 @@ from segan_pl.clinical.patient import Pipeline
 from segan_pl.clinical.segmentation import Algorithm, write_segmentation
 from segan_pl.clinical.series import without_paths
 from segan_pl.clinical.space import Space, resampled_label
-from segan_pl.clinical.work import Visit
+from segan_pl.clinical.work import LINK, Visit
 from segan_pl.data.case import CaseError
 from segan_pl.data.case_files import labels_of
 from segan_pl.data.conventions import label_convention
-from segan_pl.data.io import read_volume, same_affine, write_volume
+from segan_pl.data.io import read_description, read_volume, same_affine, write_volume
 from segan_pl.errors import UsageError
 from segan_pl.inference.output import IDENTITY, read_identity
 
@@ -35,6 +35,28 @@ def made_by(folder: Path) -> tuple[Algorithm, str]:
     return Algorithm("segan_pl", digests), str(found["native_labels"])
 
 
+def _require_its_mask(path: Path, content: str, case: str) -> None:
+    """Refuse a mask of other images: an earlier version of the case, or another case.
+
+    By the digest of the images that its header has from the one that was segmented. Neither names nor times are
+    trusted: copies of files may have any.
+
+    Raises:
+        CaseError: The header names other images, or none.
+    """
+    said = read_description(path)
+    if not said.startswith(LINK):
+        raise CaseError(
+            f"{case}: the header of {path.name} does not say of which images the mask is (descrip {said!r}, expected "
+            f"{LINK + content!r}); predict the case again, or write it with the header of one of the case's images"
+        )
+    if said != LINK + content:
+        raise CaseError(
+            f"{case}: {path.name} is the mask of other images: of another case, or of this one before it was prepared "
+            f"again; predict it again"
+        )
+
+
 def bring_back(pipeline: Pipeline, visit: Visit, folder: Path, *, identifying: bool) -> list[Path]:
     """Write a visit's mask on the grid of each of its series.
 
@@ -48,15 +70,14 @@ def bring_back(pipeline: Pipeline, visit: Visit, folder: Path, *, identifying: b
         The files, native/<case>/<case>_<modality>_seg.nii.gz and .dcm.
 
     Raises:
-        CaseError: The mask is missing, older than the case or on another grid, or a DICOM-SEG cannot be made.
+        CaseError: The mask is missing, of other images or on another grid, or a DICOM-SEG cannot be made.
     """
     record: Mapping[str, Any] = json.loads(pipeline.record_of(visit.case).read_text(encoding="utf-8"))
     algorithm, convention = made_by(folder)
     path = folder / f"{visit.case}.nii.gz"
     if not path.is_file():
         raise CaseError(f"{visit.case}: no mask {path.name} in {folder}; predict the case first")
-    if path.stat().st_mtime < pipeline.record_of(visit.case).stat().st_mtime:
-        raise CaseError(f"{visit.case}: {path.name} is older than the case; predict it again")
+    _require_its_mask(path, str(record["content"]), visit.case)
     space, mask = Space.from_dict(record["space"]), read_volume(path)
     if mask.shape != space.shape or not same_affine(mask.affine, space.affine):
         raise CaseError(f"{visit.case}: {path.name} lies on another grid than the case; predict it again")

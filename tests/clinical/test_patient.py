@@ -21,7 +21,7 @@ from segan_pl.clinical.search import find_series
 from segan_pl.clinical.series import Series
 from segan_pl.clinical.work import Visit, Work
 from segan_pl.data.case import CaseError
-from segan_pl.data.io import read_volume, write_volume
+from segan_pl.data.io import read_volume, write_like, write_volume
 from segan_pl.errors import UsageError
 from tests.cohort import QUIET
 
@@ -42,8 +42,8 @@ def visit(root: Path, name: str) -> Visit:
 
 def masks(folder: Path, case: Path) -> None:
     """A folder as predict writes it, with a mask on the grid of a case's image."""
-    grid = read_volume(case)
-    write_volume(folder / "P001_v1.nii.gz", np.ones(grid.shape, np.uint8), grid.affine)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_like(case, np.ones(read_volume(case).shape, np.uint8), folder / "P001_v1.nii.gz")
     (folder / "predict.json").write_text(
         '{"checkpoints": [{"path": "x", "digest": "d1"}], "native_labels": "brats2017"}'
     )
@@ -67,13 +67,36 @@ def test_overwriting_removes_all_that_was_made_of_the_case(tmp_path: Path) -> No
     assert not any(file.exists() for file in stale)
 
 
-def test_a_mask_that_is_older_than_the_case_does_not_go_back(tmp_path: Path) -> None:
+def test_a_mask_goes_back_by_the_images_that_it_is_of_whatever_its_time(tmp_path: Path) -> None:
     pipeline, one = Pipeline(tmp_path / "out", "none"), visit(tmp_path / "a", "t1")
     done = pipeline.prepare(one)
     masks(tmp_path / "masks", done.files["t1"])
-    assert len(bring_back(pipeline, one, tmp_path / "masks", identifying=False)) == 1
-    os.utime(tmp_path / "masks" / "P001_v1.nii.gz", (1e9, 1e9))
-    with pytest.raises(CaseError, match=r"P001_v1\.nii\.gz is older than the case; predict it again"):
+    for seconds in (1e9, 4e9):
+        os.utime(tmp_path / "masks" / "P001_v1.nii.gz", (seconds, seconds))
+        assert len(bring_back(pipeline, one, tmp_path / "masks", identifying=False)) == 1
+
+
+def test_the_mask_of_an_earlier_version_of_a_case_does_not_go_back_though_it_is_newer(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    masks(tmp_path / "masks", Pipeline(out, "none").prepare(visit(tmp_path / "a", "t1")).files["t1"])
+    image(tmp_path / "b" / "Meier" / "t1.nii.gz", 2)  # on the same grid
+    (series,), _ = find_series(tmp_path / "b")
+    pipeline, again = Pipeline(out, "none", overwrite=True), Visit("P001_v1", "P001", {"t1": series})
+    assert not pipeline.prepare(again).refused
+    os.utime(tmp_path / "masks" / "P001_v1.nii.gz", (4e9, 4e9))
+    with pytest.raises(CaseError, match=r"P001_v1\.nii\.gz is the mask of other images: of another case, or"):
+        bring_back(pipeline, again, tmp_path / "masks", identifying=False)
+
+
+def test_a_mask_that_does_not_say_of_which_images_it_is_does_not_go_back(tmp_path: Path) -> None:
+    pipeline, one = Pipeline(tmp_path / "out", "none"), visit(tmp_path / "a", "t1")
+    file = pipeline.prepare(one).files["t1"]
+    masks(tmp_path / "masks", file)
+    grid = read_volume(file)
+    write_volume(tmp_path / "masks" / "P001_v1.nii.gz", np.ones(grid.shape, np.uint8), grid.affine)
+    with pytest.raises(
+        CaseError, match=r"does not say of which images the mask is .* predict the case again, or write"
+    ):
         bring_back(pipeline, one, tmp_path / "masks", identifying=False)
 
 

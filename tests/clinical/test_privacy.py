@@ -15,7 +15,7 @@ from segan_pl.clinical.patient import Pipeline
 from segan_pl.clinical.search import find_series
 from segan_pl.clinical.series import Series, read_series, without_paths
 from segan_pl.clinical.space import Space
-from segan_pl.clinical.work import Visit
+from segan_pl.clinical.work import LINK, Visit
 from segan_pl.data.case import CaseError
 from segan_pl.data.io import held_volume, write_volume
 from tests.generators.dicom import write_series
@@ -80,7 +80,7 @@ def test_a_series_whose_files_are_gone_names_none_on_the_way_back(tmp_path: Path
     series = only(tmp_path / "in")
     pipeline = Pipeline(tmp_path / "out")
     place = Space(VOLUME.shape, VOLUME.affine).as_dict()
-    record = {"space": place, "modalities": {"t2": {"grid": place, "motion": np.eye(4).tolist()}}}
+    record = {"space": place, "content": "a1", "modalities": {"t2": {"grid": place, "motion": np.eye(4).tolist()}}}
     write_record(pipeline.record_of("P001_v1"), record)
     write_masks(tmp_path / "masks")
     files[2].unlink()
@@ -96,7 +96,8 @@ def write_record(file: Path, content: dict) -> None:
 
 def write_masks(folder: Path) -> None:
     """A folder as predict writes it, with the mask of one case."""
-    write_volume(folder / "P001_v1.nii.gz", np.ones(VOLUME.shape, np.uint8), VOLUME.affine)
+    link = f"{LINK}a1"
+    write_volume(folder / "P001_v1.nii.gz", np.ones(VOLUME.shape, np.uint8), VOLUME.affine, description=link)
     (folder / "predict.json").write_text(
         '{"checkpoints": [{"path": "x", "digest": "d1"}], "native_labels": "brats2017"}'
     )

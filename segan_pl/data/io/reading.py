@@ -120,6 +120,17 @@ def read_grid(path: Path | str) -> Grid:
     return Grid((z, y, x), header.affine, header.channels, header.dtype.name, header.notes)
 
 
+def read_description(path: Path) -> str:
+    """What a NIfTI file calls itself (descrip); empty where it is none, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(START_BYTES)
+        head = gunzip_start(start, nifti.HEAD_BYTES) if start.startswith(GZIP) else start[: nifti.HEAD_BYTES]
+        return bytes(nifti.native_header(head, path)["descrip"]).rstrip(b"\0").decode("latin-1")
+    except (OSError, ValueError):
+        return ""
+
+
 def held_volume(array: ArrayLike, affine: ArrayLike) -> Volume:
     """An array as `read_volume` returns a file that holds it; its numbers are not looked at, see `finite`.
 

@@ -36,11 +36,20 @@ VOXEL_KEYS = (
 """Lines of a MetaImage header that another file's voxels change."""
 
 
-def write_volume(path: Path | str, array: NDArray, affine: ArrayLike, *, compresslevel: int = 6) -> None:
+def write_volume(
+    path: Path | str, array: NDArray, affine: ArrayLike, *, compresslevel: int = 6, description: str = ""
+) -> None:
     """Write (D, H, W) voxels as NIfTI-1 with sform and qform, or as MetaImage where `path` ends with .mha.
 
     NIfTI is gzipped where `path` ends with .gz, MetaImage compressed unless `compresslevel` is 0. Atomic: the file
     appears whole or not at all. The same input gives the same bytes.
+
+    Args:
+        path: Of the file.
+        array: (D, H, W).
+        affine: (4, 4), voxel (x, y, z) to mm, RAS.
+        compresslevel: Of zlib.
+        description: NIfTI's descrip, at most 79 characters, which `write_like` passes on; MetaImage has none.
 
     Raises:
         CaseError: `path` ends otherwise.
@@ -53,6 +62,7 @@ def write_volume(path: Path | str, array: NDArray, affine: ArrayLike, *, compres
     image = nib.Nifti1Image(array.T, affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
+    image.header["descrip"] = description.encode("ascii")
     write_whole(path, _zipped(image.to_bytes(), path, compresslevel))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from segan_pl.__main__ import main
 from segan_pl.clinical import align
-from segan_pl.data.io import read_volume, same_affine, write_volume
+from segan_pl.data.io import read_volume, same_affine, write_like
 from segan_pl.data.layouts import find_data_set
 from segan_pl.data.synthetic.cohort import make_case
 from tests.cohort import QUIET
@@ -118,12 +118,14 @@ def test_a_second_call_keeps_what_is_there_and_gives_the_same_bits(hospital: Pat
 
 def test_masks_go_back_onto_every_series(hospital: Path, made: Path, tmp_path: Path) -> None:
     case = done_case(made)
-    image = read_volume(made / "cases" / case / f"{case}_t1ce.nii.gz")
+    file = made / "cases" / case / f"{case}_t1ce.nii.gz"
+    image = read_volume(file)
     z, y, x = np.indices(image.shape)
     middle = [size // 2 for size in image.shape]
     ball = (z - middle[0]) ** 2 + (y - middle[1]) ** 2 + (x - middle[2]) ** 2 < 15**2
     masks = tmp_path / "masks"
-    write_volume(masks / f"{case}.nii.gz", (ball * 4).astype(np.uint8), image.affine)
+    masks.mkdir()
+    write_like(file, (ball * 4).astype(np.uint8), masks / f"{case}.nii.gz")
     (masks / "predict.json").write_text(
         '{"checkpoints": [{"path": "x", "digest": "d1"}], "native_labels": "brats2017"}'
     )
