@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from math import ceil, isfinite
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from segan_pl.batch import Batch
 from segan_pl.errors import UsageError
 from segan_pl.objectives.base import Phase, StepContext
+from segan_pl.training.epoch_means import EpochMeans
 from segan_pl.training.networks import negate_gradients, one_scale
 from segan_pl.training.schedules import follow_run, other_length
 from segan_pl.training.whole_volumes import WholeVolumes
@@ -41,6 +43,7 @@ class PhaseLoop(WholeVolumes):
         accumulate: Batches of a step.
         clip_gradient: Largest gradient norm of a network.
         pictures: What the objective showed of the last epoch, name to images (N, M, *spatial).
+        epoch_means: The losses of the epoch's batches so far.
     """
 
     optimizer_of: dict[str, OptimizerCallable]
@@ -48,6 +51,7 @@ class PhaseLoop(WholeVolumes):
     accumulate: int
     clip_gradient: float | None
     pictures: dict[str, Tensor]
+    epoch_means: EpochMeans
 
     @property
     def trained(self) -> list[str]:
@@ -119,16 +123,8 @@ class PhaseLoop(WholeVolumes):
             if terms.total.requires_grad:
                 self.manual_backward(terms.total / group)
         logged = {f"{phase.network}_{name}": value for name, value in terms.parts.items()}
-        self.log_dict(
-            {
-                f"train/{phase.network}_loss": terms.total.detach(),
-                **{f"train/{name}": value for name, value in logged.items()},
-            },
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(context.batch.image),
-            sync_dist=True,
-        )
+        losses = {f"{phase.network}_loss": terms.total, **logged}
+        self.epoch_means.add({f"train/{name}": value for name, value in losses.items()}, len(context.batch.image))
         if not step:
             return logged
         average = getattr(self.trainer.strategy, "average_gradients", None)
@@ -149,6 +145,17 @@ class PhaseLoop(WholeVolumes):
         if moving and phase.after is not None:
             phase.after(context)
         return logged
+
+    def log_means(self) -> None:
+        """Log the epoch's mean losses, as soon as it has no further batch."""
+        ranks = self.trainer.world_size > 1
+        means = self.epoch_means.take(partial(self.trainer.strategy.reduce, reduce_op="sum") if ranks else None)
+        self.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log them before callbacks' `on_train_epoch_end`, where they are read."""
+        if self.trainer.is_last_batch:
+            self.log_means()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip here: gradients are complete and no longer scaled."""
@@ -173,6 +180,7 @@ class PhaseLoop(WholeVolumes):
 
     def on_train_epoch_start(self) -> None:
         """Say when nothing can be learnt any more."""
+        self.epoch_means = EpochMeans()
         if all(group["lr"] == 0 for optimizer in self.trainer.optimizers for group in optimizer.param_groups):
             rank_zero_warn(
                 f"epoch {self.current_epoch}: every learning rate is 0, the schedule has ended; null instead of its "
@@ -181,6 +189,7 @@ class PhaseLoop(WholeVolumes):
 
     def on_train_epoch_end(self) -> None:
         """Step the schedulers by hand."""
+        self.log_means()  # of an epoch that --trainer.max_time has cut short
         self.log("step", float(self.batches_seen))  # the loggers' axis
         schedulers = self.lr_schedulers()
         # PyTorch warns of a network that has not moved yet, but a schedule goes by epochs.

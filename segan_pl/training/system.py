@@ -23,6 +23,7 @@ from segan_pl.nets.modality_mask import ModalityMask, require_modality_mask, seg
 from segan_pl.objectives.base import Objective
 from segan_pl.training.checkpoint import SavedSystem
 from segan_pl.training.dry_run import least_batch, require_sizes, require_windows
+from segan_pl.training.epoch_means import EpochMeans
 from segan_pl.training.finetuning.pretrained import load_pretrained
 from segan_pl.training.from_checkpoint import load_system
 from segan_pl.training.networks import (
@@ -161,6 +162,7 @@ class AdversarialSegmentation(SavedSystem):
         self.batches_seen = 0
         self.groups_seen = 0
         self.pictures = {}
+        self.epoch_means = EpochMeans()
         self.initialised_from = None
         self.allow_other_modalities = False
         self.trained_background = 0.0

@@ -90,7 +90,9 @@ class Measures(Callback):
             self._gaps += 1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log."""
+        """Log; the losses too, of an epoch that --trainer.max_time has cut short."""
+        if (log_means := getattr(pl_module, "log_means", None)) is not None:
+            log_means()
         means = {GRADIENT_NORM + name: total / count for name, (total, count) in self._norms.items() if count}
         largest = {} if self._range is None else {f"{OUTPUT_RANGE}segmentor": self._range}
         if self._gap is not None and self._gaps >= FEWEST:
