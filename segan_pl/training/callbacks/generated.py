@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segan_pl.evaluation.kept import validation_name
 from segan_pl.files import write_whole
+from segan_pl.training.callbacks.preview import FAST
 
 SUFFIX = "_generated.png"
 # Patches in a row.
@@ -38,7 +39,7 @@ class GeneratedPatches(Callback):
         pictures: Mapping[str, Tensor] = getattr(pl_module, "pictures", {})
         if pictures and trainer.is_global_zero and trainer.current_epoch % self.every == 0:
             content = io.BytesIO()
-            draw(pictures, f"epoch {trainer.current_epoch}").savefig(content, format="png")
+            draw(pictures, f"epoch {trainer.current_epoch}").savefig(content, format="png", pil_kwargs=FAST)
             write_whole(self.directory / f"{validation_name(trainer.current_epoch, None)}{SUFFIX}", content.getvalue())
 
 

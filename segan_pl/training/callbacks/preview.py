@@ -21,6 +21,8 @@ from segan_pl.evaluation.previews import PreviewSlice
 from segan_pl.files import write_whole
 from segan_pl.training.callbacks.readings import batch_in_epoch, moment
 
+# of PNG: a quarter more bytes in a third of the time
+FAST = {"compress_level": 1}
 # Okabe and Ito's, without black: told apart by people who do not see red and green as different.
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#f0e442", "#0072b2")
 
@@ -54,7 +56,7 @@ class Preview(Callback):
         if due and chosen and trainer.is_global_zero:
             epoch, batch = trainer.current_epoch, batch_in_epoch(trainer)
             picture = io.BytesIO()
-            draw(chosen, moment(epoch, batch)).savefig(picture, format="png")
+            draw(chosen, moment(epoch, batch)).savefig(picture, format="png", pil_kwargs=FAST)
             write_whole(self.directory / f"{validation_name(epoch, batch)}.png", picture.getvalue())
 
 
@@ -76,6 +78,7 @@ def draw(slices: Sequence[PreviewSlice], title: str) -> Figure:
         for axis, name in zip(axes, (*names, third), strict=True):
             axis.imshow(one.image, cmap="gray", aspect=one.aspect)
             axis.set_title(name, fontsize=9)
+            axis.set(xticks=[], yticks=[])  # else they are made, and measured for the layout, though nobody sees them
             axis.set_axis_off()
         if one.probability is None:
             _tint_regions(axes[1], one.reference, one)
