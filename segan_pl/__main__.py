@@ -48,7 +48,7 @@ NO_READER = 141  # 128 + SIGPIPE, with which other tools end
 
 TRAINING = ("fit", "validate", "test", "demo")  # which take signals in from their first moment
 
-HELP = f"""usage: segan_pl [--version] [--help] [--debug] COMMAND [options]
+HELP = f"""usage: segan_pl [--version] [--help] [--debug] [--completion bash|zsh] COMMAND [options]
 
 Train, ablate and compare adversarial brain-MRI segmentation.
 
@@ -110,6 +110,8 @@ def _run(argv: Sequence[str] | None) -> int:
         print(f"segan_pl {__version__}")
         return 0
     try:
+        if arguments[0].partition("=")[0] == "--completion":
+            return int(importlib.import_module("segan_pl.cli.completion.script").main(arguments))
         if arguments[0] not in COMMANDS:
             meant = MEANT.get(arguments[0], arguments[0])
             raise UsageError(f"unknown command {arguments[0]!r}; {nearest(meant, COMMANDS)}")

@@ -149,7 +149,7 @@ def _add_arguments(parser: OneLineErrors) -> None:
     add("--tables", type=str | None, help="some of the plan's tables, e.g. I,II (default: all that the data allow)")
     add("--seeds", type=str | None, help="e.g. 0,1,2: everything is run once for each (default: the plan's)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="another value of the plan, e.g. size=_small")
-    add("--report", action="store_true", help="write the tables of what is there, run nothing")
+    add("--report", type=bool, default=False, help="write the tables of what is there, run nothing")
     add_runner_options(parser)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from segan_pl.cli.completion import completer_of
 from segan_pl.cli.mistakes import members, mistake, parameters
 from segan_pl.cli.wandb_values import normalise, normalise_object
 from segan_pl.errors import UsageError, not_allowed, raised_here
@@ -43,6 +44,9 @@ class OneLineErrors(ArgumentParser):
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
         """Add an argument, and remember its type."""
         action = super().add_argument(*args, **kwargs)
+        completer = completer_of(str(action.dest), kwargs)
+        if completer:  # for the shell, as shtab names them
+            action.complete = completer
         # jsonargparse lends this method to its groups, whose arguments are those of classes
         if hasattr(self, "_types") and action.dest != "help":
             choices = kwargs.get("choices")

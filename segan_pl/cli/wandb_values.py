@@ -24,6 +24,7 @@ LENGTHS = ("total_iters", "T_max")  # as in `schedules`, which needs PyTorch
 SEQUENCES = (list, tuple, set, Sequence)
 HOLDERS = (*SEQUENCES, dict, Mapping)
 PLAIN = (str, int, float, bool, type(None), *HOLDERS)
+BOOLEANS = ("true", "false", "yes", "no", "on", "off", "null", "none")
 Options = Mapping[str, tuple[Any, bool]]  # dotted keys with their types, None where any text will do
 
 
@@ -31,7 +32,8 @@ def normalise(arguments: Sequence[str], options: Options) -> list[str]:
     """A command line with its values in YAML's notation.
 
     "None" is null where null is allowed, and text where it is not. A dictionary for an option that has options below it
-    becomes an argument each: `--data={'batch_size': 8.0}` is `--data.batch_size=8`.
+    becomes an argument each: `--data={'batch_size': 8.0}` is `--data.batch_size=8`. One that is true or false may stand
+    without a value, before anything that is none: `--overwrite` is `--overwrite=true`.
 
     Args:
         arguments: `--key=value` and `--key value`; everything else stays as it is.
@@ -46,6 +48,8 @@ def normalise(arguments: Sequence[str], options: Options) -> list[str]:
             out.append(argument)
         elif equals:
             out.extend(written(name, value, options))
+        elif _is_switch(name, options) and (not rest or rest[0].lower() not in BOOLEANS):
+            out.append(f"{name}=true")
         elif rest and not rest[0].startswith("--"):
             value = rest.pop(0)  # or an argument of its own after a flag, which has no type and so changes nothing
             changed = written(name, value, options)
@@ -156,6 +160,12 @@ def _option(key: str, options: Options) -> tuple[bool, Any]:
     known, kind = _option(above, options)
     fields = next((parameters(one) for one in members(kind) if dataclasses.is_dataclass(one)), {})
     return known, fields[name][0] if name in fields else None
+
+
+def _is_switch(name: str, options: Options) -> bool:
+    """Whether an option takes true or false, and nothing else but null."""
+    kinds = members(_option(name.removeprefix("--"), options)[1])
+    return bool in kinds and {*kinds} <= {bool, type(None)}
 
 
 def _flat(name: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

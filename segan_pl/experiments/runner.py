@@ -70,8 +70,8 @@ def add_runner_options(parser: ArgumentParser) -> None:
     add("--output", type=str, required=True, help="the study's folder; the same command continues it")
     add("--parallel", type=int, default=0, help="runs side by side (default 1, or one for each device)")
     add("--devices", type=list[str], default=[], help="GPUs, each for one run at a time, e.g. [0,1]")
-    add("--dry_run", action="store_true", help="print the commands, run none")
-    add("--slurm", action="store_true", help="submit job arrays instead of running here")
+    add("--dry_run", type=bool, default=False, help="print the commands, run none")
+    add("--slurm", type=bool, default=False, help="submit job arrays instead of running here")
     add("--cluster", type=str | None, help="what each job asks for: a YAML file, or one of configs/cluster by name")
     add(
         "--slurm_options", type=list[str], default=[], help="of sbatch, e.g. [--partition=gpu,--gpus=1,--time=08:00:00]"

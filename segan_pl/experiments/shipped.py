@@ -14,6 +14,8 @@ FOLDERS = (
     ".",
 )
 FLAGS = ("--config", "-c")
+SWITCHES = ("--overwrite", "--dry_run", "--probabilities", "--uncertainty")
+"""Options of the commands of one folder that are true or false; a folder that follows one is not its value."""
 SECTIONS = ("model", "data", "trainer", "run", "finetuning")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -152,7 +154,7 @@ def with_folder_as_root(argv: Sequence[str]) -> list[str]:
         place
         for place in range(1, end)
         if not argv[place].startswith("-")
-        and ("=" in argv[place - 1] or not argv[place - 1].startswith("-"))
+        and ("=" in argv[place - 1] or argv[place - 1] in SWITCHES or not argv[place - 1].startswith("-"))
         and (Path(argv[place]).expanduser().is_dir() or Path(argv[place]).suffix in (".csv", ".tsv"))
     ]
     if not alone:

@@ -183,3 +183,32 @@ def test_what_the_agent_writes_means_what_json_means(typed: tuple[str, Any]) -> 
     name, value = typed
     agent = parser().parse_args(agent_arguments({f"data.{name}": value}))
     assert agent == parser(ArgumentParser).parse_args([f"--data.{name}={json.dumps(value)}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "there", "others"),
+    [
+        (["--there"], True, []),
+        (["--there", "--x", "1"], True, []),
+        (["--there", "one", "two"], True, ["one", "two"]),
+        (["one", "--there", "two"], True, ["one", "two"]),
+        (["--there", "false", "one"], False, ["one"]),
+        (["--there=False"], False, []),
+        (["--maybe", "null", "--there=true"], True, []),
+    ],
+)
+def test_an_option_of_true_or_false_may_stand_without_a_value(line: list[str], there: bool, others: list[str]) -> None:
+    parser = OneLineErrors()
+    parser.add_argument("--there", type=bool, default=False)
+    parser.add_argument("--maybe", type=bool | None)
+    parser.add_argument("--x", type=int, default=0)
+    parser.add_argument("others", nargs="*")
+    found = parser.parse_args(line)
+    assert (found.there, found.others, found.maybe) == (there, others, None)
+
+
+def test_a_wrong_value_of_true_or_false_is_named() -> None:
+    parser = OneLineErrors()
+    parser.add_argument("--there", type=bool, default=False)
+    with pytest.raises(UsageError, match=r"^--there ture: expected true or false$"):
+        parser.parse_args(["--there", "ture"])

@@ -26,6 +26,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("fit -c segan_cat D", "D"),
         ("fit -c=segan_cat D --seed_everything 1", "D"),
         ("split D --folds 5", "D"),
+        ("plan --overwrite D", "D"),
+        ("predict --overwrite true D", "D"),
+        ("prepare --dry_run D", "D"),
     ],
 )
 def test_a_folder_alone_is_the_data_set(line: str, root: str) -> None:

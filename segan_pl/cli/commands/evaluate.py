@@ -125,7 +125,8 @@ def _add_arguments(parser: OneLineErrors) -> None:
     add("--tolerance_mm", type=float, default=1.0, help="of the surface Dice")
     add(
         "--surface_dice_area",
-        action="store_true",
+        type=bool,
+        default=False,
         help="also the surface Dice by area (mm2), as surface-distance has it",
     )
     add(
@@ -139,7 +140,12 @@ def _add_arguments(parser: OneLineErrors) -> None:
     add("--strata", type=str | None, help="columns of the case table to summarise by; default grade,institution")
     add("--seed", type=NonNegativeInt, default=0, help="of the bootstrap")
     add("--workers", type=PositiveInt | None, help="processes; default all cores")
-    add("--allow_missing", action="store_true", help="exit code 0 although predictions are missing; they stay failures")
+    add(
+        "--allow_missing",
+        type=bool,
+        default=False,
+        help="exit code 0 although predictions are missing; they stay failures",
+    )
 
 
 def _evaluation(source: DataSet, options: ReferenceOptions, settings: Namespace, made: Predicted | None) -> Evaluation:

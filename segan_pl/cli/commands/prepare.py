@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
 
 def _add(parser: OneLineErrors) -> None:
     parser.add_argument("--workers", type=PositiveInt | None, help="processes; default all cores")
-    parser.add_argument("--dry_run", action="store_true", help="say what it would take on the disk; write nothing")
+    parser.add_argument("--dry_run", type=bool, default=False, help="say what it would take on the disk; write nothing")
     parser.add_argument(
         "--orphans",
         type=Literal["list", "remove"],

@@ -128,7 +128,7 @@ def _add_arguments(parser: OneLineErrors) -> None:
         type=Literal["json", "nnunet"] | None,
         help="json (default); nnunet: splits_final.json, which has no test",
     )
-    add("--overwrite", action="store_true", help="replace the file if it is there")
+    add("--overwrite", type=bool, default=False, help="replace the file if it is there")
     add("--table", type=Literal["text", "markdown"], default="text", help="form of the table")
 
 

@@ -81,8 +81,8 @@ def _parser(command: str) -> OneLineErrors:
         default=[],
         help="runs of the folder that must have finished before, e.g. [fit]; an array by its name",
     )
-    add("--dry_run", action="store_true", help="print the script, submit and write nothing")
-    add("--report", action="store_true", help="say how the folder's runs stand, submit nothing")
+    add("--dry_run", type=bool, default=False, help="print the script, submit and write nothing")
+    add("--report", type=bool, default=False, help="say how the folder's runs stand, submit nothing")
     helps: dict[str, tuple[Any, str]] = {
         "nodes": (int, "default 1"),
         "gpus_per_node": (str, "a number, or a100:4"),

@@ -105,7 +105,7 @@ def summary(plan: dict[str, Any]) -> str:
 def _add_arguments(parser: OneLineErrors) -> None:
     add = parser.add_argument
     add("-o", "--output", type=str | None, help="the YAML file; default standard output")
-    add("--overwrite", action="store_true", help="replace a plan that is there")
+    add("--overwrite", type=bool, default=False, help="replace a plan that is there")
     add("--dimensions", type=Literal[2, 3] | None, help="slices or volumes; default by spacing and GPU")
     add("--gpu_gb", type=float | None, help="memory of the GPU that will train, 0 for none; default this machine's")
     add("--workers", type=PositiveInt | None, help="processes that read; default all cores")

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("file", type=str, metavar="FILE", help="a sweep file, or a shipped one by name, e.g. seeds")
     parser.add_argument("--count", type=int | None, help="trials in all (default: a whole grid, or the file's run_cap)")
     parser.add_argument("--seed", type=int, default=0, help="of random and bayes")
-    parser.add_argument("--report", action="store_true", help="write the table of what is there, run nothing")
+    parser.add_argument("--report", type=bool, default=False, help="write the table of what is there, run nothing")
     add_runner_options(parser)
     settings = parser.parse_args(own)
     runner, directory = runner_of(settings), Path(settings.output).expanduser()
