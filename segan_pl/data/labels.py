@@ -134,6 +134,13 @@ def label_scheme(target: str, convention: str | None = None) -> LabelScheme:
 
     Raises:
         UsageError: No such target or convention, or the labels do not tell the regions apart.
+
+    Example:
+        >>> regions = label_scheme("regions", "brats2017")
+        >>> regions.channels
+        ('wt', 'tc', 'et')
+        >>> regions.encode(np.array([[[0, 1, 2, 4]]], np.uint8))[:, 0, 0].tolist()
+        [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]
     """
     target, _, named = target.partition("/")
     if target not in TARGETS and not target.startswith(ONLY):

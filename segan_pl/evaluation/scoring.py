@@ -66,6 +66,16 @@ def score_case(
 
     Raises:
         CaseError: The shapes differ, a scheme lacks a region, or a metric fails or is infinite.
+
+    Example:
+        Three of four tumour voxels are found, and one that is none.
+
+        >>> from segan_pl.data.labels import label_scheme
+        >>> prediction, reference = np.zeros((1, 8, 8), np.uint8), np.zeros((1, 8, 8), np.uint8)
+        >>> reference[0, 0, :4] = prediction[0, 0, 1:5] = 1
+        >>> (tumour,) = score_case(prediction, reference, (1, 1, 1), scheme=label_scheme("binary"))
+        >>> tumour.region, tumour.values["dice"]
+        ('wt', 0.75)
     """
     if prediction.shape != reference.shape:
         raise CaseError(

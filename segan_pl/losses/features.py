@@ -51,6 +51,13 @@ def multiscale_l1(
 
     Raises:
         ValueError: The pyramids differ in depth or in a layer's shape, or an option does not fit.
+
+    Example:
+        The first layers differ by 2 everywhere, the second, of three times the elements, not at all.
+
+        >>> fake, real = [torch.full((1, 1, 4), 2.0), torch.ones(1, 3, 4)], [torch.zeros(1, 1, 4), torch.ones(1, 3, 4)]
+        >>> float(multiscale_l1(fake, real)), float(multiscale_l1(fake, real, reduction="layer_mean"))
+        (0.5, 1.0)
     """
     check_l1_options(layer_weights, reduction)
     weights = [1.0] * len(fake) if layer_weights is None else list(layer_weights)

@@ -75,6 +75,13 @@ def soft_dice_loss(
 
     Raises:
         ValueError: The shapes differ or an option is unknown.
+
+    Example:
+        Two of four voxels are true, all are predicted: 1 - 2 * 2 / (4 + 2).
+
+        >>> target = torch.tensor([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 2, 2)
+        >>> round(float(soft_dice_loss(torch.ones(1, 1, 2, 2), target)), 4)
+        0.3333
     """
     check_dice_options(reduction, epsilon, form, over_ranks)
     _require_same_shape(probability, target)

@@ -51,6 +51,12 @@ def stratified_split(
     Raises:
         CaseError: Training or validation would be empty.
         UsageError: Impossible fractions, or an unknown column.
+
+    Example:
+        >>> cases = [Case(f"{patient}_{scan}", patient, {}) for patient in "abcde" for scan in "12"]
+        >>> split = stratified_split(cases, val_fraction=0.4, by=(), seed=0)
+        >>> len(split.train), len(split.val)  # scans; both of a patient are on one side
+        (6, 4)
     """
     least = val_fraction >= 0 if val == "free" else val_fraction > 0
     if not (least and test_fraction >= 0 and val_fraction + test_fraction < 1):

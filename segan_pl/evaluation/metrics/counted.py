@@ -22,7 +22,12 @@ class Overlap(CountMetric):
 
 
 class Dice(Overlap):
-    """Twice the shared voxels over the voxels of both masks."""
+    """Twice the shared voxels over the voxels of both masks.
+
+    >>> from segan_pl.evaluation.policies import Counts
+    >>> Dice().compute(Counted(Counts(tp=3, fp=1, fn=1, tn=59), (1.0, 1.0, 1.0)))
+    0.75
+    """
 
     name = "dice"
 
