@@ -191,7 +191,7 @@ def test_what_the_agent_writes_means_what_json_means(typed: tuple[str, Any]) -> 
         (["--there"], True, []),
         (["--there", "--x", "1"], True, []),
         (["--there", "one", "two"], True, ["one", "two"]),
-        (["one", "--there", "two"], True, ["one", "two"]),
+        (["one", "two", "--there"], True, ["one", "two"]),
         (["--there", "false", "one"], False, ["one"]),
         (["--there=False"], False, []),
         (["--maybe", "null", "--there=true"], True, []),

@@ -53,7 +53,8 @@ def script(shell: str) -> str:
         commands.add_subcommand(name, parser_of(name), help=line)
     names = shlex.quote(" ".join(sorted(shipped_configs()))).strip("'")
     text = root.get_completion_script(f"shtab-{shell}", preambles=[CONFIGS[shell].format(names=names)])
-    return text.replace("complete -o bashdefault", "complete -o bashdefault -o default")  # files where nothing else fits
+    # files where nothing else fits
+    return text.replace("complete -o bashdefault", "complete -o bashdefault -o default")
 
 
 def parser_of(name: str) -> OneLineErrors:
