@@ -15,10 +15,11 @@ from segan_pl.data.cohort import Missing
 from segan_pl.data.conventions import Stated
 from segan_pl.data.found_cases import FoundCases
 from segan_pl.data.prepare.preparation import Preparation
-from segan_pl.data.sample.augment import Augment, Gathered, Transform
+from segan_pl.data.sample.augment import Gathered, Transform
 from segan_pl.data.sample.loading import Loads, Workers, batch_bytes, choose_workers, loader
 from segan_pl.data.sample.options import Augmentation, AugmentOn, Sampling, require_batches, require_numbers
 from segan_pl.data.sample.patches import CaseDataset, PatchDataset
+from segan_pl.data.sample.resident import Asked, Residency
 from segan_pl.data.sample.samplers import PlanSampler, Pool, SameEveryEpoch, done_so_far, own_cases, ranks_of
 from segan_pl.data.source import Part
 from segan_pl.data.split.choice import SplitChoice, Unlabelled, UnlabelledCases
@@ -45,6 +46,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         augmentation: What is varied, other than the place of the patch; default nothing.
         transforms: Your own functions of a `Batch`, called after all that; randomness should follow from `Batch.seed`.
         augment_on: Where that is done: in the "loader", or on the "device" once a batch is there.
+        residency: Where training patches are cut out: from files on "disk", or all of it in memory on the "device".
         unlabelled: Cases without a mask: "refuse", or "use" them as unlabelled training cases.
         n_labelled: How many training cases count as labelled, chosen by `split_seed`; the others train as unlabelled.
         labelled_per_batch: Patches of labelled cases in a batch where there are unlabelled ones, too; default half.
@@ -90,6 +92,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         augmentation: Augmentation | None = None,
         transforms: list[Transform] | None = None,
         augment_on: AugmentOn = "loader",
+        residency: Residency = "disk",
         unlabelled: Unlabelled = "refuse",
         n_labelled: int | None = None,
         labelled_per_batch: int | None = None,
@@ -126,12 +129,11 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
             unlabelled=UnlabelledCases(unlabelled, n_labelled, labelled_per_batch, split_seed),
             prepare_workers=prepare_workers,
         )
-        self.split_file = split_file
-        self.patch, self.batch_size = patch, batch_size
-        self.sampling = sampling or Sampling()
-        self.augmentation = augmentation or Augmentation()
+        self.split_file, self.patch, self.batch_size = split_file, patch, batch_size
+        self.sampling, self.augmentation = sampling or Sampling(), augmentation or Augmentation()
         self.transforms = transforms or []
         self.augment_on: AugmentOn = augment_on
+        self.residency: Residency = residency
         require_numbers(patch, batch_size, workers, seed)
         self.sampling.require_sense(patch)
         self.augmentation.require_sense(patch, self.modalities)
@@ -141,13 +143,12 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
                 f"its options, or leave --data.augment_on out"
             )
         self.seed, self.workers = seed, workers
-        self.least_batch, self.least_unlabelled = 1, 0
+        self.least_batch, self.least_unlabelled, self.same_batches = 1, 0, False
         labelled = self.unlabelled.labelled(batch_size)
         self.fewest = min(labelled, batch_size - labelled)
-        self.same_batches = False
         self.predict_part: Part | None = None
         self._chosen: Workers | None = None
-        self._augment: Augment | None = None
+        self._trained: PatchDataset | None = None
 
     def prepare_data(self) -> None:
         """Prepare what the cache lacks, in parallel; a CaseError lists all cases of the split that cannot be used."""
@@ -216,7 +217,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
             sampler.resume(*done_so_far(self.trainer))
         kind, ranks = "slices" if self.sampling.every_slice(self.patch) else "patches", sampler.world_size
         require_batches(len(sampler), sampler.patches, kind, ranks=ranks, least=least, trainer=self.trainer)
-        dataset = PatchDataset(
+        self._trained = dataset = PatchDataset(
             [*cases, *others],
             scheme=self.scheme,
             patch=self.patch,
@@ -227,17 +228,17 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
             from_background=self.preparation.intensities is not None,
             transforms=self.transforms,
             augment_on=self.augment_on,
+            residency=self.residency,
         )
-        self._augment = dataset.augment
         repeated = SameEveryEpoch(sampler) if self.same_batches else sampler
         return loader(dataset, repeated, self._workers().training, trainer=self.trainer)
 
-    def on_after_batch_transfer(self, batch: Batch | Gathered, dataloader_idx: int) -> Batch:
-        """With `augment_on` "device" the rest of the work on a training batch, where it lies."""
-        if isinstance(batch, Batch):
-            return batch
-        assert self._augment is not None
-        return self._augment(batch)
+    def on_after_batch_transfer(self, batch: Batch | Gathered | Asked, dataloader_idx: int) -> Batch:
+        """With `augment_on` or `residency` "device" the rest of the work on a training batch, where it lies."""
+        if not isinstance(batch, Batch):
+            assert self._trained is not None
+            batch = self._trained.finish(batch)
+        return batch
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Whole validation cases."""
@@ -285,11 +286,10 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         if not training:
             return Loads(0, max(cases, default=0), sum(cases))
         wide = self.augmentation.varies_intensities or bool(self.transforms)
-        patch = batch_bytes(1, modalities, channels, self.patch, wide=wide)
-        trained = [self.index(row) for row in self.rows("train")]
+        patch = batch_bytes(1, modalities, channels, self.patch, wide=wide) if self.residency == "disk" else 0
         labelled, _ = self._shares()
-        epoch = self.sampling.patches(trained, self.patch, labelled) * patch * self.batch_size // labelled
-        return Loads(self.batch_size * patch, max(cases, default=0), epoch)
+        patches = self.sampling.patches([self.index(row) for row in self.rows("train")], self.patch, labelled)
+        return Loads(self.batch_size * patch, max(cases, default=0), patches * patch * self.batch_size // labelled)
 
     def _workers(self, scored: Part = "val") -> Workers:
         """How many workers there are, which is chosen and said once."""

@@ -17,13 +17,14 @@ from segan_pl.data.sample.case_index import CaseIndex, Overlap, opened, prepared
 from segan_pl.data.sample.changes import draw_changes, kept_modalities
 from segan_pl.data.sample.options import Augmentation, AugmentOn, Sampling
 from segan_pl.data.sample.places import Places
+from segan_pl.data.sample.resident import Asked, Residency, Resident
 from segan_pl.data.sample.samplers import Plan
 from segan_pl.data.sample.spatial import margins
 
 ONLY = [0]  # channel
 
 
-class PatchDataset(Dataset[Batch | Gathered]):
+class PatchDataset(Dataset[Batch | Gathered | Asked]):
     """Carries out plans: whole batches of patches; only the boxes that are needed are read.
 
     Args:
@@ -37,7 +38,8 @@ class PatchDataset(Dataset[Batch | Gathered]):
         background: Value of the image where a patch reaches beyond the volume.
         from_background: Whether that is the least intensity that there is, as with percentiles, not with z-scores.
         transforms: The user's own, of whole batches, after all else.
-        augment_on: "device" leaves all that comes after reading to `augment`, once the batch is there.
+        augment_on: "device" leaves all that comes after reading to `finish`, once the batch is there.
+        residency: "device" leaves reading to it, too.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class PatchDataset(Dataset[Batch | Gathered]):
         from_background: bool = True,
         transforms: Sequence[Transform] = (),
         augment_on: AugmentOn = "loader",
+        residency: Residency = "disk",
     ) -> None:
         self.cases = list(cases)
         self.patch: tuple[int, int, int] = (1, *patch) if len(patch) == 2 else patch  # type: ignore[assignment]
@@ -62,64 +65,98 @@ class PatchDataset(Dataset[Batch | Gathered]):
         self.rows = np.asarray(rows, np.int64)
         self.background = background
         self.augment = Augment(augmentation, scheme, patch, background, from_background, tuple(transforms))
-        self.augment_on = augment_on
+        self.augment_on, self.residency = augment_on, residency
+        self._resident: Resident | None = None
         self.modality_mask = torch.tensor([case.modality_mask for case in cases])
 
     def __len__(self) -> int:
         """Cases."""
         return len(self.cases)
 
-    def __getitem__(self, plan: Plan) -> Batch | Gathered:
-        """One batch, or what `augment` makes one of."""
-        read = self.gather(plan)
+    def __getitem__(self, plan: Plan) -> Batch | Gathered | Asked:
+        """One batch, or what `finish` makes one of."""
+        asked = self.ask(plan)
+        if self.residency == "device":
+            return asked
+        read = self.gather(asked)
         return self.augment(read) if self.augment_on == "loader" else read
 
-    def gather(self, plan: Plan) -> Gathered:
-        """Read what a plan asks for, and nothing else."""
+    def finish(self, item: Gathered | Asked) -> Batch:
+        """The batch of an item that has reached its device; there the first one fills the memory."""
+        if isinstance(item, Asked):
+            if self._resident is None:
+                self._resident = Resident(self.cases, self.patch, self.background, item.row.device)
+            item = self._resident(item)
+        return self.augment(item)
+
+    def ask(self, plan: Plan) -> Asked:
+        """Where the voxels of a plan lie."""
         seed = torch.from_numpy(plan.seed)
         shown = self.modality_mask[torch.from_numpy(plan.case)]
         if self.augmentation.modality_dropout:
             shown = kept_modalities(shown, plan.hide, self.augmentation.modality_dropout)
         margin, flat, rows = self._margins(plan, seed)
+        within, start = np.zeros((len(seed), 3, 2), np.int64), np.zeros((len(seed), 3), np.int64)
+        for b, row in enumerate(plan.case):
+            case = self.cases[row]
+            # Padding is not drawn from, except in the plane of a slice (SegAN-CAT's crops).
+            plane = tuple(slice(0, n) for n in opened(case.image).shape[2:]) if self.slices else case.real_box[1:]
+            sides = (case.real_box[0], *plane)
+            start[b] = self.places.start(case, sides, plan, b, margin[b].tolist())
+            within[b] = [(side.start, side.stop) for side in sides]
         # All boxes of a batch are as large as the largest one needs to be.
         most = margin[rows].max(0) if len(rows) else margin[0]
-        size = [n + 2 * int(m) for n, m in zip(self.patch, most, strict=True)]
+        return Asked(
+            row=torch.from_numpy(plan.case),
+            within=torch.from_numpy(within),
+            start=torch.from_numpy(start),
+            moving=torch.from_numpy(rows),
+            flat=torch.from_numpy(flat[rows]),
+            margin=(int(most[0]), int(most[1]), int(most[2])),
+            labelled=torch.from_numpy(plan.labelled),
+            modality_mask=shown,
+            case=torch.from_numpy(self.rows[plan.case]),
+            seed=seed,
+        )
+
+    def gather(self, asked: Asked) -> Gathered:
+        """Read what is asked for, and nothing else."""
+        rows, shown = asked.moving, asked.modality_mask
+        size = [n + 2 * more for n, more in zip(self.patch, asked.margin, strict=True)]
         (image, label), (boxes, labels) = self._room(shown, self.patch), self._room(shown[rows], size)
-        origin = np.zeros((len(seed), 3), np.int64)
-        place = {int(b): number for number, b in enumerate(rows)}
-        for b, one in enumerate(shown.tolist()):
+        place = {b: number for number, b in enumerate(rows.tolist())}
+        read = zip(
+            asked.row.tolist(),
+            asked.within.tolist(),
+            asked.start.tolist(),
+            shown.tolist(),
+            asked.labelled.tolist(),
+            strict=True,
+        )
+        for b, (row, within, first, one, labelled) in enumerate(read):
             channels = [channel for channel, is_shown in enumerate(one) if is_shown]
-            case = self.cases[plan.case[b]]
-            volume = opened(case.image)
-            # Padding is not drawn from, except in the plane of a slice (SegAN-CAT's crops).
-            plane = tuple(slice(0, n) for n in volume.shape[2:]) if self.slices else case.real_box[1:]
-            within = (case.real_box[0], *plane)
-            first = self.places.start(case, within, plan, b, margin[b].tolist())
-            origin[b] = first
+            case = self.cases[row]
             to, mask = image[b], label[b]
             if b in place:
                 to[...], mask[...] = 0, 0  # `augment` fills them
-                first, to, mask = (
-                    [f - int(m) for f, m in zip(first, most, strict=True)],
-                    boxes[place[b]],
-                    labels[place[b]],
-                )
-            box = Overlap.of(within, first, mask.shape)
-            read_box(volume, box, to, [case.channels[c] for c in channels], channels, self.background)
-            if plan.labelled[b] and case.label:
+                first = [f - more for f, more in zip(first, asked.margin, strict=True)]
+                to, mask = boxes[place[b]], labels[place[b]]
+            box = Overlap.of([slice(*side) for side in within], first, mask.shape)
+            read_box(opened(case.image), box, to, [case.channels[c] for c in channels], channels, self.background)
+            if labelled and case.label:
                 read_box(opened(case.label)[None], box, mask[None], ONLY, ONLY)
             else:
                 mask[...] = 0
-        moving = Moving(*(torch.from_numpy(one) for one in (rows, boxes, labels, flat[rows]))) if len(rows) else None
+        moving = Moving(rows, torch.from_numpy(boxes), torch.from_numpy(labels), asked.flat) if len(rows) else None
         return Gathered(
             image=torch.from_numpy(image),
             label=torch.from_numpy(label),
             moving=moving,
-            labelled=torch.from_numpy(plan.labelled),
+            labelled=asked.labelled,
             modality_mask=shown,
-            case=torch.from_numpy(self.rows[plan.case]),
-            origin=torch.from_numpy(origin),
-            seed=seed,
+            case=asked.case,
+            origin=asked.start,
+            seed=asked.seed,
         )
 
     def _room(self, shown: torch.Tensor, box: Sequence[int]) -> tuple[NDArray, NDArray]:

@@ -71,8 +71,8 @@ def test_labels_are_encoded_off_the_cpu_as_on_it(make_data: MakeData) -> None:
     """The table that a device uses, on the CPU."""
     data = make_data(labels="labels", augmentation=VARIED, augment_on="device")
     label = loaded(data)[0].label
-    made = data._augment
-    assert made is not None
+    assert data._trained is not None
+    made = data._trained.augment
     assert torch.equal(made.table()[:, label.long()].movedim(0, 1), made.encode(label))
 
 

@@ -89,7 +89,7 @@ def test_a_slice_that_is_drawn_to_a_voxel_holds_it_near_its_middle_and_the_other
     options = {"patch": (160, 160), "augmentation": Augmentation(**strengths)}  # type: ignore[arg-type]
     sampling = Sampling(per_case=1, foreground=0.5)
     data, plan = dataset(tmp_path, head[None], label, sampling, **options), drawn(sampling, 300)
-    read = data.gather(plan)
+    read = data.gather(data.ask(plan))
     wanted, corner = plan.foreground, read.origin.numpy()
     assert set(corner[wanted, 0]) == {2, 3, 4, 5}
     assert set(corner[~wanted, 0]) == set(range(8))
