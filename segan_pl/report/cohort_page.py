@@ -18,7 +18,7 @@ from segan_pl.data.check.cases import CheckReport
 from segan_pl.data.io import Volume, read_volume
 from segan_pl.report import figures
 from segan_pl.report.case_pictures import lies_over, upright, volume_of
-from segan_pl.report.figures import Drawn
+from segan_pl.report.charts import Chart, boxes, curves
 from segan_pl.report.page import page
 
 BINS = np.linspace(0, 1, 41)
@@ -68,9 +68,8 @@ def cohort_page(report: CheckReport, root: Path, *, progress: bool = True) -> st
             if row.tumour_ml is not None:
                 groups[getattr(row, column) or UNKNOWN].append(row.tumour_ml)
         if groups and set(groups) != {UNKNOWN}:
-            figure = figures.boxes({name: {"cases": groups[name]} for name in sorted(groups)}, ylabel="tumour, ml")
-            caption = f"Tumour volume of every case by {column}; the box is quartiles and median"
-            drawn.append(Drawn(f"volumes_{column}", figure, caption))
+            svg, wide = boxes({name: {"cases": groups[name]} for name in sorted(groups)}, ylabel="tumour, ml")
+            drawn.append(Chart(f"volumes_{column}", svg, f"Tumour volume of every case by {column}", wide))
     return page(
         "cohort.html",
         title=f"segan_pl check: {root.resolve().name}",
@@ -130,7 +129,7 @@ def _mask(row: CaseRow, image: Volume) -> NDArray[np.bool_] | None:
         return None
 
 
-def _intensities(looks: Sequence[Look]) -> list[Drawn]:
+def _intensities(looks: Sequence[Look]) -> list[Chart]:
     """One figure for each modality: the mean histogram of each institution's cases."""
     drawn = []
     for modality in dict.fromkeys(name for one in looks for name in one.histograms):
@@ -140,10 +139,11 @@ def _intensities(looks: Sequence[Look]) -> list[Drawn]:
                 groups[one.row.institution or UNKNOWN].append(one.histograms[modality])
         middles = (BINS[1:] + BINS[:-1]) / 2
         series = {
-            f"{name} ({len(groups[name])})": list(zip(middles.tolist(), np.mean(groups[name], 0).tolist(), strict=True))
+            f"{name} ({len(groups[name])})": list(
+                zip((100 * middles).tolist(), np.mean(groups[name], 0).tolist(), strict=True)
+            )
             for name in sorted(groups)
         }
-        figure = figures.curves(series, xlabel="intensity / 99.9th percentile", ylabel="share of non-zero voxels")
-        caption = f"{modality}: mean intensity histogram of the cases of each institution (number of cases)"
-        drawn.append(Drawn(f"intensities_{modality}", figure, caption))
+        svg = curves(series, xlabel="intensity, % of the 99.9th percentile", ylabel="share of non-zero voxels")
+        drawn.append(Chart(f"intensities_{modality}", svg, f"{modality}: mean intensity histogram"))
     return drawn

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-COLOURS = ("#0b5fa5", "#b3450b", "#1b7837", "#762a83", "#8c6d00", "#525252")
-"""Told apart by people who do not see red and green as different, each at least 4.5 : 1 against white."""
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
-MARKERS = "osD^vP"
 OUTLINES = {"reference": "#ffd400", "prediction": "#00d5ff"}
 
 
@@ -35,93 +29,6 @@ class Drawn:
     def svg(self) -> str:
         """As text, drawn once: matplotlib's layout moves by a fraction of a point when a figure is drawn again."""
         return as_svg(self.figure)
-
-
-def curves(
-    series: Mapping[str, Sequence[tuple[float, float]]],
-    *,
-    xlabel: str,
-    ylabel: str,
-    levels: Sequence[float] = (),
-    logarithmic: bool = False,
-) -> Figure:
-    """One line for each name over (x, y) points; a single point is a dot; a thin dashed line at each level.
-
-    A logarithmic axis leaves out points of 0 or less, and is a plain one where no point is above 0.
-    """
-    figure, axes = _figure(6.4, 3.4)
-    for number, (name, points) in enumerate(series.items()):
-        x, y = zip(*points, strict=True)
-        axes.plot(
-            x,
-            y,
-            label=_plain(name),
-            color=COLOURS[number % len(COLOURS)],
-            linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
-            marker="o" if len(points) == 1 else None,
-            linewidth=1.6,
-        )
-    for level in dict.fromkeys(levels):
-        axes.axhline(level, color="#525252", linestyle=(0, (4, 3)), linewidth=1.0)
-    if logarithmic and any(y > 0 for points in series.values() for _, y in points):
-        axes.set_yscale("log", nonpositive="mask")
-    axes.set_xlabel(_plain(xlabel))
-    axes.set_ylabel(_plain(ylabel))
-    axes.grid(alpha=0.3)
-    if len(series) > 1:
-        axes.legend(fontsize=8, frameon=False)
-    return figure
-
-
-def boxes(groups: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel: str) -> Figure:
-    """Box plots with every case as a dot.
-
-    Args:
-        groups: Region to run to the cases' values; NaN is left out.
-        ylabel: The metric.
-    """
-    runs = list(dict.fromkeys(run for values in groups.values() for run in values))
-    figure, axes = _figure(max(4.0, 1.1 + 0.75 * len(runs) * len(groups)), 3.6)
-    rng = np.random.default_rng(0)  # how far the dots are spread next to each other
-    step = len(runs) + 0.8
-    for place, values in enumerate(groups.values()):
-        for number, run in enumerate(runs):
-            there = [value for value in values.get(run, ()) if not math.isnan(value)]
-            if there:
-                x = place * step + number
-                colour = COLOURS[number % len(COLOURS)]
-                line = {"color": colour, "linewidth": 1.4}
-                axes.boxplot(
-                    [there],
-                    positions=[x],
-                    widths=0.6,
-                    showfliers=False,
-                    boxprops=line,
-                    medianprops=line,
-                    whiskerprops=line,
-                    capprops=line,
-                    manage_ticks=False,
-                )
-                spread = x + rng.uniform(-0.18, 0.18, len(there))
-                axes.plot(
-                    spread, there, linestyle="", marker=MARKERS[number % 6], markersize=3.5, color=colour, alpha=0.55
-                )
-        if not any(values.values()):
-            axes.text(place * step, 0.5, "n/a", ha="center")
-    axes.set_xticks(
-        [place * step + (len(runs) - 1) / 2 for place in range(len(groups))], [_plain(r.upper()) for r in groups]
-    )
-    # the same place for a run without values
-    axes.set_xlim(-0.8, (len(groups) - 1) * step + len(runs) - 0.2)
-    axes.set_ylabel(_plain(ylabel))
-    axes.grid(axis="y", alpha=0.3)
-    for number, run in enumerate(runs):
-        axes.plot(
-            [], [], marker=MARKERS[number % 6], color=COLOURS[number % len(COLOURS)], label=_plain(run), linestyle=""
-        )
-    if len(runs) > 1:
-        axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=min(3, len(runs)))
-    return figure
 
 
 def overlay(
@@ -203,14 +110,3 @@ def as_png(figure: Figure) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": "segan_pl"}, dpi=110)
     return content.getvalue()
-
-
-def _plain(name: str) -> str:
-    """A name as matplotlib draws it letter by letter, also between two dollar signs."""
-    return name.replace("$", r"\$")
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()

@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from segan_pl.evaluation.metrics.named import BUILT_IN
 from segan_pl.evaluation.saved_files import METRICS, json_file, mapping
-from segan_pl.report import figures
-from segan_pl.report.figures import Drawn
+from segan_pl.report.charts import NAMED, Chart, Limits, curves, legend
 from segan_pl.report.run_files import RunFiles, flat, when
 
 CURVES = {
-    "val/dice": "Dice on the validation volumes",
-    "val/loss": "validation loss",
-    "train/": "training losses",
-    "lr": "learning rate",
-    "gradient_norm/": "gradient norm",
-    "output_range/": "largest distance of two probabilities in a batch",
-    "gap_spread/": "spread of the critic's gap over an epoch's batches",
-    "at_bound/": "share of the clamped weights at their bound",
+    "val/dice": ("Dice on the validation volumes", (0.0, 1.0)),
+    "val/loss": ("validation loss", None),
+    "train/": ("training losses", None),
+    "lr": ("learning rate", None),
+    "gradient_norm/": ("gradient norm", None),
+    "output_range/": ("largest distance of two probabilities in a batch", (0.0, 1.0)),
+    "gap_spread/": ("spread of the critic's gap over an epoch's batches", None),
+    "at_bound/": ("share of the clamped weights at their bound", (0.0, 1.0)),
 }
+"""First letters of what is logged, to what it is called and the limits of its axis; None for what the values need."""
 LOGARITHMIC = ("gradient_norm/", "gap_spread/")
 HEALTH = "health/"
 """What `training.callbacks.health` found: 1 where two epochs in a row show it."""
-VERDICTS = ("train/segmentor_real", "train/segmentor_fake")
+VERDICT = "mean verdict, 1 is real"
+VERDICTS = {"train/segmentor_real": "real patches", "train/segmentor_fake": "generated patches"}
 """The mean probability of "real", of real and of generated patches; they have a figure of their own."""
 SOFTWARE = ("segan_pl", "python", "torch", "lightning", "monai", "numpy", "nibabel")
 NOT_SETTINGS = ("run.directory", "data.cache_dir", "data.workers", "data.prepare_workers")
 
 
-def all_curves(runs: Sequence[RunFiles]) -> list[Drawn]:
-    """Each group of CURVES that a run logged, and each metric that is not of segan_pl."""
+def all_curves(runs: Sequence[RunFiles]) -> list[Chart]:
+    """Each group of CURVES that a run logged, and each metric that is not of segan_pl.
+
+    One run has a chart for each group with a line for each of its curves; several have a chart for each curve with a
+    line for each run, and before them the legend where they are too many for one in each chart.
+    """
     own = {metric for run in runs for metric in json_file(run.home / "scores" / METRICS) if metric not in BUILT_IN}
-    groups = {**CURVES, **{f"val/{metric}_": f"{metric} on the validation volumes" for metric in sorted(own)}}
+    groups = {**CURVES, **{f"val/{metric}_": (f"{metric} on the validation volumes", None) for metric in sorted(own)}}
     drawn = []
-    for prefix, name in groups.items():
+    for prefix, (name, limits) in groups.items():
         # dice_x is no Dice
         others = tuple(other for other in groups if len(other) > len(prefix))
         logged = dict.fromkeys(key for run in runs for row in run.epochs for key in row if key not in VERDICTS)
@@ -43,18 +48,26 @@ def all_curves(runs: Sequence[RunFiles]) -> list[Drawn]:
         # one region: its mean says nothing more
         if len([key for key in keys if key.startswith("val/dice_")]) == 2:
             keys.pop("val/dice_mean", None)
-        if series := _named_series(runs, keys):
-            caption = f"{name} by epoch: {', '.join(series)}"
-            figure = figures.curves(series, xlabel="epoch", ylabel=name, logarithmic=prefix in LOGARITHMIC)
-            drawn.append(Drawn(f"curve_{safe(name)}", figure, caption))
-    if series := _named_series(runs, VERDICTS):
+        for about, series in _named_series(runs, {key: _label(key, prefix) for key in keys}).items():
+            called = f"{name}, {about}" if about else name
+            svg = curves(series, xlabel="epoch", ylabel=name, limits=limits, logarithmic=prefix in LOGARITHMIC)
+            lines = about or ", ".join(series)
+            drawn.append(Chart(f"curve_{safe(called)}", svg, f"{name} by epoch{f': {lines}' if lines else ''}"))
+    for about, series in _named_series(runs, VERDICTS).items():
         levels = equilibria(runs)
         said = ", ".join(f"{run} {level:.3g}" for run, level in levels.items())
         meet = f"; dashed where both would be if no image could be told from another ({said})" if levels else ""
-        name = "mean verdict, 1 is real"
-        figure = figures.curves(series, xlabel="epoch", ylabel=name, levels=tuple(levels.values()))
-        drawn.append(Drawn("curve_verdicts", figure, f"{name}, by epoch: {', '.join(series)}{meet}"))
-    return drawn
+        svg = curves(series, xlabel="epoch", ylabel=VERDICT, limits=(0, 1), levels=tuple(levels.values()))
+        name = f"curve_verdicts{f'_{safe(about)}' if about else ''}"
+        drawn.append(Chart(name, svg, f"{VERDICT}, by epoch: {about or ', '.join(series)}{meet}"))
+    shared = [Chart("legend", legend([run.name for run in runs]), "The lines of all charts")]
+    return [*shared, *drawn] if drawn and len(runs) > NAMED else drawn
+
+
+def _label(key: str, prefix: str) -> str:
+    """What tells a curve from the others of its chart: "val/dice_wt" is WT, "lr/critic" critic."""
+    left = key.removeprefix(prefix).strip("_/-")
+    return left.upper() if key.startswith("val/") and left != "mean" else left
 
 
 def collapses(runs: Sequence[RunFiles]) -> list[str]:
@@ -84,13 +97,15 @@ def equilibria(runs: Sequence[RunFiles]) -> dict[str, float]:
     return found
 
 
-def _named_series(runs: Sequence[RunFiles], keys: Iterable[str]) -> dict[str, list[tuple[float, float]]]:
-    series = {}
-    for key in keys:
+def _named_series(runs: Sequence[RunFiles], keys: Mapping[str, str]) -> dict[str, dict[str, list[Limits]]]:
+    """What a chart is of ("" for all curves of a run) to its lines; curves without a point are left out."""
+    charts: dict[str, dict[str, list[Limits]]] = {}
+    for key, label in keys.items():
         for run in runs:
             if points := [(when(row, run.epochs), float(row[key])) for row in run.epochs if row.get(key)]:
-                series[key if len(runs) == 1 else f"{run.name}: {key}"] = points
-    return series
+                chart, line = ("", label) if len(runs) == 1 else (label, run.name)
+                charts.setdefault(chart, {})[line] = points
+    return charts
 
 
 def safe(name: str) -> str:

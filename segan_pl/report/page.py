@@ -6,13 +6,18 @@ import base64
 import hashlib
 import re
 from functools import cache
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from segan_pl import __version__
 from segan_pl.evaluation.statistics.study_tables import escaped
-from segan_pl.report.figures import Drawn
+from segan_pl.report.charts import Chart
+
+if TYPE_CHECKING:
+    # loads Matplotlib, which a page of charts need not wait for
+    from segan_pl.report.figures import Drawn
 
 
 def page(template: str, **values: object) -> str:
@@ -45,12 +50,12 @@ def _environment() -> Environment:
     return environment
 
 
-def inline_svg(drawn: Drawn) -> Markup:
+def inline_svg(drawn: Chart | Drawn) -> Markup:
     """A figure as an <svg> element with its words for a screen reader, and with ids that no other figure has.
 
     Matplotlib counts the parts of each figure from 1; on a page with several figures an id must be that of one part.
     """
-    svg = drawn.svg[drawn.svg.index("<svg") :]
+    svg = drawn.svg[drawn.svg.index("<svg") :].replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
     own = f"f{hashlib.sha256((drawn.caption + svg).encode()).hexdigest()[:8]}-"
     svg = re.sub(r'(\bid=")', rf"\1{own}", svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\1{own}", svg)

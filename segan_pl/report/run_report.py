@@ -6,19 +6,25 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from segan_pl.evaluation.metrics.base import COUNTS, NOT_METRICS
 from segan_pl.evaluation.metrics.named import BUILT_IN
+from segan_pl.evaluation.saved_files import mapping
 from segan_pl.evaluation.statistics.scored_runs import Known
 from segan_pl.evaluation.statistics.summaries import Summary
-from segan_pl.report import figures, score_rows
-from segan_pl.report.case_pictures import Overlay
-from segan_pl.report.figures import Drawn
+from segan_pl.report import score_rows
+from segan_pl.report.charts import Chart, boxes
+from segan_pl.report.headline import CARDS, PLAIN, Card, Paired, card, matrix, paired
 from segan_pl.report.learning import all_curves, collapses, differences, run_facts, safe
 from segan_pl.report.page import page
 from segan_pl.report.published import published_for
 from segan_pl.report.run_files import RunFiles, flat
 from segan_pl.report.score_rows import number, scores_of
+
+if TYPE_CHECKING:
+    # loads Matplotlib and nibabel, which a page without pictures need not wait for
+    from segan_pl.report.case_pictures import Overlay
 
 DRAWN = ("dice", "hd95_mm")
 """Metrics of segan_pl whose cases are drawn."""
@@ -90,6 +96,21 @@ class Report:
         return rows
 
     @cached_property
+    def cards(self) -> list[Card]:
+        """What is to be seen first of each run."""
+        return [card(run, self.statistics.get(run.name)) for run in self.runs]
+
+    @cached_property
+    def matrix(self) -> tuple[list, list]:
+        """Columns and rows of regions by metrics."""
+        return matrix(self.scored, self.statistics, self.metrics)
+
+    @cached_property
+    def paired(self) -> Paired:
+        """The differences of two runs."""
+        return paired(self.scored)
+
+    @cached_property
     def published_rows(self) -> list[list[str]]:
         """One row for each run and published number of its system, modalities, region and metric."""
         rows = []
@@ -140,7 +161,7 @@ class Report:
         return tables
 
     @cached_property
-    def box_plots(self) -> list[Drawn]:
+    def box_plots(self) -> list[Chart]:
         """Every case as a dot: a figure each for Dice, HD95 and every metric not of segan_pl that has a value."""
         drawn = []
         for metric in (name for name in self.metrics if name in DRAWN or name not in BUILT_IN):
@@ -153,12 +174,15 @@ class Report:
                 continue  # the table says how many are not available
             better = self.known(metric).better
             direction = f"{better} is better" if better != "not stated" else "whether more is better is not stated"
-            caption = f"{metric} of every case by region ({direction}); the box is quartiles and median"
-            drawn.append(Drawn(f"box_{safe(metric)}", figures.boxes(groups, ylabel=metric), caption))
+            name = PLAIN.get(metric, metric)
+            caption = f"{name} of every case by region ({direction})"
+            shown = {region.upper(): values for region, values in groups.items()}
+            svg, wide = boxes(shown, ylabel=name, limits=self.limits(metric))
+            drawn.append(Chart(f"box_{safe(metric)}", svg, caption, wide))
         return drawn
 
     @cached_property
-    def curves(self) -> list[Drawn]:
+    def curves(self) -> list[Chart]:
         """What the runs logged, by epoch."""
         return all_curves(self.runs)
 
@@ -187,9 +211,18 @@ class Report:
         said = [scores_of(run).known(metric) for run in self.scored if metric in scores_of(run).metrics]
         return next((one for one in said if one.higher_is_better is not None), said[0])
 
+    def limits(self, metric: str) -> tuple[float, float] | None:
+        """Of the axis of a metric that has a least and a largest value."""
+        stated = [scores_of(run).described.get(metric) for run in self.scored]
+        low, high = next((mapping(one)["bounds"] for one in stated if mapping(one).get("bounds")), (None, None))
+        if metric in BUILT_IN:
+            low, high = (bound if math.isfinite(bound) else None for bound in BUILT_IN[metric].bounds)
+        return None if low is None or high is None else (low, high)
+
     def files(self) -> dict[str, bytes]:
         """Every figure of the page as a file: name to content."""
-        out = {f"{one.name}.svg": one.svg.encode() for one in (*self.box_plots, *self.curves)}
+        charts = [*self.box_plots, *([self.paired.chart] if self.paired.chart else []), *self.curves]
+        out = {f"{one.name}.svg": one.file.encode() for one in charts}
         for run, pictures in self.overlays.items():
             out |= {f"{safe(run)}_{one.region}_{one.rank}.png": one.png for one in pictures}
         return out
@@ -198,8 +231,18 @@ class Report:
 def whole_page(report: Report) -> str:
     """The page."""
     title = "segan_pl report: " + ", ".join(run.name for run in report.runs)
-    captions = {"score_caption": score_rows.CAPTION, "subset_caption": score_rows.SUBSET_CAPTION}
-    more = {"run_facts": run_facts, "flat": flat, "not_the_same": NOT_THE_SAME, **captions}
+    captions = {
+        "matrix_caption": score_rows.MATRIX_CAPTION,
+        "score_caption": score_rows.CAPTION,
+        "subset_caption": score_rows.SUBSET_CAPTION,
+    }
+    more = {
+        "many": len(report.runs) > CARDS,
+        "run_facts": run_facts,
+        "flat": flat,
+        "not_the_same": NOT_THE_SAME,
+        **captions,
+    }
     return page("run.html", title=title, report=report, **COLUMNS, **more)
 
 

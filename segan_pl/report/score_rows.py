@@ -32,6 +32,10 @@ CAPTION = (
     f"with fewer than {LEAST} patients), median and quartiles; n is the number of cases that the mean is over, n/a the "
     f"number left out of it. volume_difference_ml is prediction minus reference."
 )
+MATRIX_CAPTION = (
+    "Mean over cases, and under it its bootstrap 95 % interval over patients (from "
+    f"{LEAST} patients on); ↑ higher is better, ↓ lower is better"
+)
 SUBSET_COLUMNS = ("run", "predicted from", "modalities", "region", "mean Dice", "95 % interval", "n")
 SUBSET_CAPTION = (
     "Mean Dice over cases by what they were predicted from, the other modalities zero, with its bootstrap 95 % "
@@ -64,8 +68,8 @@ def summary_cells(found: Statistics, total: int) -> list[str]:
     """Mean, interval, median, quartiles, n and n/a as text, of `total` rows."""
     if not found.n:
         return ["n/a", "n/a", "n/a", "", "0", str(total)]
-    interval, quartiles = _interval(found.low, found.high, number), f"{number(found.q1)} to {number(found.q3)}"
-    return [number(found.mean), interval, number(found.median), quartiles, str(found.n), str(total - found.n)]
+    between, quartiles = interval(found.low, found.high, number), f"{number(found.q1)} to {number(found.q3)}"
+    return [number(found.mean), between, number(found.median), quartiles, str(found.n), str(total - found.n)]
 
 
 def number(value: float) -> str:
@@ -96,7 +100,11 @@ def origin_lines(run: RunFiles) -> list[str]:
         if row.empty:  # missing predictions are not among them
             counts.setdefault(region, Counter())[row.empty] += 1
     kinds = ("both", "reference", "prediction")
-    parts = [f"{r.upper()}: " + ", ".join(f"{many[kind]} {kind}" for kind in kinds) for r, many in counts.items()]
+    parts = [
+        f"{region.upper()}: " + ", ".join(f"{many[kind]} {kind}" for kind in kinds)
+        for region, many in counts.items()
+        if many.total() > many["neither"]
+    ]
     empty = [f"{run.name}: cases whose masks are empty: {'; '.join(parts)}."] if parts else []
     return [where, *definitions, *empty, *(alone if unknown else [])]
 
@@ -138,14 +146,14 @@ def subset_rows(run: RunFiles) -> list[list[str]]:
             values = np.array([float(row["dice"]) for row in here])
             means.append(float(values.mean()) if here else math.nan)
             low, high = mean_intervals(values[:, None], [row.get("patient") or row["case"] for row in here])
-            found = [_three(means[-1]), _interval(low[0], high[0], _three), str(len(here))]
+            found = [_three(means[-1]), interval(low[0], high[0], _three), str(len(here))]
             rows.append([run.name, subset, str(size), region.upper(), *found])
         over, _ = mean_available(means)
         rows.append([run.name, f"mean of the {len(sizes)}", "", region.upper(), _three(over), "", ""])
     return rows
 
 
-def _interval(low: float, high: float, written: Callable[[float], str]) -> str:
+def interval(low: float, high: float, written: Callable[[float], str]) -> str:
     """Both ends as text; n/a where there are too few patients for an interval."""
     return "n/a" if math.isnan(low) else f"{written(low)} to {written(high)}"
 

@@ -13,7 +13,7 @@ import pytest
 
 from segan_pl.__main__ import main
 from segan_pl.data.layouts.tissues import TISSUES
-from segan_pl.report.figures import COLOURS, boxes
+from segan_pl.report.charts import COLOURS
 from segan_pl.report.page import page as filled
 from segan_pl.report.published import published, published_for
 from tests.report.run_folders import CONFIG, make_evaluation, make_run, score, write_rows
@@ -105,12 +105,16 @@ def contrast(a: str, b: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_text_and_lines_stand_out_from_what_lies_behind_them():
-    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", filled("style.css")))
-    for name in ("ink", "quiet", "link", "bad"):
-        assert contrast(colours[name], colours["back"]) >= 4.5
-        assert contrast(colours[name], colours["band"]) >= 4.5
-    assert all(contrast(colour, "#ffffff") >= 4.5 for colour in COLOURS)
+@pytest.mark.parametrize("scheme", ["light", "dark", "print"])
+def test_text_and_lines_stand_out_from_what_lies_behind_them(scheme):
+    blocks = re.findall(r":root \{(.*?)\}", filled("style.css"), re.DOTALL)
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", blocks[("light", "dark", "print").index(scheme)]))
+    for name in ("ink", "quiet", "link", "bad", *(f"c{number}" for number in range(len(COLOURS)))):
+        assert contrast(colours[name], colours["back"]) >= 4.5, name
+    for name in ("ink", "quiet", "link", "bad"):  # no chart lies on a band
+        assert contrast(colours[name], colours["band"]) >= 4.5, name
+    if scheme != "dark":
+        assert tuple(colours[f"c{number}"] for number in range(len(COLOURS))) == COLOURS
 
 
 def test_means_intervals_and_counts_are_those_of_the_file(tmp_path):
@@ -204,7 +208,7 @@ def test_every_id_is_that_of_one_element_and_every_reference_has_its_element(run
     page = made(tmp_path, str(run), f"b={make_run(tmp_path / 'runs' / 'b', (0.3, 0.2))}")
     ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
     assert len(page.all("svg")) > 2
-    assert len(ids) == len(set(ids)) > 50
+    assert len(ids) == len(set(ids)) > 5
     text = (tmp_path / "page" / "index.html").read_text()
     assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) <= set(ids)
 
@@ -339,15 +343,8 @@ def test_a_metric_whose_name_begins_with_dice_is_not_drawn_among_dice(tmp_path, 
     epochs = [{"epoch": e, "seconds": 60, "val/dice_wt": 0.4, "val/dice_edge_wt": 30.0} for e in range(2)]
     write_rows(run / "metrics.csv", epochs)
     text = made(tmp_path, str(run)).text
-    assert "Dice on the validation volumes by epoch: val/dice_wt " in text
-    assert "dice_edge on the validation volumes by epoch: val/dice_edge_wt" in text
-
-
-def test_a_region_keeps_its_label_where_a_run_has_no_value():
-    figure = boxes({"wt": {"a": [1.0, 2.0], "b": [], "c": []}}, ylabel="theirs")
-    (axes,) = figure.axes
-    low, high = axes.get_xlim()
-    assert all(low < tick < high for tick in axes.get_xticks())
+    assert "Dice on the validation volumes by epoch: WT " in text
+    assert "dice_edge on the validation volumes by epoch: WT" in text
 
 
 def test_verdicts_of_a_gan_have_a_figure_with_their_line_and_its_last_picture_is_on_the_page(tmp_path):
@@ -362,10 +359,10 @@ def test_verdicts_of_a_gan_have_a_figure_with_their_line_and_its_last_picture_is
     for epoch, content in ((0, b"old"), (3, b"new")):
         (run / "previews" / f"epoch_{epoch:04d}_generated.png").write_bytes(content)
     page = made(tmp_path, str(run))
-    assert "1 is real, by epoch: train/segmentor_real, train/segmentor_fake; dashed where both" in page.text
+    assert "1 is real, by epoch: real patches, generated patches; dashed where both" in page.text
     assert "gan 0.333)" in page.text
     # the losses' figure is of the others alone
-    assert "training losses by epoch: train/segmentor_fake_loss" in page.text
+    assert "training losses by epoch: segmentor_fake_loss" in page.text
     pictures = [about["src"] for tag, about in page.elements if tag == "img"]
     assert pictures[-1] == "data:image/png;base64,bmV3"
     assert "epoch_0003_generated.png" in page.text

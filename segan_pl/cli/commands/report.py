@@ -44,8 +44,7 @@ def main(arguments: list[str]) -> int:
         raise UsageError(
             "report: no run given; expected a run's folder, e.g. segan_pl report runs/segan_cat/20261121_a"
         )
-    # these load nibabel and Matplotlib, which --help and a wrong option need not wait for
-    from segan_pl.report.case_pictures import case_pictures
+    # these load SciPy, which --help and a wrong option need not wait for
     from segan_pl.report.run_files import read_files
     from segan_pl.report.run_report import MARK, Report, markdown, whole_page
 
@@ -59,7 +58,12 @@ def main(arguments: list[str]) -> int:
     require_writable(page.parent, given)
     texts = (Output(page, PAGE, given), Output(page.with_suffix(".md"), Kind(MAKER, f"{MARK}|{EARLIER}"), given))
     require_free(texts)
-    pictures = {run.name: case_pictures(run) for run in files} if options.pictures else {}
+    pictures = {}
+    if options.pictures and any(run.summary for run in files):
+        # loads nibabel and Matplotlib
+        from segan_pl.report.case_pictures import case_pictures
+
+        pictures = {run.name: case_pictures(run) for run in files}
     notes = [f"{name}: {note}" for name, (_, found) in pictures.items() for note in found]
     report = Report(files, {name: overlays for name, (overlays, _) in pictures.items()}, notes)
     drawn = report.files() if options.figures else {}

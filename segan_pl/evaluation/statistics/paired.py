@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Differences = NDArray[np.float64]
 
@@ -82,6 +82,8 @@ def bootstrap_interval(
     count = len(differences)
     if count < 2:
         raise ValueError(f"{count} differences; an interval needs at least 2")
+    from scipy import stats  # half a second, which a reader of intervals of means need not wait for
+
     # SciPy has plain percentiles: ours are the plain ones of a wider interval
     found = stats.bootstrap(
         (differences,),
@@ -97,8 +99,8 @@ def bootstrap_interval(
 
 def expanded_tail(count: int, level: float = 1 - LEVEL) -> float:
     """What an expanded percentile interval leaves out at each end: less than (1 - level) / 2 (Hesterberg 2015)."""
-    wide = stats.t.ppf((1 + level) / 2, count - 1) * math.sqrt(count / (count - 1))
-    return float(stats.norm.cdf(-wide))
+    wide = special.stdtrit(count - 1, (1 + level) / 2) * math.sqrt(count / (count - 1))
+    return float(special.ndtr(-wide))
 
 
 def signed_rank(differences: Differences) -> SignedRank:
@@ -113,6 +115,8 @@ def signed_rank(differences: Differences) -> SignedRank:
     left = differences[differences != 0]
     if not len(left):
         return SignedRank(1.0, math.nan, 0)
+    from scipy import stats
+
     ranks = stats.rankdata(np.abs(left))
     positive, total = float(ranks[left > 0].sum()), float(ranks.sum())
     # SciPy's exact distribution is that of ranks without ties, and averages over seeds and rounded scores do tie

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from segan_pl.experiments.plan.cells import Point
 from segan_pl.experiments.plan.comparisons import Reached
-from segan_pl.report.figures import COLOURS as LINES
+from segan_pl.report.charts import COLOURS as LINES
 from segan_pl.report.figures import DASHES
 
 Matrix = Mapping[tuple[str, str], float]
