@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -79,19 +80,7 @@ def lesion_scores(
         spacing: (z, y, x), mm.
         rules: Of the challenge.
     """
-    # room to grow
-    prediction, reference = (np.pad(mask, rules.dilations) for mask in (prediction, reference))
-    lesions, (components, predicted) = lesions_of(reference, rules.dilations), ndimage.label(prediction, TOUCHING)
-    # Each lesion's predicted components: those that the lesion alone, dilated, meets; one can belong to several.
-    met: dict[int, list[int]] = {}
-    for number, around in enumerate(ndimage.find_objects(lesions), 1):
-        wide = _widened(around, rules.dilations)
-        inside = components[wide][dilated(lesions[wide] == number, rules.dilations)]
-        met[number] = [int(component) for component in np.unique(inside) if component]
-    sizes = np.bincount(lesions.ravel())
-    least = rules.least_mm3 * (1 + VOLUME_SLACK)
-    counted = {n: own for n, own in met.items() if sizes[n] * float(np.prod(spacing)) > least}
-    taken = {component for own in met.values() for component in own}
+    lesions, components, predicted, counted, taken = _matched(prediction, reference, spacing, rules)
     total = len(counted) + (false := predicted - len(taken))
     if not total:
         return LesionScores(1.0, 0.0, 0, 0, 0)
@@ -111,6 +100,88 @@ def lesion_scores(
     hd95 = (sum(hd95_mm) + false * UNMATCHED_MM) / total
     found = sum(map(bool, counted.values()))
     return LesionScores(dice, hd95, found, len(counted) - found, false)
+
+
+class Lesion(NamedTuple):
+    """One lesion of the reference that counts, or one predicted component that meets none.
+
+    Attributes:
+        volume_ml: Of the lesion, or of the false component.
+        dice: With the union of its components; 0 where none meets it; NaN of a false component.
+        found: Whether a component meets it; None of a false component.
+        voxel: (z, y, x) of the voxel of it that is nearest to its middle.
+    """
+
+    volume_ml: float
+    dice: float
+    found: bool | None
+    voxel: tuple[int, int, int]
+
+
+def each_lesion(
+    prediction: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    spacing: tuple[float, float, float],
+    rules: LesionRules,
+) -> list[Lesion]:
+    """What `lesion_scores` counts, one by one: the lesions that count, then the false components; each largest first.
+
+    Args:
+        prediction: (D, H, W).
+        reference: The same shape.
+        spacing: (z, y, x), mm.
+        rules: Of the challenge.
+    """
+    lesions, components, predicted, counted, taken = _matched(prediction, reference, spacing, rules)
+    voxel_ml = float(np.prod(spacing)) / 1000
+    boxes, others = ndimage.find_objects(lesions), ndimage.find_objects(components)
+    sizes, found = np.bincount(lesions.ravel()), np.bincount(components.ravel(), minlength=predicted + 1)
+    dices = dict(zip(counted, _dices(lesions, components, counted), strict=True))
+    true = [
+        Lesion(sizes[n] * voxel_ml, dices[n], bool(own), _middle(lesions, n, boxes[n - 1], rules.dilations))
+        for n, own in counted.items()
+    ]
+    false = [
+        Lesion(found[n] * voxel_ml, math.nan, None, _middle(components, n, others[n - 1], rules.dilations))
+        for n in range(1, predicted + 1)
+        if n not in taken
+    ]
+    return [*sorted(true, key=lambda one: -one.volume_ml), *sorted(false, key=lambda one: -one.volume_ml)]
+
+
+def _middle(labelled: Labelled, number: int, box: tuple[slice, ...], padding: int) -> tuple[int, int, int]:
+    """A voxel of a label, in the volume before it was padded."""
+    there = np.argwhere(labelled[box] == number)
+    nearest = there[((there - there.mean(0)) ** 2).sum(1).argmin()]
+    z, y, x = (int(at) + side.start - padding for at, side in zip(nearest, box, strict=True))
+    return z, y, x
+
+
+def _matched(
+    prediction: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    spacing: tuple[float, float, float],
+    rules: LesionRules,
+) -> tuple[Labelled, Labelled, int, dict[int, list[int]], set[int]]:
+    """Lesions and predicted components, padded by the dilations, and which meet.
+
+    Returns:
+        Both volumes, how many components there are, the lesions that count with their components, and the components
+        that meet any lesion.
+    """
+    # room to grow
+    prediction, reference = (np.pad(mask, rules.dilations) for mask in (prediction, reference))
+    lesions, (components, predicted) = lesions_of(reference, rules.dilations), ndimage.label(prediction, TOUCHING)
+    # Each lesion's predicted components: those that the lesion alone, dilated, meets; one can belong to several.
+    met: dict[int, list[int]] = {}
+    for number, around in enumerate(ndimage.find_objects(lesions), 1):
+        wide = _widened(around, rules.dilations)
+        inside = components[wide][dilated(lesions[wide] == number, rules.dilations)]
+        met[number] = [int(component) for component in np.unique(inside) if component]
+    sizes = np.bincount(lesions.ravel())
+    least = rules.least_mm3 * (1 + VOLUME_SLACK)
+    counted = {n: own for n, own in met.items() if sizes[n] * float(np.prod(spacing)) > least}
+    return lesions, components, predicted, counted, {component for own in met.values() for component in own}
 
 
 def lesions_of(reference: NDArray[np.bool_], dilations: int) -> Labelled:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from segan_pl.errors import UsageError
 from segan_pl.evaluation.pairs import PREDICTION, with_predictions
 from segan_pl.evaluation.references import find_references
 from segan_pl.report.figures import as_png, overlay
-from segan_pl.report.run_files import RunFiles
+from segan_pl.report.run_files import RunFiles, without_masks
 
 
 @dataclass(frozen=True)
@@ -42,23 +43,50 @@ class Overlay:
     png: bytes
 
 
-def case_pictures(run: RunFiles) -> tuple[list[Overlay], list[str]]:
-    """Best, median and worst case of each region, and notes on what could not be drawn.
+class Sources(NamedTuple):
+    """Where a run's evaluation found its cases.
 
-    The evaluation's summary.json says where references and predictions were; what has moved since is noted, not drawn.
+    Attributes:
+        images: Case to its images and reference.
+        predictions: Case to its prediction, as its only image.
+        schemes: What the references' labels mean, and what the predictions' do.
+    """
+
+    images: dict[str, Case]
+    predictions: dict[str, Case]
+    schemes: tuple[LabelScheme, LabelScheme]
+
+
+def find_sources(run: RunFiles) -> tuple[Sources | None, list[str]]:
+    """What the evaluation's summary.json says of references and predictions; what has moved since is noted.
+
+    None, with the commands that help, where the run has scores without masks: `test` and `validate` keep none.
     """
     summary = run.summary
-    if run.scored is None or not {"reference", "prediction"} <= set(summary):
-        return [], []
+    if run.scored is None:
+        return None, []
+    if not {"reference", "prediction"} <= set(summary):
+        return None, [without_masks(run)]
     try:
         source = find_references(Path(summary["reference"]), summary["layout"])
         masked = [case for case in source.cases if case.mask]
         paired, _ = with_predictions(masked, Path(summary["prediction"]), source.root)
         schemes = [label_scheme(summary["labels"], summary[key]) for key in ("native_labels", "prediction_labels")]
     except (CaseError, UsageError, OSError) as error:
-        return [], [f"no picture of a case: {error}"]
-    images = {case.name: case for case in source.cases}
-    predictions = {case.name: case for case in paired}
+        return None, [f"no picture of a case: {error}"]
+    images, predictions = ({case.name: case for case in some} for some in (source.cases, paired))
+    return Sources(images, predictions, (schemes[0], schemes[1])), []
+
+
+def case_pictures(run: RunFiles, sources: Sources) -> tuple[list[Overlay], list[str]]:
+    """Worst, median and best case of each region, and notes on what could not be drawn.
+
+    Args:
+        run: With scores.
+        sources: Where its images and masks are.
+    """
+    assert run.scored is not None  # what has sources has scores
+    images, predictions, schemes = sources
     drawn, notes = [], []
     for region in run.scored.regions:
         scores = {name: row.values["dice"] for (where, name), row in run.scored.rows.items() if where == region}
@@ -79,11 +107,12 @@ def case_pictures(run: RunFiles) -> tuple[list[Overlay], list[str]]:
 
 
 def chosen(scores: Mapping[str, float]) -> dict[str, str]:
-    """Rank to case: best, median and worst by score, ties by name; n/a is left out, few cases give fewer ranks."""
+    """Rank to case: worst, median and best by score, ties by name; n/a is left out, few cases give fewer ranks."""
     ordered = sorted((-value, case) for case, value in scores.items() if not math.isnan(value))
     if not ordered:
         return {}
-    places = {"best": 0, "median": (len(ordered) - 1) // 2, "worst": len(ordered) - 1}
+    # the worst first: of few cases it is the one that is drawn
+    places = {"worst": len(ordered) - 1, "median": (len(ordered) - 1) // 2, "best": 0}
     out: dict[str, str] = {}
     for rank, place in places.items():
         if ordered[place][1] not in out.values():
@@ -128,10 +157,8 @@ def draw(
     z = int((reference if reference.any() else found).sum((1, 2)).argmax())
     spacing = np.linalg.norm(turned.affine_prepared[:3, :3], axis=0)
     figure = overlay(shown[z], reference[z], found[z], ignored=ignored[z], aspect=float(spacing[1] / spacing[0]))
-    caption = (
-        f"{case.name}, {modality}, slice {z}: {region.upper()} reference (yellow, solid) and prediction (blue, "
-        f"dashed), Dice {score:.3f}{'; what is shaded is not judged' if ignored[z].any() else ''}"
-    )
+    shaded = "; what is shaded is not judged" if ignored[z].any() else ""
+    caption = f"{case.name}, {modality}, slice {z}: Dice {score:.3f}{shaded}"
     return Overlay(case.name, region, rank, score, caption, as_png(figure))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_pl.errors import UsageError
+from segan_pl.evaluation.kept import best_kept
 from segan_pl.evaluation.saved_files import csv_rows, json_file, mapping, metrics_rows, yaml_file
 from segan_pl.evaluation.statistics.run_tables import holds_scores, home_of
 from segan_pl.evaluation.statistics.scored_runs import ScoredRun, read_run
@@ -117,3 +118,17 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             out[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, (list, Mapping)) else str(value)
     return out
+
+
+def without_masks(run: RunFiles) -> str:
+    """Why a run with scores has no case to look at, and the commands that give its masks, ready to be typed."""
+    best = best_kept(run.home / "checkpoints")
+    root = mapping(run.config.get("data")).get("root") or "DATA"
+    part = "test" if run.split.get("test") else "val"
+    predictions, evaluation = run.home / "predictions", run.home / "evaluation"
+    checkpoint = best.path if best else "CHECKPOINT"
+    return (
+        "no case can be looked at: its scores were kept without masks. These give them: "
+        f"segan_pl predict --ckpt_path {checkpoint} --root {root} --part {part} --output {predictions}; "
+        f"segan_pl evaluate --pred {predictions} --root {root} --output {evaluation}"
+    )

@@ -20,11 +20,13 @@ from segan_pl.report.learning import all_curves, collapses, differences, run_fac
 from segan_pl.report.page import page
 from segan_pl.report.published import published_for
 from segan_pl.report.run_files import RunFiles, flat
-from segan_pl.report.score_rows import number, scores_of
+from segan_pl.report.score_rows import Opens, number, scores_of, worst_first
 
 if TYPE_CHECKING:
     # loads Matplotlib and nibabel, which a page without pictures need not wait for
     from segan_pl.report.case_pictures import Overlay
+    from segan_pl.report.lesion_rows import Lesions
+    from segan_pl.report.viewer import Viewed
 
 DRAWN = ("dice", "hd95_mm")
 """Metrics of segan_pl whose cases are drawn."""
@@ -35,10 +37,13 @@ NOT_THE_SAME = (
     "The papers' cases, splits and sizes of networks are not ours: the columns are next to each other to be looked at, "
     "not to be subtracted."
 )
+OUTLINES = "Ground truth in yellow, solid; prediction in blue, dashed; of a region the slice with most of it."
 COLUMNS = {
     "score_columns": score_rows.COLUMNS,
     "published_columns": ("run", "region", "metric", "ours (mean)", "n", "published", "where"),
     "subset_columns": score_rows.SUBSET_COLUMNS,
+    "lesion_columns": ("case", "run", "region", "lesion", "volume, ml", "found", "Dice"),
+    "recall_columns": ("run", "region", "size, ml", "lesions", "found", "share found", "mean Dice"),
     "failure_columns": ("run", "case", "region", "what"),
 }
 
@@ -50,12 +55,18 @@ class Report:
     Attributes:
         runs: At least one, with different names.
         overlays: Run to its pictures.
+        viewed: Cases to look through.
+        viewer_notes: Which cases are not among them, and why.
+        lesions: Each lesion; None where no masks are at hand.
         notes: What could not be shown, and why.
     """
 
     runs: Sequence[RunFiles]
     overlays: Mapping[str, Sequence[Overlay]]
     notes: Sequence[str] = ()
+    viewed: Sequence[Viewed] = ()
+    viewer_notes: Sequence[str] = ()
+    lesions: Lesions | None = None
 
     @cached_property
     def scored(self) -> list[RunFiles]:
@@ -149,16 +160,38 @@ class Report:
         return [*rows, *empty]
 
     @cached_property
-    def case_tables(self) -> list[tuple[list[str], list[list[str]], str, list[int]]]:
-        """Each run's table as it is in its file, without voxel counts: columns, rows, caption, columns of numbers."""
+    def case_tables(self) -> list[tuple[list[str], list[list[str | Opens]], str, list[int]]]:
+        """Each run's table without voxel counts, the worst case first: columns, rows, caption, columns of numbers."""
         tables = []
         for run in self.scored:
             scores = scores_of(run)
             names = [name for name in scores.cells[0] if name not in COUNTS]
-            rows = [[_cell(row[name], name) for name in names] for row in scores.cells]
-            caption = f"{run.name}: {scores.table.path.name}; an empty cell is not available"
+            rows: list[list[str | Opens]] = []
+            for cells in worst_first(run):
+                rows.append([_cell(cells[name], name) for name in names])
+                if one := self.anchors.get(cells["case"]):
+                    rows[-1][names.index("case")] = Opens(one.case, one.anchor, cells["region"].upper(), run.name)
+            caption = f"{run.name}: {scores.table.path.name}, the worst case first; an empty cell is not available"
             tables.append((names, rows, caption, [i for i, name in enumerate(names) if name not in IDENTITY]))
         return tables
+
+    @cached_property
+    def anchors(self) -> dict[str, Viewed]:
+        """The cases that can be looked through."""
+        return {one.case: one for one in self.viewed}
+
+    @cached_property
+    def lesion_rows(self) -> list[list[str | Opens]]:
+        """A row for each lesion, which opens its voxel where its case can be looked through."""
+        rows: list[list[str | Opens]] = []
+        for cells, voxel in self.lesions.rows if self.lesions else ():
+            case, run, region, *others = cells
+            first: str | Opens = case
+            if one := self.anchors.get(case):
+                at = [(place - low) // one.step for place, low in zip(voxel, one.corner, strict=True)]
+                first = Opens(case, one.anchor, region, run, ",".join(map(str, at)))
+            rows.append([first, run, region, *others])
+        return rows
 
     @cached_property
     def box_plots(self) -> list[Chart]:
@@ -237,6 +270,7 @@ def whole_page(report: Report) -> str:
         "subset_caption": score_rows.SUBSET_CAPTION,
     }
     more = {
+        "outlines": OUTLINES,
         "many": len(report.runs) > CARDS,
         "run_facts": run_facts,
         "flat": flat,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,6 +50,39 @@ def scores_of(run: RunFiles) -> ScoredRun:
     """Of a run that has them."""
     assert run.scored is not None
     return run.scored
+
+
+class Opens(NamedTuple):
+    """A cell of a table that opens a case of the viewer.
+
+    Attributes:
+        text: The cell.
+        anchor: Of the case on the page.
+        region: As tables write it.
+        run: Whose prediction.
+        at: Slices "z,y,x" of what is shown; empty for those that the case begins with.
+    """
+
+    text: str
+    anchor: str
+    region: str
+    run: str
+    at: str = ""
+
+
+def mean_dice(run: RunFiles) -> dict[str, float]:
+    """Case to its mean Dice over the regions that have one; infinite where none has, so that it comes last."""
+    values: dict[str, list[float]] = {}
+    for (_, case), row in scores_of(run).rows.items():
+        values.setdefault(case, []).append(row.values.get("dice", math.nan))
+    there = {case: [value for value in some if not math.isnan(value)] for case, some in values.items()}
+    return {case: math.fsum(some) / len(some) if some else math.inf for case, some in there.items()}
+
+
+def worst_first(run: RunFiles) -> list[Mapping[str, str]]:
+    """The rows of a run's table by its cases' mean Dice, regions in the file's order."""
+    means = mean_dice(run)
+    return sorted(scores_of(run).cells, key=lambda cells: means[cells["case"]])
 
 
 def statistics(run: RunFiles) -> Summary:

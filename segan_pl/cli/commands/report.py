@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
 from segan_pl.cli.parsing import OneLineErrors
 from segan_pl.data.outputs import Kind, Output, figure_of, page_of, require_free
 from segan_pl.errors import UsageError
 from segan_pl.files import require_writable
+
+if TYPE_CHECKING:
+    from segan_pl.report.run_files import RunFiles
+    from segan_pl.report.run_report import Report
 
 MAKER = "segan_pl report"
 PAGE = Kind(MAKER, page_of("segan_pl report: "))
@@ -24,12 +32,18 @@ class ReportOptions:
     Attributes:
         output: The page; default report/index.html in the first run's folder.
         figures: Also write each figure as SVG, and each picture of a case as PNG, next to the page.
-        pictures: Draw the best, the median and the worst case a region, where images and predictions are on disk.
+        pictures: Draw the worst, the median and the best case of a region, where images and predictions are on disk.
+        viewer: So many cases, the worst first, can be looked through slice by slice; 0 for none.
+        viewer_mb: At most so large may all of these together make the page.
+        lesions: Give each lesion its row, and the share that was found by size; it reads every case's masks.
     """
 
     output: str | None = None
     figures: bool = True
     pictures: bool = True
+    viewer: NonNegativeInt = 6
+    viewer_mb: PositiveFloat = 20.0
+    lesions: bool = True
 
 
 def main(arguments: list[str]) -> int:
@@ -46,7 +60,7 @@ def main(arguments: list[str]) -> int:
         )
     # these load SciPy, which --help and a wrong option need not wait for
     from segan_pl.report.run_files import read_files
-    from segan_pl.report.run_report import MARK, Report, markdown, whole_page
+    from segan_pl.report.run_report import MARK, markdown, whole_page
 
     files = [read_files(text) for text in runs]
     if double := [name for name, count in Counter(run.name for run in files).items() if count > 1]:
@@ -58,14 +72,7 @@ def main(arguments: list[str]) -> int:
     require_writable(page.parent, given)
     texts = (Output(page, PAGE, given), Output(page.with_suffix(".md"), Kind(MAKER, f"{MARK}|{EARLIER}"), given))
     require_free(texts)
-    pictures = {}
-    if options.pictures and any(run.summary for run in files):
-        # loads nibabel and Matplotlib
-        from segan_pl.report.case_pictures import case_pictures
-
-        pictures = {run.name: case_pictures(run) for run in files}
-    notes = [f"{name}: {note}" for name, (_, found) in pictures.items() for note in found]
-    report = Report(files, {name: overlays for name, (overlays, _) in pictures.items()}, notes)
+    report = with_masks(files, options)
     drawn = report.files() if options.figures else {}
     figures = [Output(page.parent / "figures" / name, figure_of(MAKER, Path(name).suffix), given) for name in drawn]
     require_free(figures)  # before anything is written: a report is whole or not there
@@ -77,3 +84,33 @@ def main(arguments: list[str]) -> int:
         print(f"note: {note}")
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0
+
+
+def with_masks(files: Sequence[RunFiles], options: ReportOptions) -> Report:
+    """The report, with what needs images and masks where an evaluation says where they are."""
+    from segan_pl.report.run_files import without_masks
+    from segan_pl.report.run_report import Report
+
+    if not (options.pictures or options.viewer or options.lesions):
+        return Report(files, {})
+    if not any({"reference", "prediction"} <= set(run.summary) for run in files):
+        # of many runs the first one's commands are enough
+        scored = [run for run in files if run.scored][:1]
+        return Report(files, {}, viewer_notes=[f"{run.name}: {without_masks(run)}" for run in scored])
+    # these load nibabel and Matplotlib
+    from segan_pl.report.case_pictures import case_pictures, find_sources
+    from segan_pl.report.lesion_rows import all_lesions
+    from segan_pl.report.viewer import viewed
+
+    found = {run.name: find_sources(run) for run in files}
+    sources = {name: source for name, (source, _) in found.items() if source}
+    notes = [f"{name}: {note}" for name, (_, some) in found.items() for note in some]
+    overlays = {}
+    for run in (run for run in files if options.pictures and run.name in sources):
+        overlays[run.name], said = case_pictures(run, sources[run.name])
+        notes += [f"{run.name}: {note}" for note in said]
+    cases, viewer_notes = (
+        viewed(files, sources, cases=options.viewer, limit_mb=options.viewer_mb) if options.viewer else ([], [])
+    )
+    lesions = all_lesions(files, sources) if options.lesions else None
+    return Report(files, overlays, notes, cases, viewer_notes, lesions)
