@@ -38,6 +38,8 @@ RIVAL = 0.98
 PLAUSIBLE_DEGREES, PLAUSIBLE_MM = 20.0, 40.0
 # Beyond these, or below this overlap or metric, a registration failed.
 MOST_DEGREES, MOST_MM, LEAST_OVERLAP, LEAST_INFORMATION = 50.0, 120.0, 0.7, 0.08
+# Below this the metric is warned of: right registrations had 0.107 and more, wrong ones up to 0.098 (docs/clinical.md).
+WEAK_INFORMATION = 0.1
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def _judged(
         warnings.append(f"an implausible motion was found: {rotation:.1f} degrees, {shift:.1f} mm")
     if alone:
         warnings.append("another place fits nearly as well")
+    if after < WEAK_INFORMATION:
+        warnings.append(f"a weak match: mutual information of {after:.3f}, usual are {WEAK_INFORMATION} and more")
     fault = ""
     if rotation > MOST_DEGREES or far > MOST_MM:
         fault = f"turned it by {rotation:.0f} degrees and moved it by {shift:.0f} mm, which no patient does"
