@@ -285,7 +285,7 @@ def _whole_steps(low: float, high: float) -> list[float]:
     """Whole numbers, about six; the same number twice is no axis."""
     first, last = math.floor(low), max(math.ceil(high), math.floor(low) + 1)
     step = max(1, round(_steps(first, last, 6)[1] - _steps(first, last, 6)[0]))
-    return [float(place) for place in range(first, last + 1) if (place - first) % step == 0]
+    return [float(place) for place in range(first, last + 1) if place % step == 0]
 
 
 def _decades(values: Sequence[float]) -> list[float]:

@@ -31,13 +31,15 @@ class Look(NamedTuple):
     Attributes:
         row: As the check found it.
         png: Three slices with the mask's outline, or None where a file cannot be read.
-        caption: In words.
+        caption: Which case and slices.
+        outlined: What is drawn over them, for who cannot see it.
         histograms: Modality to the share of its non-zero voxels in each of BINS, between 0 and its 99.9th percentile.
     """
 
     row: CaseRow
     png: bytes | None
     caption: str
+    outlined: str
     histograms: dict[str, NDArray[np.float64]]
 
 
@@ -74,11 +76,16 @@ def cohort_page(report: CheckReport, root: Path, *, progress: bool = True) -> st
         "cohort.html",
         title=f"segan_pl check: {root.resolve().name}",
         counts=counts.items(),
+        cases_given=len(report.rows),
         refused=[[name, "; ".join(reasons)] for name, reasons in report.refused],
         notes=report.notes,
         volumes=drawn,
         intensities=_intensities(looks),
-        pictures=[(one.png, one.caption) for one in looks if one.png],
+        pictures=[
+            (one.png, one.caption, one.outlined)
+            for one in sorted(looks, key=lambda one: not one.row.faults)  # those that are refused first
+            if one.png
+        ],
     )
 
 
@@ -95,7 +102,7 @@ def look(row: CaseRow) -> Look:
         histograms[modality] = histogram(volume.array)
         drawn = volume if modality == first else drawn
     if drawn is None:
-        return Look(row, None, "", histograms)
+        return Look(row, None, "", "", histograms)
     mask, turned = _mask(row, drawn), upright(drawn)
     image, mask = turned.to_target_grid(drawn.array), None if mask is None else turned.to_target_grid(mask)
     z, y, x = (side // 2 for side in image.shape)
@@ -103,9 +110,9 @@ def look(row: CaseRow) -> Look:
         z, y, x = (int(mask.sum(axis=others).argmax()) for others in ((1, 2), (0, 2), (0, 1)))
     x_mm, y_mm, z_mm = map(float, np.linalg.norm(turned.affine_prepared[:3, :3], axis=0))
     png = figures.as_png(figures.three_slices(image, mask, (z, y, x), (z_mm, y_mm, x_mm)))
-    outlined = "the mask's outline in yellow" if mask is not None else "no mask"
-    caption = f"{row.name}: {first}, axial, coronal and sagittal slices {z}, {y}, {x}, {outlined}"
-    return Look(row, png, f"{caption}; refused" if row.faults else caption, histograms)
+    outlined = ": axial, coronal, sagittal; the mask's outline in yellow" if mask is not None else ": no mask"
+    said = "; refused" if row.faults else "" if mask is not None else "; no mask"
+    return Look(row, png, f"{row.name}: {first}, slices {z}, {y}, {x}{said}", outlined, histograms)
 
 
 def histogram(array: NDArray) -> NDArray[np.float64]:

@@ -80,7 +80,7 @@ def three_slices(
         places: Slice along z, y and x.
         spacing: mm along z, y and x.
     """
-    figure = Figure(figsize=(5.4, 1.9), dpi=90)
+    figure = Figure(figsize=(7.8, 2.6), dpi=90, facecolor="black")  # beyond a slice that is less high
     FigureCanvasAgg(figure)
     slices = [np.take(image, place, axis) for axis, place in enumerate(places)]
     low, high = np.percentile(np.concatenate([one.ravel() for one in slices]).astype(np.float64), (1, 99.5))

@@ -66,7 +66,9 @@ def viewed(
     there = {run.name: sources[run.name] for run in runs if run.name in sources}
     scored = [run for run in runs if run.name in there]
     means = [mean_dice(run) for run in scored]
-    names = {case for one in there.values() for case in one.predictions}
+    # of a case without a prediction the failures tell
+    names = {name for one in there.values() for name, pair in one.predictions.items() if PREDICTION in pair.images}
+    names &= {case for mean in means for case in mean}
     ranked = sorted((min(mean.get(case, math.inf) for mean in means), case) for case in names)
     made: list[Viewed] = []
     notes, size = [], 0

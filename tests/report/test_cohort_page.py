@@ -24,6 +24,8 @@ def test_every_readable_case_is_drawn_with_words(tmp_path: Path, layout: str) ->
     page = Page(out.read_text(encoding="utf-8"))
     pictures = page.all("img")
     assert len(pictures) == 4
+    assert page.text.count("outline is yellow") == 1  # said once, and in each alternative text
+    assert "None of 4 cases is refused." in page.text
     assert all("the mask's outline in yellow" in (one["alt"] or "") for one in pictures)
     drawn = [one["aria-label"] or "" for one in page.all("svg")]
     assert sum(words.startswith("Tumour volume") for words in drawn) == (2 if layout == "brats2019" else 0)
@@ -38,7 +40,8 @@ def test_a_case_that_is_refused_is_told_and_the_page_is_made(tmp_path: Path) -> 
     assert main(["check", f"--root={tmp_path / 'data'}", "--workers=1", f"--html={out}"]) == 1
     page = Page(out.read_text(encoding="utf-8"))
     assert len(page.all("img")) == 2  # the picture would be of flair
-    assert "Refused cases" in page.text
+    assert "1 of 3 cases cannot be used." in page.text
+    assert page.text.index("Refused cases") < page.text.index("The data set")
     assert bad.parent.name in page.text
 
 

@@ -65,6 +65,18 @@ def test_the_worst_cases_come_first_and_as_many_as_asked_for(evaluation: Path, t
     assert not volumes(page_of([str(evaluation)], tmp_path, "--viewer=0"))
 
 
+def test_a_case_without_a_prediction_is_not_among_them(evaluation: Path, tmp_path: Path) -> None:
+    root, some = evaluation.parent / "data", tmp_path / "predictions"
+    some.mkdir()
+    for file in sorted((evaluation.parent / "predictions").glob("*.nii.gz"))[:2]:
+        (some / file.name).write_bytes(file.read_bytes())
+    arguments = [f"--pred={some}", f"--root={root}", "--workers=1", f"--output={tmp_path / 'some'}"]
+    assert main(["evaluate", *arguments, "--allow_missing"]) == 0
+    page = page_of([str(tmp_path / "some")], tmp_path)
+    assert len(volumes(page)) == 2
+    assert "cannot be looked through" not in page.text
+
+
 def test_masks_are_the_files_own_to_the_voxel(evaluation: Path, tmp_path: Path) -> None:
     (volume, *_) = volumes(page_of([str(evaluation)], tmp_path))
     masks = slices(volume["runs"][0]["masks"], volume)
