@@ -15,7 +15,7 @@ from segan_pl.evaluation.statistics.scored_runs import Known
 from segan_pl.evaluation.statistics.summaries import Summary
 from segan_pl.report import score_rows
 from segan_pl.report.charts import Chart, boxes
-from segan_pl.report.headline import CARDS, PLAIN, Card, Paired, card, matrix, paired
+from segan_pl.report.headline import CARDS, PLAIN, Card, Paired, card, matrix, paired, region_name
 from segan_pl.report.learning import all_curves, collapses, differences, run_facts, safe
 from segan_pl.report.page import page
 from segan_pl.report.published import published_for
@@ -165,7 +165,9 @@ class Report:
         tables = []
         for run in self.scored:
             scores = scores_of(run)
-            names = [name for name in scores.cells[0] if name not in COUNTS]
+            # what the data set does not state, as grade or institution, has no column
+            stated = [name for name in scores.cells[0] if name in scores.metrics or any(c[name] for c in scores.cells)]
+            names = [name for name in stated if name not in COUNTS]
             rows: list[list[str | Opens]] = []
             for cells in worst_first(run):
                 rows.append([_cell(cells[name], name) for name in names])
@@ -263,7 +265,8 @@ class Report:
 
 def whole_page(report: Report) -> str:
     """The page."""
-    title = "segan_pl report: " + ", ".join(run.name for run in report.runs)
+    names = [run.name for run in report.runs]
+    title = f"segan_pl report: {', '.join(names) if len(names) <= CARDS else f'{len(names)} runs'}"
     captions = {
         "matrix_caption": score_rows.MATRIX_CAPTION,
         "score_caption": score_rows.CAPTION,
@@ -271,6 +274,7 @@ def whole_page(report: Report) -> str:
     }
     more = {
         "outlines": OUTLINES,
+        "region_names": [region_name(region) for region in report.regions],
         "many": len(report.runs) > CARDS,
         "run_facts": run_facts,
         "flat": flat,

@@ -65,7 +65,8 @@ def test_time_is_in_words(tmp_path: Path, seconds: object, said: str) -> None:
 def test_of_many_runs_each_is_a_row(tmp_path: Path) -> None:
     runs = [read_files(f"r{number}={make_run(tmp_path / str(number))}") for number in range(5)]
     page = Page(whole_page(Report(runs, {})))
-    assert "The runs at a glance" in page.text
+    assert "segan_pl report: 5 runs The runs at a glance: mean Dice and its 95 % interval" in page.text
+    assert "r4 0.500 3 validation 2 2 min" in page.text
     assert not [one for one in page.all("div") if one.get("class") == "card"]
 
 
