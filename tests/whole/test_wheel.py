@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -16,9 +17,10 @@ CHECKOUT = Path(segan_pl.__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     """A command's standard output; its standard error when it fails."""
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+    line, where = [str(part) for part in command], {**os.environ, **environment}
+    done = subprocess.run(line, cwd=cwd, env=where, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
@@ -62,3 +64,21 @@ def test_shipped_configurations_sweeps_and_types_lie_inside_the_package(installe
 
 def test_the_installed_command_line_finds_its_dependencies(installed: Path, tmp_path: Path) -> None:
     assert "--root" in run(installed / "segan_pl", "prepare", "--help", cwd=tmp_path)
+
+
+def test_outside_the_checkout_it_demonstrates_trains_predicts_and_reports(installed: Path, tmp_path: Path) -> None:
+    def segan_pl(*line: str) -> str:
+        return run(installed / "segan_pl", *line, cwd=tmp_path, SEGAN_PL_CACHE=str(tmp_path / "cache"))
+
+    short = ("--trainer.max_epochs=1", "--data.sampling.batches=2", "--data.workers=0")
+    said = segan_pl("demo", "--output", "d", *short)
+    assert "the best single threshold on FLAIR" in said
+    own = ("--run.directory=own", "--data.patch=[96,96]", "--trainer.check_val_every_n_epoch=1")
+    segan_pl("fit", "-c", "brats_quick", "d/cohort", *own, *short)
+    (tmp_path / "two").mkdir()
+    for case in sorted((tmp_path / "d/cohort").glob("*/*"))[:2]:
+        (tmp_path / "two" / case.name).symlink_to(case)
+    segan_pl("predict", "--ckpt_path", "own/checkpoints/last.ckpt", "--root", "two", "--output", "masks")
+    assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 2
+    segan_pl("report", "d/run", "own", "--output", "report.html")
+    assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
