@@ -76,12 +76,14 @@ def run(arguments: list[str]) -> int:
                     setattr(callback, hook, timed(f"{type(callback).__name__}.{hook}", getattr(callback, hook)))
         trainer.callbacks.insert(0, Begin())  # type: ignore[attr-defined]
         fit(trainer, *given, **more)
-        total[:] = [end - start for end, start in zip(now(), BEGAN, strict=True)]
+        total[:] = [end - start for end, start in zip(now(), BEGAN or now(), strict=True)]
 
     L.Trainer.fit = clocked  # type: ignore[method-assign]
     _EvaluationLoop.run = timed(VALIDATION, _EvaluationLoop.run)  # type: ignore[method-assign]
     if code := main(["fit", *arguments]):
         return code
+    if not BEGAN:
+        sys.exit("one epoch, which pays what is paid once; expected --trainer.max_epochs of 2 or more")
     validated = SPENT.pop(VALIDATION, [0.0, 0.0])
     wall, cpu = (whole - part for whole, part in zip(total, validated, strict=True))
     print(f"epochs after the first, validation apart: {wall:.2f} s, {cpu:.2f} CPU s; validation {validated[0]:.2f} s")

@@ -27,7 +27,7 @@ class Profiled(Callback):
     """Profiles some steps of the first epoch, which ends with them."""
 
     def __init__(self, steps: int) -> None:
-        self.steps = steps
+        self.steps, self.device, self.done = steps, "cpu", 0
         cuda = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
         self.profile = profile(activities=[ProfilerActivity.CPU, *cuda])
 
@@ -35,7 +35,8 @@ class Profiled(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """From the end of a step to the end of another."""
-        if trainer.strategy.root_device.type == "cuda":
+        self.device, self.done = trainer.strategy.root_device.type, batch_idx + 1
+        if self.device == "cuda":
             torch.cuda.synchronize()
         if batch_idx == WARM_UP - 1:
             self.profile.start()
@@ -64,8 +65,9 @@ def main() -> int:
         code = command(["fit", *[one for one in options.fit if one != "--"], *ours])
     if code:
         return code
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    table = found.profile.key_averages().table(sort_by=f"self_{device}_time_total", row_limit=10)
+    if found.done < WARM_UP + options.steps:
+        sys.exit(f"the epoch has {found.done} batches, expected at least {WARM_UP + options.steps}; give fewer --steps")
+    table = found.profile.key_averages().table(sort_by=f"self_{found.device}_time_total", row_limit=10)
     print(f"{options.steps} steps after the first {WARM_UP}, the ten largest costs by themselves:\n{table}")
     if options.trace:
         found.profile.export_chrome_trace(options.trace)

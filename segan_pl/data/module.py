@@ -46,7 +46,7 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         augmentation: What is varied, other than the place of the patch; default nothing.
         transforms: Your own functions of a `Batch`, called after all that; randomness should follow from `Batch.seed`.
         augment_on: Where that is done: in the "loader", or on the "device" once a batch is there.
-        residency: Where training patches are cut out: from files on "disk", or all of it in memory on the "device".
+        residency: Where training patches are cut out: of files on "disk", or in the memory of the "device", and varied.
         unlabelled: Cases without a mask: "refuse", or "use" them as unlabelled training cases.
         n_labelled: How many training cases count as labelled, chosen by `split_seed`; the others train as unlabelled.
         labelled_per_batch: Patches of labelled cases in a batch where there are unlabelled ones, too; default half.
@@ -133,16 +133,10 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         self.sampling, self.augmentation = sampling or Sampling(), augmentation or Augmentation()
         self.transforms = transforms or []
         self.augment_on: AugmentOn = augment_on
-        self.residency: Residency = residency
         require_numbers(patch, batch_size, workers, seed)
         self.sampling.require_sense(patch)
-        self.augmentation.require_sense(patch, self.modalities)
-        if augment_on == "device" and not self.augmentation.varies and not self.transforms:
-            raise UsageError(
-                f"--data.augment_on {augment_on}: --data.augmentation varies nothing once a patch is read; give one of "
-                f"its options, or leave --data.augment_on out"
-            )
-        self.seed, self.workers = seed, workers
+        self.augmentation.require_sense(patch, self.modalities, augment_on=augment_on, alone=not self.transforms)
+        self.seed, self.workers, self.residency = seed, workers, residency
         self.least_batch, self.least_unlabelled, self.same_batches = 1, 0, False
         labelled = self.unlabelled.labelled(batch_size)
         self.fewest = min(labelled, batch_size - labelled)
@@ -240,6 +234,11 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
             batch = self._trained.finish(batch)
         return batch
 
+    def teardown(self, stage: str) -> None:
+        """Free what `residency` device holds."""
+        if self._trained is not None:
+            self._trained.release()
+
     def val_dataloader(self) -> DataLoader[Batch]:
         """Whole validation cases."""
         return self._case_loader("val")
@@ -286,10 +285,11 @@ class MRIDataModule(Recorded, FoundCases, L.LightningDataModule):
         if not training:
             return Loads(0, max(cases, default=0), sum(cases))
         wide = self.augmentation.varies_intensities or bool(self.transforms)
-        patch = batch_bytes(1, modalities, channels, self.patch, wide=wide) if self.residency == "disk" else 0
+        patch = batch_bytes(1, modalities, channels, self.patch, wide=wide)
         labelled, _ = self._shares()
         patches = self.sampling.patches([self.index(row) for row in self.rows("train")], self.patch, labelled)
-        return Loads(self.batch_size * patch, max(cases, default=0), patches * patch * self.batch_size // labelled)
+        batch = self.batch_size * patch if self.residency == "disk" else 0
+        return Loads(batch, max(cases, default=0), patches * patch * self.batch_size // labelled)
 
     def _workers(self, scored: Part = "val") -> Workers:
         """How many workers there are, which is chosen and said once."""

@@ -124,7 +124,8 @@ class PhaseLoop(WholeVolumes):
                 self.manual_backward(terms.total / group)
         logged = {f"{phase.network}_{name}": value for name, value in terms.parts.items()}
         losses = {f"{phase.network}_loss": terms.total, **logged}
-        self.epoch_means.add({f"train/{name}": value for name, value in losses.items()}, len(context.batch.image))
+        image = context.batch.image
+        self.epoch_means.add({f"train/{name}": value for name, value in losses.items()}, len(image), image.device)
         if not step:
             return logged
         average = getattr(self.trainer.strategy, "average_gradients", None)
@@ -148,8 +149,9 @@ class PhaseLoop(WholeVolumes):
 
     def log_means(self) -> None:
         """Log the epoch's mean losses, as soon as it has no further batch."""
-        ranks = self.trainer.world_size > 1
-        means = self.epoch_means.take(partial(self.trainer.strategy.reduce, reduce_op="sum") if ranks else None)
+        ranks = self.trainer.world_size
+        total = partial(self.trainer.strategy.reduce, reduce_op="sum") if ranks > 1 else None
+        means = self.epoch_means.take(total, ranks)
         self.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -205,6 +207,7 @@ class PhaseLoop(WholeVolumes):
             UsageError: There is no phase, or one of an unknown network, or a network moves in more than one phase while
                 batches are accumulated.
         """
+        self.epoch_means = EpochMeans()  # a run that goes on within an epoch does not begin one
         moves = Counter(name for phase in self.objective.phases() for name in (phase.network, *phase.ascending))
         if not moves.keys() or moves.keys() - set(self.trained):
             raise UsageError(

@@ -115,7 +115,7 @@ def train(
     batches: int | None = None,
     **options: Any,
 ) -> Any:
-    """The weights after an epoch of joined batches of 12, 12 and 8 slices."""
+    """The weights after an epoch of joined batches of 12, 12 and 8 slices, and the epoch's mean losses."""
     objective = (SEMI_SUPERVISED | GANS | OTHERS)[game]() if game else SegAN(**options)
     labels = "labels" if objective.exclusive_labels else "whole_tumour"
     data = build_data(root, cache, batch_size=12 // world, val_fraction=0.5, n_labelled=n_labelled, labels=labels)
@@ -125,13 +125,16 @@ def train(
     length = {"limit_train_batches": batches} if batches else {}
     trainer = build_trainer(part, *callbacks, **strategy(world, precision="64-true", limit_val_batches=0, **length))
     trainer.fit(system, data)
-    return {name: value.detach().clone() for name, value in system.named_parameters()}
+    weights = {name: value.detach().clone() for name, value in system.named_parameters()}
+    losses = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+    return weights, losses
 
 
 def trained(root: Path, cache: Path, world: int, part: Path, games: list[str]) -> dict[str, Any]:
     """Everything that one rank finds."""
     found = {game: train(root, cache, world, part, **GAMES[game]) for game in games}
-    return {"scores": score(root, cache, world, part), "weights": found}
+    weights, losses = ({game: pair[part] for game, pair in found.items()} for part in (0, 1))
+    return {"scores": score(root, cache, world, part), "weights": weights, "losses": losses}
 
 
 if __name__ == "__main__":

@@ -103,6 +103,13 @@ def test_two_ranks_move_like_one_with_the_joined_batch(found: dict[int, list[Fou
     assert farthest(found, game) < 1e-12
 
 
+@pytest.mark.parametrize("game", ["alternating", "stabilised", "unlabelled", "mean teacher", "GAN", "supervised"])
+def test_losses_are_those_of_the_joined_batches_on_each_rank(found: dict[int, list[Found]], game: str) -> None:
+    (alone,), ranks = (([one["losses"][game] for one in found[world]]) for world in (1, 2))
+    assert alone
+    assert ranks[0] == ranks[1] == pytest.approx(alone, rel=1e-9, abs=1e-12)
+
+
 def test_three_ranks_move_like_one_with_the_joined_batch(found: dict[int, list[Found]]) -> None:
     assert farthest(found, "whole batches", 3) < 1e-12
 

@@ -23,9 +23,9 @@ Options = TypeVar("Options")
 
 DATA = (
     *("root", "layout", "modalities", "labels", "native_labels", "preparation", "cache_dir", "patch", "batch_size"),
-    *("sampling", "augmentation", "transforms", "augment_on", "unlabelled", "n_labelled", "labelled_per_batch"),
-    *("missing", "val_fraction", "test_fraction", "stratify_by", "split_file", "fold", "split_leftovers"),
-    *("split_leaks", "split_seed", "seed", "workers", "prepare_workers", "origin_tolerance_mm"),
+    *("sampling", "augmentation", "transforms", "augment_on", "residency", "unlabelled", "n_labelled"),
+    *("labelled_per_batch", "missing", "val_fraction", "test_fraction", "stratify_by", "split_file", "fold"),
+    *("split_leftovers", "split_leaks", "split_seed", "seed", "workers", "prepare_workers", "origin_tolerance_mm"),
 )
 """Options of `MRIDataModule`, which loads PyTorch; a test compares the two."""
 SECTIONS = ("model", "trainer", "run", "finetuning")

@@ -195,8 +195,10 @@ class Augmentation:
         """Whether anything is done to a patch once it is read; what modality dropout hides is not read at all."""
         return self.varies_intensities or any(self.mirror)
 
-    def require_sense(self, patch: Sequence[int], modalities: Sequence[str]) -> None:
-        """Refuse what would do nothing with these patches.
+    def require_sense(
+        self, patch: Sequence[int], modalities: Sequence[str], *, augment_on: AugmentOn, alone: bool
+    ) -> None:
+        """Refuse what would do nothing with these patches; `alone`: there are no transforms of the user's own.
 
         Raises:
             UsageError: It names the option as typed.
@@ -215,6 +217,11 @@ class Augmentation:
             raise UsageError(
                 f"--data.augmentation.modality_dropout {self.modality_dropout}: the only modality, {modalities[0]}, "
                 f"always stays; give several --data.modalities or leave it out"
+            )
+        if augment_on == "device" and alone and not self.varies:
+            raise UsageError(
+                f"--data.augment_on {augment_on}: --data.augmentation varies nothing once a patch is read; give one of "
+                f"its options, or leave --data.augment_on out"
             )
 
 

@@ -89,6 +89,10 @@ class PatchDataset(Dataset[Batch | Gathered | Asked]):
             item = self._resident(item)
         return self.augment(item)
 
+    def release(self) -> None:
+        """Let go of the device's memory."""
+        self._resident = None
+
     def ask(self, plan: Plan) -> Asked:
         """Where the voxels of a plan lie."""
         seed = torch.from_numpy(plan.seed)

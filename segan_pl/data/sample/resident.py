@@ -18,7 +18,8 @@ from segan_pl.errors import UsageError
 
 Residency = Literal["disk", "device"]
 
-# A gather makes an index of int64 for every voxel that it reads; of more than this it goes sample by sample.
+# A gather makes an int64 index for every voxel that it reads: of this many 0.5 GB, 1 GB with what leads to it. Of more
+# it is done in parts of as many samples as fit.
 MOST_INDEXED = 1 << 26
 
 
@@ -31,7 +32,7 @@ class Asked(NamedTuple):
         start: (B, 3) int64, the patch's first voxel, which may lie outside.
         moving: (R,) int64, the samples that need voxels interpolated; their patch is 0, and they have boxes.
         flat: (R,) bool: changed in the plane only.
-        margin: (3,) int64: how much longer boxes are than patches, on each side.
+        margin: Voxels (z, y, x) by which a box is longer than a patch, on each side; negative of magnified patches.
         labelled: As of a `Gathered`; so are the following.
         modality_mask: (B, M) bool.
         case: (B,) int64.
@@ -95,11 +96,14 @@ class Resident:
 
     def __call__(self, asked: Asked) -> Gathered:
         """What the dataset's `gather` reads from files, to the bit."""
-        everything = torch.arange(len(asked.row), device=asked.row.device)
-        image, label = self._boxes(asked, everything, (0, 0, 0))
+        count = len(asked.row)
+        still = torch.ones(count, dtype=torch.bool, device=asked.row.device)
+        still[asked.moving] = False
+        (places,) = still.nonzero(as_tuple=True)
+        image, label = self._boxes(asked, places, (0, 0, 0))
         moving = None
         if len(asked.moving):
-            image[asked.moving], label[asked.moving] = 0, 0  # `Augment` fills them
+            image, label = spread(image, places, count), spread(label, places, count)  # `Augment` fills the others
             moving = Moving(asked.moving, *self._boxes(asked, asked.moving, asked.margin), asked.flat)
         return Gathered(image, label, moving, asked.labelled, asked.modality_mask, asked.case, asked.start, asked.seed)
 
@@ -133,17 +137,24 @@ class Resident:
         return image.masked_fill_(~shown[:, :, None, None, None], 0), label
 
 
+def spread(some: Tensor, places: Tensor, count: int) -> Tensor:
+    """These samples of a batch at their places among `count`, of which the others are 0."""
+    return some.new_zeros(count, *some.shape[1:]).index_copy_(0, places, some)
+
+
 def require_room(needed: int, cases: int, device: torch.device) -> None:
-    """Refuse a training set that a GPU's free memory does not hold.
+    """Refuse a training set that a GPU's free memory does not hold; of a CPU's memory the system decides.
 
     Raises:
         UsageError: With both figures.
     """
     if device.type != "cuda":
         return
+    torch.cuda.empty_cache()  # else what a validation has used and left counts as taken
     free, _ = torch.cuda.mem_get_info(device)
     if needed > free:
         raise UsageError(
             f"--data.residency device: {cases} training cases take {needed / 1e9:.1f} GB, and {device} has "
-            f"{free / 1e9:.1f} GB free; give --data.residency disk, or crop more (--data.preparation.crop)"
+            f"{free / 1e9:.1f} GB free, of which the step needs some, too; give --data.residency disk, or crop more "
+            f"(--data.preparation.crop)"
         )

@@ -21,6 +21,7 @@ from segan_pl.data.sample.resident import Asked, require_room
 from segan_pl.errors import UsageError
 from tests.cohort import QUIET, build_data, build_system, build_trainer
 from tests.data.sample.test_augment_on import PATCHES, VARIED
+from tests.training import test_within_epoch as within_epoch
 
 pytest_plugins = ["tests.cohort_fixtures"]
 pytestmark = QUIET
@@ -109,12 +110,42 @@ def test_a_run_is_the_same_wherever_its_patches_lie(
     assert caplog.text.count("training set in the memory of cpu: 0.00 GB, ") == 1
 
 
+@pytest.mark.slow
+def test_places_pass_through_workers(make_data: MakeData) -> None:
+    require_equal(make_data, {"workers": 2, "augmentation": VARIED})
+
+
+def test_a_run_goes_on_within_an_epoch(make_data: MakeData, tmp_path: Path) -> None:
+    whole = within_epoch.fit(tmp_path / "whole", make_data(residency="device"))
+    middle = within_epoch.within(tmp_path / "whole", 0)
+    parts = within_epoch.fit(tmp_path / "parts", make_data(residency="device"), checkpoint=middle)
+    first, second = within_epoch.weights(whole), within_epoch.weights(parts)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_memory_is_let_go_of_after_a_fit(make_data: MakeData, tmp_path: Path) -> None:
+    data = make_data(residency="device")
+    build_trainer(tmp_path, epochs=1).fit(build_system(), datamodule=data)
+    assert data._trained is not None
+    assert data._trained._resident is None
+
+
+def test_the_loader_hands_over_no_voxels_of_batches_and_cases_as_ever(make_data: MakeData) -> None:
+    data, resident_data = make_data(), make_data(residency="device")
+    for one in (data, resident_data):
+        one.prepare_data()
+        one.setup("fit")
+    assert data.loads().batch > 0
+    assert resident_data.loads() == data.loads()._replace(batch=0)
+
+
 def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (12 * 10**9, 16 * 10**9))
     require_room(12 * 10**9, 300, torch.device("cuda:1"))
     with pytest.raises(
         UsageError,
-        match=r"--data.residency device: 1251 training cases take 35.2 GB, and cuda:1 has 12.0 GB free; "
-        r"give --data.residency disk, or crop more \(--data.preparation.crop\)$",
+        match=r"--data.residency device: 1251 training cases take 35.2 GB, and cuda:1 has 12.0 GB free, of which the "
+        r"step needs some, too; give --data.residency disk, or crop more \(--data.preparation.crop\)$",
     ):
         require_room(35_200_000_000, 1251, torch.device("cuda:1"))
