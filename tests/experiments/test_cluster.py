@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonargparse import ArgumentParser
 
+from segan_pl.cli.parsing import OneLineErrors
 from segan_pl.errors import UsageError
 from segan_pl.experiments.cluster import Cluster, read_cluster
 from segan_pl.experiments.runner import DryRunner, add_runner_options, runner_of
@@ -108,7 +108,7 @@ def test_a_study_refuses_what_its_jobs_ask_for_by_the_option_that_was_typed_in_a
 ) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("time: 24:00:00")
-    parser = ArgumentParser(exit_on_error=False)
+    parser = OneLineErrors()
     add_runner_options(parser)
     given = [str(file) if word == "FILE" else word for word in line]
     with pytest.raises(UsageError, match=says):
