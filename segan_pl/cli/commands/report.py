@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
@@ -14,10 +14,6 @@ from segan_pl.cli.parsing import OneLineErrors
 from segan_pl.data.outputs import Kind, Output, figure_of, page_of, require_free
 from segan_pl.errors import UsageError
 from segan_pl.files import require_writable
-
-if TYPE_CHECKING:
-    from segan_pl.report.run_files import RunFiles
-    from segan_pl.report.run_report import Report
 
 MAKER = "segan_pl report"
 PAGE = Kind(MAKER, page_of("segan_pl report: "))
@@ -86,8 +82,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def with_masks(files: Sequence[RunFiles], options: ReportOptions) -> Report:
-    """The report, with what needs images and masks where an evaluation says where they are."""
+def with_masks(files: Sequence[Any], options: ReportOptions) -> Any:
+    """The `Report` of some `RunFiles`, with what needs images and masks where an evaluation says where they are.
+
+    Not annotated so: jsonargparse carries out what stands under TYPE_CHECKING, and `--help` would load SciPy.
+    """
     from segan_pl.report.run_files import without_masks
     from segan_pl.report.run_report import Report
 

@@ -255,9 +255,10 @@ def watching(command: str = "fit") -> Iterator[Signals]:
     ACTIVE = signals
     try:
         yield signals
-    except (Stopped, ImportError) as error:
-        # PyTorch's C code drops a stop that falls into its import of NumPy, which then cannot be loaded a second time.
-        by = error.number if isinstance(error, Stopped) else signals.raised
+    except (Stopped, Exception) as error:
+        # PyTorch's C code drops a stop that falls into its import of NumPy, of which half is there then; whatever that
+        # leads to before training is the stop.
+        by = error.number if isinstance(error, Stopped) else signals.raised * (not signals.trained)
         if not by:
             raise
         signals.last_word(signals.ended_by(by))

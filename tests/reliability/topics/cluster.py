@@ -68,13 +68,13 @@ weights, optimisers and scores are compared with those of runs that nobody stopp
 
     .venv/bin/python -m tests.cluster.soak --requeues 20 --cancels 20
 
-On 2 cores that many other programs used, hence the seconds. The 20 stops of the run of 2 ranks took too long there: its
-rows are of `--requeues 4 --cancels 4`.
+On 2 cores that many other programs used, hence the seconds (the last row had an eighth of a core). The rows of the
+search and of the run are of two sittings.
 
 | what | stopped by | stops | equal to the bit | seconds |
 |---|---|---|---|---|
 | a search of 4 workers | requeue | 20 | 4 of 4 runs | 675 |
 | a search of 4 workers | scancel | 20 | 4 of 4 runs | 671 |
-| a run of 2 ranks | requeue | 4 | 1 of 1 runs | 282 |
-| a run of 2 ranks | scancel | 4 | 1 of 1 runs | 329 |
+| a run of 2 ranks | requeue | 20 | 1 of 1 runs | 1010 |
+| a run of 2 ranks | scancel | 20 | 1 of 1 runs | 2900 |
 """
