@@ -24,7 +24,8 @@ LENGTHS = ("total_iters", "T_max")  # as in `schedules`, which needs PyTorch
 SEQUENCES = (list, tuple, set, Sequence)
 HOLDERS = (*SEQUENCES, dict, Mapping)
 PLAIN = (str, int, float, bool, type(None), *HOLDERS)
-BOOLEANS = ("true", "false", "yes", "no", "on", "off", "null", "none")
+# What is meant for a truth value, be it one or not (0, n): the option's type refuses the latter.
+BOOLEANS = ("true", "false", "yes", "no", "on", "off", "null", "none", "0", "1", "y", "n", "t", "f")
 Options = Mapping[str, tuple[Any, bool]]  # dotted keys with their types, None where any text will do
 
 
@@ -48,7 +49,7 @@ def normalise(arguments: Sequence[str], options: Options) -> list[str]:
             out.append(argument)
         elif equals:
             out.extend(written(name, value, options))
-        elif _is_switch(name, options) and (not rest or rest[0].lower() not in BOOLEANS):
+        elif _is_switch(name, options) and (not rest or rest[0].strip("'\"").lower() not in BOOLEANS):
             out.append(f"{name}=true")
         elif rest and not rest[0].startswith("--"):
             value = rest.pop(0)  # or an argument of its own after a flag, which has no type and so changes nothing

@@ -57,8 +57,9 @@ class Pipeline(Settings):
                 )
             if not self.overwrite:
                 why = (
-                    f"{visit.case}: was prepared from other series or settings (or is another visit: give all visits "
-                    f"in one --root, with the same --pseudonyms); --overwrite true, or another --output"
+                    f"{visit.case}: was prepared from other series or settings, or by another version (or is another "
+                    f"visit: give all visits in one --root, with the same --pseudonyms); --overwrite true, or another "
+                    f"--output"
                 )
                 return Outcome({}, 0.0, (), why)
         self._clear(visit.case)

@@ -21,6 +21,8 @@ from segan_pl.inference.native_labels import decide
 from segan_pl.inference.trained import TrainedSegmentor, probabilities
 from segan_pl.nets.modality_mask import segmentor_channels
 
+FEW, SHARE = 10, 1e-5
+"""Voxels of a case whose label rounding may turn, and their share of all: one of 44 million was seen."""
 TOLERANCE = 1e-4
 """Most that logits may differ by, as a share of the largest where that is above 1; and probabilities.
 
@@ -114,12 +116,13 @@ def require_equal(segmentor: TrainedSegmentor, other: Callable[[Tensor], Tensor]
         DiffersError: By more than TOLERANCE.
         CaseError: The case cannot be prepared.
     """
-    worst = 0.0
+    apart: list[Tensor] = []
     for number in (0, 1):
         sample = example(segmentor, batch=2 - number, more=number, seed=number)
         with torch.inference_mode():
             wanted, found = segmentor.network(sample), other(sample)
-        worst = max(worst, float((wanted - found).abs().max()) / max(1.0, float(wanted.abs().max())))
+        apart.append((wanted - found).abs().max() / wanted.abs().max().clamp(min=1.0))
+    worst = float(torch.stack(apart).max())  # of NaN NaN, unlike Python's max
     line = f"logits of generated input differ by {worst:.1e} of the largest"
     if not worst <= TOLERANCE:
         raise DiffersError(f"{what}: {line}, more than {TOLERANCE:g}; it is not left behind")
@@ -160,13 +163,19 @@ def labels_line(changed: Tensor, open_: Tensor, what: str) -> str:
         what: The file, for the message.
 
     Raises:
-        DiffersError: One of them was decided.
+        DiffersError: One of them was decided, or they are more than rounding turns.
     """
     count, total = int(changed.sum()), changed.numel()
     if real := int((changed & ~open_).sum()):
         raise DiffersError(
             f"{what}: {real} of {total} voxels of a whole case have another label, though their probabilities lie "
             f"further than {TOLERANCE:g} from a tie and from 0.5, which is no rounding; it is not left behind"
+        )
+    if count > (most := max(FEW, int(total * SHARE))):
+        raise DiffersError(
+            f"{what}: {count} of {total} voxels of a whole case have another label, each within {TOLERANCE:g} of a "
+            f"tie or of 0.5; rounding turns at most {most}, so the network decides nothing or ties go the other way; "
+            f"it is not left behind"
         )
     line = f"labels of {count} of {total} voxels"
     return f"{line}, each within {TOLERANCE:g} of a tie or of 0.5, where rounding decides" if count else line

@@ -210,5 +210,6 @@ def test_an_option_of_true_or_false_may_stand_without_a_value(line: list[str], t
 def test_a_wrong_value_of_true_or_false_is_named() -> None:
     parser = OneLineErrors()
     parser.add_argument("--there", type=bool, default=False)
-    with pytest.raises(UsageError, match=r"^--there ture: expected true or false$"):
-        parser.parse_args(["--there", "ture"])
+    for wrong in ("ture", "0", "n"):
+        with pytest.raises(UsageError, match=rf"^--there {wrong}: expected true or false$"):
+            parser.parse_args(["--there", wrong])

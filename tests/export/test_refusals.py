@@ -81,6 +81,20 @@ def test_a_turned_voxel_is_counted_where_rounding_decides_it_and_refused_elsewhe
         labels_line(torch.tensor([True, False, True, False]), open_, "x")
 
 
+def test_labels_that_turn_everywhere_are_no_rounding_however_open_they_are() -> None:
+    turned, all_open = torch.arange(10**6) < 10, torch.ones(10**6, dtype=torch.bool)
+    assert labels_line(turned, all_open, "x").startswith("labels of 10 of 1000000 voxels")
+    with pytest.raises(DiffersError, match=r"x: 11 of 1000000 voxels .* rounding turns at most 10, so the network"):
+        labels_line(torch.arange(10**6) < 11, all_open, "x")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_graph_that_gives_no_numbers_is_refused(number: int) -> None:
+    model, calls = segmentor("t1", "flair"), iter(range(9))
+    with pytest.raises(DiffersError, match="logits of generated input differ by nan"):
+        require_equal(model, lambda x: model.network(x) * (torch.nan if next(calls) == number else 1), None, "x")
+
+
 def test_a_network_that_branches_on_values_goes_as_safetensors_alone() -> None:
     def branching(image: Tensor) -> Tensor:
         return image[:, :1] if image.sum() > 0 else -image[:, :1]

@@ -64,6 +64,8 @@ def parser_of(name: str) -> OneLineErrors:
     keep = patch.object(argparse.ArgumentParser, "print_help", lambda self, file=None: found.append(self))
     with keep, suppress(SystemExit):  # with which argparse ends after the help
         program([name, *more, "--help"] if name == "experiment" else [name, "--help", *more])
+    if not found:
+        raise UsageError(f"segan_pl {name} --help gave no options; call it to see why")
     parser = found[0]
     if not isinstance(parser, OneLineErrors):  # demo's, which hands on to fit what it does not know
         options = re.findall(r"^  (--\w+)", parser.format_help(), re.MULTILINE)

@@ -196,12 +196,7 @@ class Augmentation:
         return self.varies_intensities or any(self.mirror)
 
     def require_sense(
-        self,
-        patch: Sequence[int],
-        modalities: Sequence[str],
-        *,
-        augment_on: AugmentOn = "loader",
-        alone: bool = True,
+        self, patch: Sequence[int], modalities: Sequence[str], *, augment_on: AugmentOn = "loader", alone: bool = True
     ) -> None:
         """Refuse what would do nothing with these patches; `alone`: there are no transforms of the user's own.
 
