@@ -20,7 +20,7 @@ from segan_pl.report.case_pictures import lies_over, upright, volume_of
 MOST_REGIONS = 8
 """Bits of a mask."""
 LARGEST = 256
-"""Voxels of a side that are shown; of a longer one every second, third, ..."""
+"""Voxels of a side that are shown; along a longer one every second, third, ..."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_masks(
         prediction: The predicted file.
         schemes: What the reference's labels mean, and what the prediction's do.
         regions: Channels of both, at most eight.
-        crop: The central part alone, as `evaluate --score_on crop` scores it; what lies outside is empty.
+        crop: The central part alone, as `evaluate --score_on crop` scores it; what lies outside is not judged.
 
     Raises:
         CaseError: A file cannot be read, or grids differ.
@@ -88,8 +88,9 @@ def read_masks(
         inside = np.zeros_like(channels)
         inside[(slice(None), *box)] = channels[(slice(None), *box)]
         masks.append([inside[scheme.channels.index(region)] for region in regions])
+    ignored = np.ones(reference.shape, bool)
     # -1 where the mask is not judged
-    ignored = np.logical_or.reduce([mask < 0 for mask in masks[0]])
+    ignored[box] = np.logical_or.reduce([mask[box] < 0 for mask in masks[0]])
     bits = [sum(((mask > 0) & ~ignored).astype(np.uint8) << bit for bit, mask in enumerate(some)) for some in masks]
     true, predicted, left_out = (turned.to_target_grid(one) for one in (*bits, ignored))
     z, y, x = map(float, np.linalg.norm(turned.affine_prepared[:3, :3], axis=0)[::-1])
@@ -114,23 +115,29 @@ def with_images(case: Case, masks: Volumes) -> Volumes:
     return replace(masks, images=images)
 
 
-def cropped(volumes: Volumes, masks: Iterable[Volumes]) -> tuple[tuple[int, int, int], tuple[int, int, int], int]:
+def cropped(volumes: Volumes, masks: Iterable[Volumes]) -> tuple[tuple[slice, ...], tuple[int, int, int]]:
     """What is worth showing: the box of what is not zero in an image or a mask.
 
     Returns:
-        Its first voxel, its size in shown voxels, and every which voxel is shown.
+        The box, and every which voxel along each of its axes is shown.
     """
     there = np.logical_or.reduce([array != 0 for array in volumes.images.values()])
     for one in masks:
         there = there | (one.reference > 0) | (one.prediction > 0)
     if not there.any():
         there = np.ones_like(there)
-    low, high = [], []
+    box = []
     for axes in ((1, 2), (0, 2), (0, 1)):
         (along,) = np.nonzero(there.any(axis=axes))
-        low.append(int(along[0]))
-        high.append(int(along[-1]) + 1)
-    sides = [end - start for start, end in zip(low, high, strict=True)]
-    step = max(1, -(-max(sides) // LARGEST))
-    corner, size = (low[0], low[1], low[2]), [-(-side // step) for side in sides]
-    return corner, (size[0], size[1], size[2]), step
+        box.append(slice(int(along[0]), int(along[-1]) + 1))
+    # each for itself: thick slices are few, and none of them is left out for the voxels within them
+    z, y, x = (max(1, -(-(side.stop - side.start) // LARGEST)) for side in box)
+    return tuple(box), (z, y, x)
+
+
+def thinned(mask: NDArray, step: Sequence[int], reduce: np.ufunc = np.bitwise_or) -> NDArray:
+    """A mask in shown voxels: by `bitwise_or` each has what any voxel in its place has, so that no lesion vanishes."""
+    for axis, every in enumerate(step):
+        if every > 1:
+            mask = reduce.reduceat(mask, range(0, mask.shape[axis], every), axis)
+    return mask

@@ -42,7 +42,7 @@ def overlay(
     """One slice (H, W) with the outlines of reference and prediction.
 
     Args:
-        image: Any intensities; shown between their 1st and 99th percentile.
+        image: Any intensities; shown between their 1st and 99.5th percentile.
         reference: What should have been found.
         prediction: What was found.
         ignored: Where nothing is judged; tinted.

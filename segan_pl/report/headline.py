@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -162,12 +163,18 @@ def paired(runs: Sequence[RunFiles]) -> Paired:
     return Paired(
         tuple(sheet.columns[place] for place in kept),
         tuple(tuple(row[place] for place in kept) for row in sheet.rows),
-        f"{runs[1].name} against {runs[0].name}: paired differences, second run minus first, as segan_pl compare "
-        f"computes them",
+        f"{runs[1].name} against {runs[0].name}: paired differences, second run minus first; p after Holm's correction "
+        f"over all {found.tested} tests of this table. The same: {_command(runs, metrics)}",
         tuple(note.shown(6) for note in found.notes),
-        tuple(legend(found)),
+        tuple(legend(found, NOT_SHOWN)),
         _differences(runs) if "dice" in metrics else None,
     )
+
+
+def _command(runs: Sequence[RunFiles], metrics: Sequence[str]) -> str:
+    """What prints the same numbers; without --metric it prints Dice alone, and corrects for fewer tests."""
+    given = (f"{run.name}={run.folder}" for run in runs)
+    return shlex.join(["segan_pl", "compare", *given, "--metric", ",".join(metrics)])
 
 
 def _differences(runs: Sequence[RunFiles]) -> Chart | None:

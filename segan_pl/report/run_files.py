@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,10 +126,11 @@ def without_masks(run: RunFiles) -> str:
     best = best_kept(run.home / "checkpoints")
     root = mapping(run.config.get("data")).get("root") or "DATA"
     part = "test" if run.split.get("test") else "val"
-    predictions, evaluation = run.home / "predictions", run.home / "evaluation"
-    checkpoint = best.path if best else "CHECKPOINT"
+    predictions, evaluation = str(run.home / "predictions"), str(run.home / "evaluation")
+    checkpoint = str(best.path) if best else "CHECKPOINT"
+    predict = ["predict", "--ckpt_path", checkpoint, "--root", str(root), "--part", part, "--output", predictions]
+    evaluate = ["evaluate", "--pred", predictions, "--root", str(root), "--output", evaluation]
     return (
         "no case can be looked at: its scores were kept without masks. These give them: "
-        f"segan_pl predict --ckpt_path {checkpoint} --root {root} --part {part} --output {predictions}; "
-        f"segan_pl evaluate --pred {predictions} --root {root} --output {evaluation}"
+        f"{shlex.join(['segan_pl', *predict])}; {shlex.join(['segan_pl', *evaluate])}"
     )

@@ -42,7 +42,7 @@ COLUMNS = {
     "score_columns": score_rows.COLUMNS,
     "published_columns": ("run", "region", "metric", "ours (mean)", "n", "published", "where"),
     "subset_columns": score_rows.SUBSET_COLUMNS,
-    "lesion_columns": ("case", "run", "region", "lesion", "volume, ml", "found", "Dice"),
+    "lesion_columns": ("case", "run", "region", "lesion", "volume, ml", "found", "Dice", "slice"),
     "recall_columns": ("run", "region", "size, ml", "lesions", "found", "share found", "mean Dice"),
     "failure_columns": ("run", "case", "region", "what"),
 }
@@ -171,16 +171,16 @@ class Report:
             rows: list[list[str | Opens]] = []
             for cells in worst_first(run):
                 rows.append([_cell(cells[name], name) for name in names])
-                if one := self.anchors.get(cells["case"]):
+                if one := self.anchors.get((cells["case"], run.name)):
                     rows[-1][names.index("case")] = Opens(one.case, one.anchor, cells["region"].upper(), run.name)
             caption = f"{run.name}: {scores.table.path.name}, the worst case first; an empty cell is not available"
             tables.append((names, rows, caption, [i for i, name in enumerate(names) if name not in IDENTITY]))
         return tables
 
     @cached_property
-    def anchors(self) -> dict[str, Viewed]:
-        """The cases that can be looked through."""
-        return {one.case: one for one in self.viewed}
+    def anchors(self) -> dict[tuple[str, str], Viewed]:
+        """Case and run to where its prediction can be looked through."""
+        return {(one.case, run): one for one in self.viewed for run in one.runs}
 
     @cached_property
     def lesion_rows(self) -> list[list[str | Opens]]:
@@ -189,10 +189,10 @@ class Report:
         for cells, voxel in self.lesions.rows if self.lesions else ():
             case, run, region, *others = cells
             first: str | Opens = case
-            if one := self.anchors.get(case):
-                at = [(place - low) // one.step for place, low in zip(voxel, one.corner, strict=True)]
+            if one := self.anchors.get((case, run)):
+                at = [(place - low) // by for place, low, by in zip(voxel, one.corner, one.step, strict=True)]
                 first = Opens(case, one.anchor, region, run, ",".join(map(str, at)))
-            rows.append([first, run, region, *others])
+            rows.append([first, run, region, *others, str(voxel[0])])
         return rows
 
     @cached_property

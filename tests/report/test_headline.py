@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from segan_pl.__main__ import main
 from segan_pl.evaluation.statistics.seeds import read_entries
 from segan_pl.evaluation.statistics.study import study
-from segan_pl.report.headline import card, duration, matrix, paired
+from segan_pl.evaluation.statistics.study_tables import legend
+from segan_pl.report.headline import NOT_SHOWN, card, duration, matrix, paired
 from segan_pl.report.run_files import read_files
 from segan_pl.report.run_report import Report, whole_page
 from tests.report.run_folders import make_evaluation, make_run, score, write_rows
@@ -37,6 +40,7 @@ def test_a_card_has_the_best_region_first_with_its_interval_and_what_is_not_avai
     low, high = map(float, found.scores[0][2].split(" to "))
     assert 0.70 < low < 0.735 < high < 0.77
     assert found.scores[2][1:] == ("n/a", "n/a")
+    assert "Enhancing tumour (ET) n/a no case has a value" in Page(whole_page(report)).text
     assert dict(found.facts)["cases"] == "8 evaluated"
 
 
@@ -90,10 +94,35 @@ def test_two_runs_are_compared_as_compare_does(tmp_path: Path) -> None:
     assert row["difference"] == f"{line.found.difference:+.4f}"
     assert row["verdict"] == line.verdict
     assert found.caption.startswith("two against one:")
+    assert found.legend == tuple(legend(study(read_entries(texts)), NOT_SHOWN))
+    said = " ".join(found.legend)
+    assert "p perm.: " in said
+    assert not any(f"{name}: " in said for name in ("p Wilc.", "r", "dz"))
     assert found.chart is not None
     assert main(["report", *texts, "--output", str(tmp_path / "page.html")]) == 0
     assert "two against one: paired differences" in Page((tmp_path / "page.html").read_text()).text
     assert (tmp_path / "figures" / "paired_dice.svg").is_file()
+
+
+def test_the_command_of_the_caption_prints_the_same_numbers(tmp_path: Path, capsys) -> None:
+    rng, texts = np.random.default_rng(0), []
+    for name, shift in (("one", 0.0), ("the other", 0.05)):
+        rows = [
+            score(f"c{n}", round(0.5 + shift + d, 4), region, status="ok", hd95_mm=round(5 + 9 * d, 4))
+            for region in ("wt", "tc")
+            for n, d in enumerate(rng.normal(0, 0.06, 9))
+        ]
+        texts.append(f"{name}={make_evaluation(tmp_path / name, rows)}")
+    found = paired([read_files(text) for text in texts])
+    assert {row[0] for row in found.rows} == {"dice", "hd95_mm"}
+    assert "over all 4 tests of this table" in found.caption
+    command = shlex.split(found.caption.partition("The same: ")[2])
+    assert command[:2] == ["segan_pl", "compare"]
+    assert main([*command[1:], f"--output={tmp_path / 'out'}"]) == 0
+    lines = (tmp_path / "out" / "comparison.md").read_text().splitlines()
+    printed = [[cell.strip() for cell in line.split("|")] for line in lines]
+    for row in found.rows:
+        assert any(set(row[1:]) <= set(cells) for cells in printed), row
 
 
 def test_runs_that_cannot_be_compared_are_told_why_and_the_page_is_made(tmp_path: Path) -> None:

@@ -78,8 +78,17 @@ def main(arguments: list[str]) -> int:
         output.write(content)
     for note in report.notes:
         print(f"note: {note}")
-    print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB{images_in(report)})")
     return 0
+
+
+def images_in(report: Any) -> str:
+    """Whose images lie in the page: whole heads, with the face where it was not removed."""
+    cases = {one.case for one in report.viewed} | {one.case for some in report.overlays.values() for one in some}
+    if not cases:
+        return ""
+    who = f"{len(cases)} cases" if len(cases) > 1 else "1 case"
+    return f"; holds the images of {who}: --viewer 0 --pictures false before you share it"
 
 
 def with_masks(files: Sequence[Any], options: ReportOptions) -> Any:

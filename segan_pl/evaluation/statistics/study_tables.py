@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,18 +81,28 @@ def sheets(study: Study) -> list[Sheet]:
     return [runs, *([spread] if seeds else []), compared]
 
 
-def legend(study: Study) -> list[str]:
-    """What the columns are."""
+def legend(study: Study, without: Collection[str] = ()) -> list[str]:
+    """What the columns are, but those that are not shown."""
     sampled = any(line.found.permutation_p is not None and not line.found.exact for line in study.lines)
     ways = f", sampled with {study.resamples} sign patterns where there are too many" if sampled else ""
+    tests = {
+        "p perm.": f"sign-flip permutation test of the mean difference{ways}",
+        "p Wilc.": f"Wilcoxon signed rank, exact to {EXACT_RANKS} patients, ties included, zero differences left out",
+    }
+    others = {
+        "r": "matched-pairs rank-biserial correlation",
+        "dz": "Cohen's, mean over standard deviation of the differences",
+        "W/T/L": "patients for whom run is better, equal, worse",
+    }
+    tested, rest = (
+        [f"{name}: {what}" for name, what in some.items() if name not in without] for some in (tests, others)
+    )
+    both, kinds = ("both ", "tests of each kind") if len(tested) == 2 else ("", "tests")
     return [
         "difference: run minus against, mean over patients (a patient's scans are averaged first); 95 % interval: "
         f"bootstrap over patients (expanded percentiles), {study.resamples} resamples, seed {study.seed}",
-        f"p perm.: sign-flip permutation test of the mean difference{ways}; p Wilc.: Wilcoxon signed rank, exact to "
-        f"{EXACT_RANKS} patients, ties included, zero differences left out; both two-sided and after Holm's correction "
-        f"(tests of each kind: {study.tested})",
-        "r: matched-pairs rank-biserial correlation; dz: Cohen's, mean over standard deviation of the differences; "
-        "W/T/L: patients for whom run is better, equal, worse",
+        f"{'; '.join(tested)}; {both}two-sided and after Holm's correction ({kinds}: {study.tested})",
+        "; ".join(rest),
         f"verdict: by p perm. at {LEVEL}; 'not shown' does not mean equal",
     ]
 

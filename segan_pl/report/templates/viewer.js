@@ -58,6 +58,7 @@ for (const viewer of document.querySelectorAll('.viewer')) {
 
   const draw = () => {
     const bit = 1 << Number(pick('region').value), shown = pick('shown').value;
+    if (!masks) return; // what is chosen is still being decoded
     const [reference, prediction, ignored] = masks;
     for (const { axis, canvas, slider, said } of views) {
       const cut = slice(axis, Number(slider.value));
@@ -86,18 +87,21 @@ for (const viewer of document.querySelectorAll('.viewer')) {
         outline(context, cut, scale, (r, c) => reference[cut.place(r, c)] & bit, colour.reference, 3);
         outline(context, cut, scale, (r, c) => prediction[cut.place(r, c)] & bit, colour.prediction, 1.5);
       }
-      said.textContent = `${Number(slider.value) + 1} of ${slider.max - -1}`;
-      canvas.setAttribute('aria-label', `${volume.case}, ${canvas.dataset.name} slice ${said.textContent}`);
+      // as in captions and tables, not from the edge of what is shown
+      const from = volume.corner[axis] + slider.value * volume.step[axis], to = from + volume.step[axis] - 1;
+      said.textContent = `slice ${to > from ? `${from} to ${to}` : from}`;
+      canvas.setAttribute('aria-label', `${volume.case}, ${canvas.dataset.name} ${said.textContent}`);
     }
     const run = volume.runs[pick('run').value], region = volume.regions[pick('region').value];
     panel.querySelector('.about').textContent =
-      `${volume.case}${volume.runs.length > 1 ? `, ${run.name}` : ''}: ${region}, Dice ${run.dice[pick('region').value]}`;
+      `${volume.case}${volume.runs.length > 1 ? `, ${run.name}` : ''}: ${region}, Dice ${run.dice[pick('region').value]}${run.judged}`;
     for (const key of panel.querySelectorAll('[data-key]')) key.hidden = key.dataset.key !== shown;
   };
 
   // Decode what the choices ask for; a later choice overtakes an earlier one that is still being decoded.
   const load = async () => {
     const mine = ++turn, run = volume.runs[pick('run').value];
+    image = masks = null; // of another choice: not to be drawn under this one's name
     const [[grey], planes] = await Promise.all([voxels(volume.images[pick('modality').value], 1), voxels(run.masks, 3)]);
     if (mine !== turn) return;
     [image, masks] = [grey, planes];
