@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from segan_pl.data.case import CaseError
+from segan_pl.data.case_pool import Advance, shown
 from segan_pl.data.conventions import label_convention
 from segan_pl.evaluation.lesions import RULES, Lesion, LesionRules, each_lesion
 from segan_pl.evaluation.pairs import PREDICTION
@@ -44,9 +45,16 @@ def all_lesions(runs: Sequence[RunFiles], sources: Mapping[str, Sources]) -> Les
         runs: With scores.
         sources: Run to where its masks are.
     """
+    there = [run for run in runs if run.name in sources and of_tumour(run)]
+    total = sum(len(scores_of(run).cases) for run in there)
+    with shown(total, "reading masks", "lesions taken from") as advance:
+        return _all_lesions(there, sources, advance)
+
+
+def _all_lesions(runs: Sequence[RunFiles], sources: Mapping[str, Sources], advance: Advance) -> Lesions:
     found: list[tuple[float, list[str], tuple[int, int, int]]] = []
     recall, notes, names = [], [], {}
-    for run in (run for run in runs if run.name in sources and of_tumour(run)):
+    for run in runs:
         source, scored, rules = sources[run.name], scores_of(run), rules_of(run)
         names[rules.name] = f"{rules.name}: grown by {rules.dilations} voxels, up to {rules.least_mm3:g} mm³ left out"
         by_region: dict[str, list[Lesion]] = {region: [] for region in scored.regions}
@@ -57,6 +65,8 @@ def all_lesions(runs: Sequence[RunFiles], sources: Mapping[str, Sources]) -> Les
             except CaseError as error:
                 notes.append(f"{run.name}: no lesions: {error}")
                 continue
+            finally:
+                advance()
             for region, some in lesions.items():
                 by_region[region] += some
                 true = [one for one in some if one.found is not None]
