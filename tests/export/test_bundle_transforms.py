@@ -16,7 +16,7 @@ from scipy import ndimage
 from segan_pl.data.case import Case
 from segan_pl.data.prepare.case import prepare
 from segan_pl.data.prepare.preparation import Preparation
-from segan_pl.export import bundle
+from segan_pl.export import bundle, tracing
 from segan_pl.export.scripts import inference, postprocessing, preparation, reading
 from segan_pl.export.tracing import DiffersError
 from segan_pl.inference.inferer import Windows
@@ -163,7 +163,9 @@ def test_a_bundle_that_would_give_other_probabilities_is_refused(tmp_path: Path)
         bundle._same_labels(model, lambda image: model.network(image) + 0.01, [], written(tmp_path, PIR))
 
 
-def test_a_bundle_may_turn_a_voxel_that_rounding_decides_and_says_so(tmp_path: Path) -> None:
+def test_a_bundle_may_turn_a_few_voxels_that_rounding_decides_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = written(tmp_path, PIR)
 
     def one_open(image: torch.Tensor) -> torch.Tensor:
@@ -171,6 +173,9 @@ def test_a_bundle_may_turn_a_voxel_that_rounding_decides_and_says_so(tmp_path: P
         return torch.where(logits.abs() == logits.abs().min(), 0.0, logits)
 
     model = segmentor("t1", "flair", logits=one_open, patch=(16, 16))
+    with pytest.raises(DiffersError, match="rounding turns at most 10, so the network decides nothing or ties go"):
+        bundle._same_labels(model, lambda image: one_open(image) + 1e-6, [Step("fill_holes")], case)
+    monkeypatch.setattr(tracing, "FEW", 1000)
     said = bundle._same_labels(model, lambda image: one_open(image) + 1e-6, [Step("fill_holes")], case)
     found = re.search(r"labels of (\d+) of \d+ voxels, each within 0\.0001 of a tie or of 0\.5, where rounding", said)
     assert found, said
