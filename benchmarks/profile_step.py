@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -48,9 +49,11 @@ def main() -> int:
     """Profile, print, and perhaps write the trace."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--trace", help="a JSON file, written anew")
+    parser.add_argument("--trace", help="a JSON file that is not there yet")
     parser.add_argument("fit", nargs=argparse.REMAINDER, help="-- and the arguments of fit")
     options = parser.parse_args()
+    if options.trace and Path(options.trace).exists():
+        parser.error(f"--trace {options.trace}: is there already; give another file")
     found = Profiled(options.steps)
     fit = L.Trainer.fit
 

@@ -177,9 +177,8 @@ def main(arguments: list[str]) -> int:
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a continued run
     warnings.filterwarnings("ignore", message="The dirpath has changed")  # of a run that is scored elsewhere
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # its sampler is told the place
-    warnings.filterwarnings(
-        "ignore", message=r".*self.log\('(train|val|test|step).*sync_dist.*"
-    )  # all ranks hold the same
+    # all ranks hold the same
+    warnings.filterwarnings("ignore", message=r".*self.log\('(train|val|test|step).*sync_dist.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # between Lightning 2.6 and torch 2.13
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter is intended.*")
     warnings.filterwarnings(

@@ -14,7 +14,7 @@ FOLDERS = (
     ".",
 )
 FLAGS = ("--config", "-c")
-SWITCHES = ("--overwrite", "--dry_run", "--probabilities", "--uncertainty")
+SWITCHES = ("--overwrite", "--dry_run", "--probabilities", "--uncertainty", "--skip_empty")
 """Options of the commands of one folder that are true or false; a folder that follows one is not its value."""
 SECTIONS = ("model", "data", "trainer", "run", "finetuning")
 _PACKAGE = Path(__file__).resolve().parents[1]

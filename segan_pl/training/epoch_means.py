@@ -15,6 +15,9 @@ class EpochMeans:
     """Weighted means of numbers by name, as Lightning's `on_epoch` has them, to the bit."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._place: dict[str, int] = {}
         self._weight: list[float] = []
         # of the numbers, each times its weight
@@ -34,7 +37,7 @@ class EpochMeans:
             UsageError: One is no scalar.
         """
         names = tuple(numbers)
-        dtype = torch.get_default_dtype()
+        dtype = torch.get_default_dtype()  # float64 with --trainer.precision 64-true
         values = [torch.as_tensor(number).detach().to(device, dtype) for number in numbers.values()]
         if wrong := [name for name, value in zip(names, values, strict=True) if value.numel() != 1]:
             shape = list(values[names.index(wrong[0])].shape)
@@ -72,5 +75,5 @@ class EpochMeans:
                     f"there on every rank in some batch of the epoch, 0 where there is nothing to learn"
                 )
             rows = total(rows)
-        self.__init__()  # type: ignore[misc]
+        self._begin()
         return dict(zip(names, rows[0] / rows[1], strict=True))

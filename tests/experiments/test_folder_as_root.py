@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from segan_pl.__main__ import main
+from segan_pl.__main__ import OF_ONE_FOLDER, main
+from segan_pl.cli.completion.script import parser_of
 from segan_pl.errors import UsageError
-from segan_pl.experiments.shipped import with_folder_as_root
+from segan_pl.experiments.shipped import SWITCHES, with_folder_as_root
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,17 @@ def test_values_of_options_and_what_is_no_folder_stay(line: str) -> None:
 def test_two_data_sets_are_refused(line: str) -> None:
     with pytest.raises(UsageError, match=r"expected one data set; give --root once"):
         with_folder_as_root(line.split())
+
+
+def test_a_folder_after_any_switch_is_no_value_of_it() -> None:
+    found = {
+        f"--{option}"
+        for name in OF_ONE_FOLDER
+        if name != "fit"  # whose switches have dots in their names, and are given with their value
+        for option, (kind, _) in parser_of(name).options().items()
+        if kind in (bool, bool | None)
+    }
+    assert found == set(SWITCHES)
 
 
 def test_the_program_takes_it(capsys: pytest.CaptureFixture[str]) -> None:

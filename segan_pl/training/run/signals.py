@@ -255,14 +255,15 @@ def watching(command: str = "fit") -> Iterator[Signals]:
     ACTIVE = signals
     try:
         yield signals
-    except (Stopped, Exception) as error:
-        # PyTorch's C code drops a stop that falls into its import of NumPy, of which half is there then; whatever that
-        # leads to before training is the stop.
-        by = error.number if isinstance(error, Stopped) else signals.raised * (not signals.trained)
-        if not by:
+    except Stopped as stop:
+        signals.last_word(signals.ended_by(stop.number))
+        raise
+    except Exception as error:
+        # PyTorch's C code drops a stop that falls into its import of NumPy; what that leads to before training is it.
+        if signals.trained or not signals.raised:
             raise
-        signals.last_word(signals.ended_by(by))
-        raise Stopped(by) from error
+        signals.last_word(signals.ended_by(signals.raised))
+        raise Stopped(signals.raised) from error
     finally:
         # Closing the pipe is not enough: a forked worker may hold it too.
         os.write(writer, bytes(1))

@@ -94,15 +94,21 @@ def test_the_worker_only_reads_where_the_device_augments(make_data: MakeData, mo
     assert set(called) == {"resample", "source_coordinates", "with_intensities", "mirrored", "encode"}
 
 
-def test_a_run_is_the_same_wherever_its_batches_are_augmented(make_data: MakeData, tmp_path: Any) -> None:
+def test_a_run_is_the_same_wherever_its_patches_lie_and_are_augmented(
+    make_data: MakeData, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     weights = []
-    for where in ("loader", "device"):
+    ways: list[dict[str, Any]] = [{}, {"augment_on": "device"}, {"residency": "device"}]
+    for number, way in enumerate(ways):
         system = build_system(seed=1)
-        trainer = build_trainer(tmp_path / where, epochs=2)
-        trainer.fit(system, datamodule=make_data(augmentation=VARIED, augment_on=where))
+        trainer = build_trainer(tmp_path / str(number), epochs=2)
+        trainer.fit(system, datamodule=make_data(augmentation=VARIED, **way))
         weights.append(system.state_dict())
-    for name, value in weights[0].items():
-        assert torch.equal(value, weights[1][name]), name
+    for other in weights[1:]:
+        for name, value in weights[0].items():
+            assert torch.equal(value, other[name]), name
+    assert caplog.text.count("training set in the memory of cpu: 0.00 GB, ") == 1
 
 
 def test_a_batch_that_is_one_already_passes_through(make_data: MakeData) -> None:

@@ -20,19 +20,13 @@ from segan_pl.data.sample.options import Augmentation, Sampling
 from segan_pl.data.sample.resident import Asked, require_room
 from segan_pl.errors import UsageError
 from tests.cohort import QUIET, build_data, build_system, build_trainer
-from tests.data.sample.test_augment_on import PATCHES, VARIED
+from tests.data.sample.test_augment_on import PATCHES, VARIED, loaded
 from tests.training import test_within_epoch as within_epoch
 
 pytest_plugins = ["tests.cohort_fixtures"]
 pytestmark = QUIET
 
 MakeData = Callable[..., MRIDataModule]
-
-
-def loaded(data: MRIDataModule) -> list[Any]:
-    data.prepare_data()
-    data.setup("fit")
-    return list(data.train_dataloader())
 
 
 def require_equal(make_data: MakeData, settings: dict[str, Any]) -> list[Batch]:
@@ -93,21 +87,6 @@ def test_a_batch_whose_index_would_be_too_large_is_cut_out_in_parts(
 ) -> None:
     monkeypatch.setattr(resident, "MOST_INDEXED", 4 * 16 * 16)  # of one sample
     require_equal(make_data, {"patch": (16, 16), "batch_size": 5, "augmentation": VARIED})
-
-
-def test_a_run_is_the_same_wherever_its_patches_lie(
-    make_data: MakeData, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    weights = []
-    for where in ("disk", "device"):
-        system = build_system(seed=1)
-        trainer = build_trainer(tmp_path / where, epochs=2)
-        trainer.fit(system, datamodule=make_data(augmentation=VARIED, residency=where))
-        weights.append(system.state_dict())
-    for name, value in weights[0].items():
-        assert torch.equal(value, weights[1][name]), name
-    assert caplog.text.count("training set in the memory of cpu: 0.00 GB, ") == 1
 
 
 @pytest.mark.slow
