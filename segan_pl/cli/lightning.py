@@ -74,11 +74,13 @@ class SeganCLI(LightningCLI):
         below: Settings below all that the command line says, e.g. those that a checkpoint holds.
     """
 
-    def __init__(self, *args: Any, below: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, model: type, data: type, *, args: list[str], below: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         self.lease: RunLease | None = None
-        self.below = below
+        self.arguments, self.below = args, below
         try:
-            super().__init__(*args, **kwargs)
+            super().__init__(model, data, args=args, **kwargs)
         finally:
             if self.lease is not None:
                 self.lease.release()
@@ -87,11 +89,9 @@ class SeganCLI(LightningCLI):
     def _is_first_rank(self) -> bool:
         return is_first_rank(int(self.config[self.subcommand].trainer.num_nodes or 1))
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Lightning's, without its predict: predicting files is a command of its own."""
-        skip = {"model", "dataloaders", "datamodule"}
-        return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"}, "validate": skip, "test": skip}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """What is asked for alone: the options of each command take a while to make."""
+        return {self.arguments[0]: {"model", "dataloaders", "train_dataloaders", "val_dataloaders", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's options, and what the model learns from the data."""
@@ -108,11 +108,10 @@ class SeganCLI(LightningCLI):
         parser.link_arguments("data", "model.labels", compute_fn=scheme_name, apply_on="instantiate")
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Keep the arguments too, so that what was asked for can be told from a default."""
-        self.arguments: list[str] = args
+        """With what lies below the arguments; these are kept, so that what was asked for is told from a default."""
         # a text, no file that a kill could leave
         below = ["--config", yaml.safe_dump(self.below)] if self.below else []
-        parser.commands = {name: self._parser(name) for name in self.subcommands()}
+        parser.commands = {args[0]: self._parser(args[0])}
         super().parse_arguments(parser, [args[0], *below, *args[1:]])
 
     def _parse_ckpt_path(self) -> None:

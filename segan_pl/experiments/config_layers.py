@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -174,10 +176,16 @@ def _data(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    # The same few files are asked many times, and PyYAML is slow.
+    return yaml.safe_load(text)
+
+
 def read_config(path: Path) -> dict[str, object]:
     """The top level of a YAML file; an empty file is an empty mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if content is not None and not isinstance(content, dict):

@@ -142,11 +142,6 @@ class Watched(SeganCLI):
 
     found: Fitted
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """fit alone: a parser for each of the others costs as much as a training step."""
-        return {"fit": SeganCLI.subcommands()["fit"]}
-
     def before_fit(self) -> None:
         self.weights = {name: parameters(network) for name, network in self.model.networks.items()}
         self.dtypes: set[torch.dtype] = set()
