@@ -33,7 +33,7 @@ from segan_pl.inference.prediction import Settings
 from segan_pl.inference.predictor import Predictor
 from segan_pl.inference.trained import TrainedSegmentor
 from segan_pl.nets.monai_nets import MonaiSegmentor
-from segan_pl.nets.neighbours import NeighbouringSlices
+from segan_pl.nets.parts.neighbours import NeighbouringSlices
 
 INFERENCE, METADATA, SCRIPTS = "configs/inference.json", "configs/metadata.json", "scripts"
 WEIGHTS, GRAPH = "models/model.pt", "models/model.pt2"

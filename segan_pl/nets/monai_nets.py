@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segan_pl.errors import require_choice
 from segan_pl.nets.blocks import require_deep_supervision, require_divisible, require_widths, supervision_heads
-from segan_pl.nets.neighbours import NeighbouringSlices, of_patches, with_neighbours
+from segan_pl.nets.parts.neighbours import NeighbouringSlices, of_patches, with_neighbours
 
 Kind = Literal["UNet", "SegResNet", "DynUNet"]
 

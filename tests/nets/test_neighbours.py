@@ -11,7 +11,7 @@ from segan_pl.inference.inferer import Windows, over_volume
 from segan_pl.losses.overlap import SoftDice
 from segan_pl.nets.blocks import to_channels_last
 from segan_pl.nets.monai_nets import MonaiSegmentor
-from segan_pl.nets.neighbours import NeighbouringSlices, with_neighbours
+from segan_pl.nets.parts.neighbours import NeighbouringSlices, with_neighbours
 from segan_pl.objectives.base import StepContext
 from segan_pl.objectives.supervised import Supervised
 from tests.contracts import SegmentorContract, tiny_batch

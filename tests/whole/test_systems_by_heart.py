@@ -71,6 +71,7 @@ NOT_BY_HEART = {
     # Their labelled loss is cross-entropy alone, and the game takes from its steps: with the files' weights they miss
     # 0.9 in a minute of a core each. tests/objectives and tests/training/test_gan.py have their games.
     *("gan", "gan_bad", "gan_fm", "gan_wfm", "gt_gan"),
+    "swinunetr3d",  # a step of its smallest form takes seconds
     "residual_unet3d",  # its smallest region reaches 0.7 in a minute of a core; residual_unet2d learns all
 }
 
