@@ -15,8 +15,8 @@ from segan_pl.data.label_names import BACKGROUND, IGNORE, MEAN, LabelNames, tiss
 from segan_pl.errors import UsageError, nearest
 
 TUMOUR = ("necrosis", "non_enhancing", "oedema", "enhancing", "cyst", "tumour")
-# Labels are bytes.
-LARGEST = 255
+# Labels are bytes; so many of them stand in an example.
+LARGEST, LABELS_SHOWN = 255, 6
 Stated = str | dict[str, Any]  # "auto", a key of CONVENTIONS, a YAML or JSON file, or name to labels
 
 
@@ -235,11 +235,17 @@ def remedy(labels: Collection[int], names: LabelNames | None, choose: str, fix: 
         fix: What else can be done, e.g. "fix the mask".
     """
     if fitting := fitting_conventions(labels, names):
-        listed = f" ({', '.join(fitting)} would fit)" if labels else f", one of {', '.join(fitting)}"
+        mapping = "" if names else " or a mapping of your own, e.g. '{csf: 1, gm: 2}'"
+        listed = f" ({', '.join(fitting)} would fit)" if labels else f", one of {', '.join(fitting)}{mapping}"
         own = f", or as {names.where} has it, '{names.mapping}'" if not labels and names and names.mapping else ""
         return f"{choose}{listed}{own}, or {fix}"
     if not names or not names.numbers:
-        return f"no --data.native_labels fits but a mapping of your own, e.g. '{{lesion: 1, ignore: 2}}'; {fix}"
+        found = sorted(set(labels) - {0})
+        shown = [f"name{label}: {label}" for label in found[:LABELS_SHOWN]] + ["..."] * (len(found) > LABELS_SHOWN)
+        return (
+            f"no --data.native_labels fits but a mapping with names of your own, '{{{', '.join(shown)}}}', where the "
+            f"name ignore is for labels that are not judged; or {fix}"
+        )
     given = f", give the names as --data.native_labels '{names.mapping}'" if names.mapping else ""
     return f"no --data.native_labels fits without contradicting the names in {names.where}{given}, or {fix}"
 

@@ -18,7 +18,7 @@ from segan_pl.data.layouts.table import header
 LEVELS, FOLDERS = 5, 300
 DICOM_SUFFIXES, DICOM_AT, DICOM_MAGIC = (".dcm", ".ima"), 128, b"DICM"
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
-MANIFEST = "or list the files in a CSV manifest (docs/data.md)"
+MANIFEST = "or list the files in a CSV manifest, with columns case, mask and one for each modality (docs/data.md)"
 
 
 def nothing_found(root: Folder, tried: Sequence[Layout], layouts: Sequence[Layout]) -> str:
@@ -33,7 +33,8 @@ def nothing_found(root: Folder, tried: Sequence[Layout], layouts: Sequence[Layou
     if elsewhere := _data_set_near(root, below, layouts):
         place, layout = elsewhere
         if place is root and layout not in tried:
-            return f"'{tried[0].NAME}' expects {tried[0].EXPECTS}; the folder is of layout '{layout.NAME}': name that"
+            other = f"the folder is of layout '{layout.NAME}': give --data.layout {layout.NAME}"
+            return f"'{tried[0].NAME}' expects {tried[0].EXPECTS}; {other}"
         where = "above" if place.path in root.path.absolute().parents else "further down"
         return f"the data set is {where}: give --root {place.path} (layout '{layout.NAME}')"
     held: dict[str, list[Path]] = {}

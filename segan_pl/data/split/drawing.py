@@ -84,7 +84,8 @@ def _proportions(draw: Draw, order: Strata, parts: Mapping[str, float]) -> tuple
     large = {key: units for key, units in order.items() if len(units) > len(parts)}
     small = sorted(set(order) - set(large))
     notes = [
-        f"stratum {' '.join(key)} has {len(order[key])} of {draw.counted(len(parts) + 1)}: all in training"
+        f"stratum {' '.join(key)} has {len(order[key])} of the {draw.counted(len(parts) + 1)} that a split takes: "
+        f"all in training"
         for key in small
     ]
     sides: dict[str, str] = {}

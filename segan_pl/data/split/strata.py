@@ -125,7 +125,7 @@ def strata_of(cases: Sequence[Case], units: Mapping[str, str], by: Sequence[str]
     A unit belongs to the stratum of its first case by name; a column that no case has is left out.
     """
     known = [column for column in by if any(case.column(column) is not None for case in cases)]
-    left = f"strata by {' and '.join(known)}" if known else "one stratum"
+    left = f"the split is balanced by {' and '.join(known) or 'no column'}"
     notes = [f"no case has '{column}': {left}" for column in by if column not in known]
     of_unit: dict[str, Stratum] = {}
     for case in sorted(cases, key=lambda case: case.name):

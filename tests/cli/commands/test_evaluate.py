@@ -304,7 +304,10 @@ def test_a_flat_folder_of_masks_is_a_reference_once_its_labels_are_stated(refere
     flat.mkdir()
     for case in find_data_set(references).cases:
         shutil.copy(case.mask, flat / f"{case.name}_seg.nii.gz")
-    with pytest.raises(CaseError, match=r"does not say what .* labels mean; state it with --data.native_labels"):
+    with pytest.raises(
+        CaseError,
+        match=r"does not say what .* labels mean; state it with --data.native_labels, .* or a mapping of your own",
+    ):
         evaluate(pred, flat, tmp_path / "out")
     assert evaluate(pred, flat, tmp_path / "out", "--data.native_labels=brats2017") == 0
     assert {row["case"] for row in rows_of(tmp_path / "out")} == {case.name for case in find_data_set(references).cases}

@@ -64,7 +64,7 @@ def test_without_a_file_it_shows_the_table_and_writes_nothing(split: Run, root: 
     assert code == 0
     assert "LGG TCIA10      1  1 (100.0%)   0 (0.0%)" in said
     assert "all            14  11 (78.6%)  3 (21.4%)" in said
-    assert "note: stratum LGG TCIA10 has 1 of 2 patients: all in training" in said
+    assert "note: stratum LGG TCIA10 has 1 of the 2 patients that a split takes: all in training" in said
     assert said.splitlines()[-2:] == ["nothing is written; -o FILE does", "14 given, 14 used, 0 refused"]
     assert sorted(root.parent.rglob("*")) == before
 

@@ -114,6 +114,15 @@ def test_without_a_convention_cases_with_masks_are_refused_with_those_that_fit_a
     )
 
 
+def test_labels_that_no_convention_knows_are_put_into_an_example_of_a_mapping(make_case: MakeCase) -> None:
+    mask = np.resize(np.array([0, 10, 30], np.uint8), (6, 8, 10))
+    ((_, (fault,)),) = check([make_case("a", arrays={"seg": mask})], None).refused
+    assert fault.endswith(
+        "no --data.native_labels fits but a mapping with names of your own, '{name10: 10, name30: 30}', where the name "
+        "ignore is for labels that are not judged; or relabel the masks"
+    )
+
+
 def test_enhancing_tumour_that_never_occurs_is_reported_with_what_would_fit() -> None:
     rows = [row(name, files={"mask": ""}, labels={0: 5, 1: 1, 2: 1}) for name in ("a", "b")]
     assert data_set_notes(rows, BRATS, ()) == [

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import string
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,20 @@ def manifest(root: Path, *lines: str, name: str = "cases.csv") -> Path:
     path = root / name
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def test_the_shell_lines_of_the_docs_write_one(tmp_path: Path) -> None:
+    """docs/data.md, of a study whose folders have names with spaces."""
+    for name in ("patient 1", "patient 2"):
+        for file in ("MPRAGE", "tissue"):
+            empty(tmp_path / "my_study" / name / f"{file}.nii.gz")
+    page = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
+    lines = page.split("```sh\ncd my_study\n")[1].split("```")[0]
+    subprocess.run(["sh", "-c", f"cd my_study\n{lines}"], cwd=tmp_path, check=True)
+    found = find_data_set(tmp_path / "my_study")
+    assert [case.name for case in found.cases] == ["patient 1", "patient 2"]
+    assert found.cases[0].images == {"t1": tmp_path / "my_study/patient 1/MPRAGE.nii.gz"}
+    assert found.cases[0].mask == tmp_path / "my_study/patient 1/tissue.nii.gz"
 
 
 def test_every_column_finds_its_place(images):

@@ -39,7 +39,7 @@ def test_a_folder_above_or_below_that_holds_the_data_set_is_named(tmp_path: Path
 
 def test_another_layout_than_was_asked_for_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "BraTS2021_00000")
-    assert said(tmp_path, "brats2023").endswith("the folder is of layout 'brats2021': name that")
+    assert said(tmp_path, "brats2023").endswith("the folder is of layout 'brats2021': give --data.layout brats2021")
 
 
 @pytest.mark.parametrize(

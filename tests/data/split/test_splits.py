@@ -64,20 +64,22 @@ def test_a_column_that_no_case_has_is_one_stratum_and_noted():
     cases = [Case(f"c{i}", f"c{i}", {}) for i in range(5)]
     split = stratified_split(cases, seed=0)
     assert (len(split.train), len(split.val)) == (4, 1)
-    assert split.notes == ("no case has 'grade': one stratum", "no case has 'institution': one stratum")
+    assert split.notes == tuple(
+        f"no case has '{column}': the split is balanced by no column" for column in ("grade", "institution")
+    )
 
 
 def test_a_column_that_no_case_has_names_the_strata_by_another():
     cases = [Case(f"c{i}", f"c{i}", {}, institution="AB"[i % 2]) for i in range(20)]
-    assert stratified_split(cases, seed=0).notes == ("no case has 'grade': strata by institution",)
+    assert stratified_split(cases, seed=0).notes == ("no case has 'grade': the split is balanced by institution",)
 
 
 def test_a_stratum_too_small_goes_to_training_and_is_noted():
     split = stratified_split(cohort(HGG_A=10, HGG_B=1, LGG_A=2), test_fraction=0.2, seed=0)
     assert {"HGG_B_000", "LGG_A_000", "LGG_A_001"} <= set(split.train)
     assert split.notes == (
-        "stratum HGG B has 1 of 3 patients: all in training",
-        "stratum LGG A has 2 of 3 patients: all in training",
+        "stratum HGG B has 1 of the 3 patients that a split takes: all in training",
+        "stratum LGG A has 2 of the 3 patients that a split takes: all in training",
     )
 
 
