@@ -124,13 +124,16 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def without_masks(run: RunFiles) -> str:
     """Why a run with scores has no case to look at, and the commands that give its masks, ready to be typed."""
     best = best_kept(run.home / "checkpoints")
-    root = mapping(run.config.get("data")).get("root") or "DATA"
+    data = mapping(run.config.get("data"))
+    root = data.get("root") or "DATA"
     part = "test" if run.split.get("test") else "val"
     predictions, evaluation = str(run.home / "predictions"), str(run.home / "evaluation")
     checkpoint = str(best.path) if best else "CHECKPOINT"
     predict = ["predict", "--ckpt_path", checkpoint, "--root", str(root), "--part", part, "--output", predictions]
     evaluate = ["evaluate", "--pred", predictions, "--root", str(root), "--output", evaluation]
+    if (labels := data.get("native_labels", "auto")) != "auto":  # what the masks hold, where the user said it
+        evaluate += ["--data.native_labels", labels if isinstance(labels, str) else json.dumps(labels)]
     return (
-        "no case can be looked at: its scores were kept without masks. These give them: "
-        f"{shlex.join(['segan_pl', *predict])}; {shlex.join(['segan_pl', *evaluate])}"
+        "no case can be looked at: its scores were kept without masks. These give them:\n"
+        f"{shlex.join(['segan_pl', *predict])}\n{shlex.join(['segan_pl', *evaluate])}"
     )

@@ -17,10 +17,13 @@ from tests.report.test_run_report import Page
 
 
 @pytest.mark.parametrize("layout", ["brats2019", "msd"])
-def test_every_readable_case_is_drawn_with_words(tmp_path: Path, layout: str) -> None:
+def test_every_readable_case_is_drawn_with_words(
+    tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_cohort(tmp_path / "data", layout=layout, cases=4, shape=(16, 32, 32))
     out = tmp_path / "page.html"
     assert main(["check", f"--root={tmp_path / 'data'}", "--workers=1", f"--html={out}"]) == 0
+    assert f"page: {out}\n" in capsys.readouterr().err
     page = Page(out.read_text(encoding="utf-8"))
     pictures = page.all("img")
     assert len(pictures) == 4

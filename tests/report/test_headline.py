@@ -59,6 +59,13 @@ def test_few_patients_have_no_interval_and_the_card_says_why(tmp_path: Path) -> 
     assert "Mean Dice; cases: 3 validation; epochs: 2; time: 2 min" in page.text
 
 
+def test_validation_cases_that_test_scored_are_not_called_test_cases(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "a")
+    (folder / "scores" / "val_epoch_0001.csv").rename(folder / "scores" / "test_last.csv")
+    (found,) = Report([read_files(str(folder))], {}).cards
+    assert dict(found.facts)["cases"] == "3 validation"
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(40, "40 s"), (600, "10 min"), (7260, "2 h 1 min"), ("", "")])
 def test_time_is_in_words(tmp_path: Path, seconds: object, said: str) -> None:
     folder = make_run(tmp_path / "a")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from segan_pl.__main__ import main
@@ -230,13 +231,23 @@ def test_a_run_without_masks_says_which_commands_give_them(tmp_path: Path) -> No
     page = page_of([str(run)], tmp_path)
     assert not volumes(page)
     assert f"segan_pl predict --ckpt_path {run}/checkpoints/epoch0001_dice0.5000.ckpt" in page.text
-    assert f"--part val --output {run}/predictions; segan_pl evaluate --pred {run}/predictions" in page.text
+    assert f"--part val --output {run}/predictions segan_pl evaluate --pred {run}/predictions" in page.text
 
 
 def test_those_commands_can_be_typed_whatever_the_folders_are_called(tmp_path: Path) -> None:
     page = page_of([str(make_run(tmp_path / "my run"))], tmp_path)
     assert "--root '/data/a & b' --part val" in page.text
-    assert f"--output '{tmp_path / 'my run' / 'predictions'}'; segan_pl evaluate" in page.text
+    assert f"--output '{tmp_path / 'my run' / 'predictions'}' segan_pl evaluate" in page.text
+
+
+def test_labels_that_were_stated_are_in_the_command_that_scores(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    config = run / "config.yaml"
+    settings = yaml.safe_load(config.read_text())
+    settings["data"]["native_labels"] = {"csf": 10, "gm": [20, 30]}
+    config.write_text(yaml.safe_dump(settings))
+    page = page_of([str(run)], tmp_path)
+    assert f'--output {run}/evaluation --data.native_labels \'{{"csf": 10, "gm": [20, 30]}}\'' in page.text
 
 
 def test_it_is_said_whose_images_lie_in_the_page(evaluation: Path, tmp_path: Path, capsys) -> None:
