@@ -136,7 +136,8 @@ class SeganCLI(LightningCLI):
             if self.subcommand == "fit":
                 data = self.config[self.subcommand].data
                 split_file = Path(data.split_file).expanduser() if data.split_file else None
-                require_own_run(self.directory, f"--run.directory {place}", config_paths(self.arguments), split_file)
+                reads = config_paths(self.arguments)
+                require_own_run(self.directory, f"--run.directory {place}", reads, split_file, data.root)
         if fitting and self._is_first_rank and not settings.trainer.fast_dev_run:  # one for all ranks
             self.lease = RunLease(self.directory, rank_zero_info)
             self.lease.acquire()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import warnings
 from typing import Any
 
@@ -147,6 +148,7 @@ def finish(cli: SeganCLI) -> int:
         for best in cli.trainer.checkpoint_callbacks:
             if isinstance(best, BestCheckpoint) and best.best_model_path:
                 rank_zero_info(f"best checkpoint: {best.best_model_path}{where_the_best_is(best, stop.best_score)}")
+                rank_zero_info(f"next: segan_pl report {shlex.quote(str(cli.directory))}")
     last = cli.directory / "checkpoints" / "last.ckpt"
     if not cli.validates and last.is_file():
         rank_zero_info(f"nothing was validated, so no checkpoint was chosen; last checkpoint: {last}")

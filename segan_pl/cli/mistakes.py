@@ -28,7 +28,7 @@ MEANT = {
     **{"data.preparation.over": "data.preparation.statistics_mask", "model.presence": "model.modality_mask"},
     **{"init_from": "finetuning.init_from", "frozen": "finetuning.frozen"},
     **{"thaw_epoch": "finetuning.unfreeze_epoch", "data.patch_augmentation": "data.augmentation"},
-    **dict.fromkeys(("epochs", "num_epochs", "n_epochs"), "trainer.max_epochs"),
+    **dict.fromkeys(("epochs", "num_epochs", "n_epochs", "trainer.epochs"), "trainer.max_epochs"),
     **dict.fromkeys(("lr", "learning_rate"), "model.optimizers.default.init_args.lr"),
     **dict.fromkeys(("checkpoint", "ckpt", "resume"), "ckpt_path"),
     **dict.fromkeys(("data_dir", "data_path", "dataset"), "root"),

@@ -159,8 +159,9 @@ def _told(parser: OneLineErrors, arguments: Sequence[str]) -> str:
     ]
     lines = []
     if any(key.startswith("model.") for key in missing):
-        checkpoint = "" if parser.prog.endswith(" fit") else "--ckpt_path of a run, or "
-        lines.append(f"no system is given: {checkpoint}--config segan_cat, for example")
+        fit = parser.prog.endswith(" fit")
+        checkpoint, plan = ("", ", or the file of segan_pl plan") if fit else ("--ckpt_path of a run, or ", "")
+        lines.append(f"no system is given: {checkpoint}--config segan_cat, for example{plan}")
     lines += [REMEDIES.get(key, f"--{key} is missing") for key in missing if not key.startswith("model.")]
     return "; ".join(lines)
 

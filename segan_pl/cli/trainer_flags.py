@@ -182,7 +182,8 @@ def _require_epochs(trainer: Mapping[str, Any]) -> None:
     if every is not None and every > last and trainer.get("limit_val_batches") not in (0, 0.0):
         raise UsageError(
             f"--trainer.check_val_every_n_epoch {every} and --trainer.max_epochs {last}: no epoch would be validated, "
-            f"so none could be the best; to train without validation, --trainer.limit_val_batches 0"
+            f"so none could be the best; give --trainer.check_val_every_n_epoch {last} or less, or, to train without "
+            f"validation, --trainer.limit_val_batches 0"
         )
 
 

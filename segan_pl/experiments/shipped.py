@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from segan_pl.errors import UsageError, nearest
+from segan_pl.errors import UsageError, closest, nearest
 from segan_pl.experiments.config_layers import kept_of_system, narrowed_modalities, read_config, shown, stated_layout
 
 FOLDERS = (
@@ -50,7 +50,9 @@ def find_config(name: str) -> Path:
     shipped = shipped_configs()
     stem = name.removesuffix(".yaml")
     if stem not in shipped:
-        raise UsageError(f"--config {name}: no such file, and no shipped configuration; {nearest(stem, shipped)}")
+        # a list of 80 names would hide the one that was meant
+        meant = f"did you mean {match!r}?" if (match := closest(stem, shipped)) else nearest(stem, shipped)
+        raise UsageError(f"--config {name}: no such file, and no shipped configuration; {meant}")
     return shipped[stem]
 
 
@@ -147,7 +149,7 @@ def with_folder_as_root(argv: Sequence[str]) -> list[str]:
         argv: The command, and what follows it.
 
     Raises:
-        UsageError: There are two, or `--root` is given as well.
+        UsageError: There are two, `--root` is given as well, or a word where a folder may stand is none.
     """
     end = list(argv).index("--") if "--" in argv else len(argv)
     alone = [
@@ -158,6 +160,14 @@ def with_folder_as_root(argv: Sequence[str]) -> list[str]:
         and (Path(argv[place]).expanduser().is_dir() or Path(argv[place]).suffix in (".csv", ".tsv"))
     ]
     if not alone:
+        words = [
+            argv[place]
+            for place in range(1, end)
+            if not argv[place].startswith("-") and (place == 1 or argv[place - 2] in FLAGS)
+        ]
+        if words:
+            found = "is a file" if Path(words[0]).expanduser().is_file() else "no such folder"
+            raise UsageError(f"{words[0]}: {found}; give the folder of cases, a name with spaces in quotes")
         return list(argv)
     given = [argv[place] for place in alone]
     named = [one for option in ("--root", "--data.root") if (one := option_value(argv[:end], option))]

@@ -233,7 +233,7 @@ def test_an_exit_of_the_parser_passes_through(command) -> None:  # type: ignore[
 MARGIN = "--data.preparation: margin is (1, 0); expected voxels >= 0, with crop 'nonzero' or 'scaled' only"
 MIXED = "(set by several --config files, each over the one before: reciprocal, {})"
 ROOT = "--root is missing: give the folder of cases"
-SYSTEM = "no system is given: --config segan_cat, for example"
+SYSTEM = "no system is given: --config segan_cat, for example, or the file of segan_pl plan"
 
 
 @pytest.mark.usefixtures("isolated")

@@ -92,7 +92,10 @@ REFUSALS: list[tuple[dict[str, object], str]] = [
     ({"default_root_dir": "x"}, "--run.directory"),
     ({"use_distributed_sampler": True}, "over ranks itself"),
     ({"check_val_every_n_epoch": 0}, "expected at least 1"),
-    ({"check_val_every_n_epoch": 3, "max_epochs": 2}, "no epoch would be validated"),
+    (
+        {"check_val_every_n_epoch": 3, "max_epochs": 2},
+        "validated.*; give --trainer.check_val_every_n_epoch 2 or less",
+    ),
     ({"val_check_interval": 0}, "above 0"),
     ({"val_check_interval": 0.0}, "above 0"),
     ({"num_sanity_val_steps": -2}, "-1 for all"),
@@ -283,6 +286,7 @@ def test_a_checkpoint_callback_of_ones_own_does_not_become_the_best(
     assert fit(*own, "--trainer.callbacks.save_top_k=-1", "--trainer.limit_train_batches=1") == 0
     best = next(line for line in caplog.messages if line.startswith("best checkpoint: "))
     assert "checkpoints/epoch000" in best
+    assert f"next: segan_pl report {tmp_path / 'run'}" in caplog.messages
     assert (tmp_path / "run" / "checkpoints" / "epoch=1-step=2.ckpt").is_file()
 
 

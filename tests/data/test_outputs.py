@@ -289,6 +289,8 @@ def test_a_run_takes_no_file_that_it_reads_for_its_own(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"x: holds split.json and no run that wrote it; it stays as it is"):
         require_own_run(tmp_path, "x")
     require_own_run(tmp_path, "x", split_file=split)
+    with pytest.raises(UsageError, match=r"^x: is the folder of the data set; give another folder$"):
+        require_own_run(tmp_path, "x", split_file=split, root=str(tmp_path))
     require_split_in_place(Split(("b", "a"), ("c",)), split)
     with pytest.raises(UsageError, match=r"leave 1 of its cases out \(b: incomplete or without mask\); it stays"):
         require_split_in_place(Split(("a",), ("c",)), split)

@@ -38,11 +38,21 @@ def test_a_folder_alone_is_the_data_set(line: str, root: str) -> None:
     assert sorted(one for one in found if one != f"--root={root}") == sorted(one for one in line.split() if one != root)
 
 
-@pytest.mark.parametrize(
-    "line", ["check --root D", "check --json D", "fit -c D --root=E", "check nowhere", "predict --root D -- E"]
-)
+@pytest.mark.parametrize("line", ["check --root D", "check --json D", "fit -c D --root=E", "predict --root D -- E"])
 def test_values_of_options_and_what_is_no_folder_stay(line: str) -> None:
     assert with_folder_as_root(line.split()) == line.split()
+
+
+@pytest.mark.parametrize("line", ["check nowhere", "check nowhere to be found", "fit -c segan_cat nowhere --lr 1"])
+def test_a_word_that_is_no_folder_is_refused(line: str) -> None:
+    with pytest.raises(UsageError, match=r"^nowhere: no such folder; give the folder of cases, a name with spaces in"):
+        with_folder_as_root(line.split())
+
+
+def test_a_file_that_lists_no_cases_is_called_one() -> None:
+    Path("t1.nii.gz").touch()
+    with pytest.raises(UsageError, match=r"^t1.nii.gz: is a file; give the folder of cases"):
+        with_folder_as_root(["check", "t1.nii.gz"])
 
 
 @pytest.mark.parametrize("line", ["check D E", "check D --root E", "check --data.root=E D"])

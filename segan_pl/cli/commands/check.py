@@ -69,6 +69,8 @@ def main(arguments: list[str]) -> int:
         from segan_pl.report.cohort_page import cohort_page  # matplotlib, which nothing else here needs
 
         _write(outputs["--html"], cohort_page(report, source.root))
+        if page := outputs["--html"]:
+            print(f"page: {page.path}", file=sys.stderr)
     return 1 if report.refused or not report.used else 0
 
 

@@ -145,7 +145,13 @@ SCORES = Kind(
 )
 
 
-def require_own_run(directory: Path, given: str, reads: Iterable[Path] = (), split_file: Path | None = None) -> None:
+def require_own_run(
+    directory: Path,
+    given: str,
+    reads: Iterable[Path] = (),
+    split_file: Path | None = None,
+    root: str | None = None,
+) -> None:
     """Refuse a folder with files that a run would replace and no run wrote, e.g. a data set's own cases.csv.
 
     What a run writes may look like what other commands write, a split like that of `segan_pl split` and config.yaml
@@ -156,10 +162,13 @@ def require_own_run(directory: Path, given: str, reads: Iterable[Path] = (), spl
         given: What was typed, as the message begins.
         reads: Configuration files of the command line.
         split_file: The one given, which a run may use where it lies.
+        root: The data set's folder, in which no run begins.
 
     Raises:
-        UsageError: There is one.
+        UsageError: There is one, or the folder is the data set's.
     """
+    if root and lies_at(Path(root).expanduser(), directory):
+        raise UsageError(f"{given}: is the folder of the data set; give another folder")
     for name, kind in KINDS.items():
         Output(directory / name, kind, given).require_free()
     config, split = directory / "config.yaml", directory / "split.json"
