@@ -161,6 +161,13 @@ class Augment:
 
 def mirrored(image: Tensor, label: Tensor, mirror: Tensor) -> None:
     """Mirror samples of (B, M, D, H, W) and (B, D, H, W) where they lie, along (z, y, x) where `mirror` (B, 3) says."""
+    if image.device.type == "cpu":
+        for row, axes in enumerate(mirror.tolist()):
+            if along := [axis - 3 for axis, there in enumerate(axes) if there]:
+                # One volume at a time stays in the processor's cache.
+                for volume in (*image[row], label[row]):
+                    volume.copy_(volume.flip(along))
+        return
     for axes in mirror.unique(dim=0):
         along = axes.nonzero()[:, 0].tolist()
         if along:

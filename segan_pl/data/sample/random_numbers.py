@@ -15,6 +15,8 @@ ROUNDS = ((16, 0x21F0AAAD), (15, 0xD35A2D97 - 2**32))
 """Shifts and factors of C. Wellons' "lowbias32", the integer hash of two multiplications with the least known bias."""
 # 2**32 over the golden ratio: neighbouring positions are far apart in what is hashed.
 STEP = 0x9E3779B9 - 2**32
+# Pairs of numbers at a time on a CPU: what is made of them stays in its cache.
+CACHED = 2**16
 
 
 def uniform(seed: Tensor, stream: int, count: int) -> Tensor:
@@ -25,25 +27,34 @@ def uniform(seed: Tensor, stream: int, count: int) -> Tensor:
         stream: Streams of one seed have nothing to do with one another; those from 1000 on are never the package's own.
         count: Numbers for each sample; the first ones do not depend on it.
     """
-    return _bits(seed, stream, count).to(torch.float32).mul_(2.0**-24)
+    return _bits(_key(seed, stream), 0, count).to(torch.float32).mul_(2.0**-24)
 
 
 def normal(seed: Tensor, stream: int, count: int) -> Tensor:
     """(B, count) float32 of the standard normal distribution (Box and Muller 1958), at most 5.8 in size."""
     half = -(-count // 2)
-    bits = _bits(seed, stream, 2 * half)
-    radius = bits[:, :half].to(torch.float32).add_(1).mul_(2.0**-24).log_().mul_(-2).sqrt_()
-    angle = bits[:, half:].to(torch.float32).mul_(2 * math.pi * 2.0**-24)
-    return torch.cat([radius * angle.cos(), radius * angle.sin_()], 1)[:, :count]
+    made = torch.empty(len(seed), 2 * half, device=seed.device)
+    few = CACHED if seed.device.type == "cpu" else max(1, half)
+    key = _key(seed, stream)
+    for first in range(0, half, few):
+        last = min(half, first + few)
+        radius = _bits(key, first, last).to(torch.float32).add_(1).mul_(2.0**-24).log_().mul_(-2).sqrt_()
+        angle = _bits(key, half + first, half + last).to(torch.float32).mul_(2 * math.pi * 2.0**-24)
+        torch.mul(radius, angle.cos(), out=made[:, first:last])
+        torch.mul(radius, angle.sin_(), out=made[:, half + first : half + last])
+    return made[:, :count]
 
 
-def _bits(seed: Tensor, stream: int, count: int) -> Tensor:
-    """(B, count) int32, 24 random bits each."""
+def _key(seed: Tensor, stream: int) -> Tensor:
+    """(B, 1) int32, what a stream of a seed begins with."""
     low, high = seed.to(torch.int32)[:, None], (seed >> 32).to(torch.int32)[:, None]
-    key = _hashed(_hashed(_hashed(low ^ stream) ^ high))
-    position = torch.arange(count, dtype=torch.int32, device=seed.device).mul_(STEP)
-    bits = _hashed(position + key)
-    return bits.bitwise_right_shift_(8).bitwise_and_(2**24 - 1)
+    return _hashed(_hashed(_hashed(low ^ stream) ^ high))
+
+
+def _bits(key: Tensor, first: int, last: int) -> Tensor:
+    """(B, last - first) int32, 24 random bits for each position."""
+    position = torch.arange(first, last, dtype=torch.int32, device=key.device).mul_(STEP)
+    return _hashed(position + key).bitwise_right_shift_(8).bitwise_and_(2**24 - 1)
 
 
 def _hashed(bits: Tensor) -> Tensor:
