@@ -11,7 +11,7 @@ ifdef SEGAN_PL_TEST_DATA
 export SEGAN_PL_TEST_DATA
 endif
 
-.PHONY: install demo test test-marked test-cluster test-all lint bench
+.PHONY: install demo test test-marked test-cluster test-all lint bench lock
 
 install: $(INSTALLED)
 
@@ -54,3 +54,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+# uv.lock again, after a change of pyproject.toml or constraints.txt: from PyPI alone, with the versions of constraints.txt.
+lock:
+	uv lock --no-config --default-index https://pypi.org/simple $$(sed '/^#/d; s/^/-P /' constraints.txt)

@@ -8,10 +8,15 @@ import sys
 import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
 import segan_pl
 
 PACKAGE = Path(segan_pl.__file__).parent
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+CHECKOUT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 IMPORTED_AS = {"pyyaml": "yaml"}
 DOCUMENTED = {"_asdict", "_exit", "_fields", "_replace"}
 """Names of Python's own that begin with an underscore and are public."""
@@ -67,3 +72,30 @@ def test_private_names_of_others_are_those_that_are_known() -> None:
         if isinstance(node, ast.ImportFrom):
             used |= {*(node.module or "").split("."), *(one.name for one in node.names)}
     assert {name for name in used - ours - DOCUMENTED if re.match("_[^_]", name)} == set(PRIVATE)
+
+
+LOCKED = tomllib.loads((CHECKOUT / "uv.lock").read_text())["package"]
+
+
+def test_uv_lock_has_the_versions_of_the_constraints_and_takes_all_from_pypi() -> None:
+    lines = [line for line in (CHECKOUT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pinned = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    others = [package for package in LOCKED if package["name"] != "segan-pl"]
+    # else `make lock`
+    assert {(one["name"], one["version"]) for one in others if one["name"] in pinned} == {*pinned.items()}
+    assert {str(package["source"]) for package in others} == {"{'registry': 'https://pypi.org/simple'}"}
+    files = [file for one in others for file in (*one.get("wheels", ()), one.get("sdist")) if file]
+    assert {file["url"].split("/")[2] for file in files} == {"files.pythonhosted.org"}
+
+
+def test_uv_lock_answers_the_requirements_of_today() -> None:
+    extras = PROJECT["optional-dependencies"]
+    lines = [*PROJECT["dependencies"], *(line for extra in extras.values() for line in extra)]
+    declared = [
+        Requirement(line) for line in lines if not line.startswith("segan_pl[")
+    ]  # extras that are others together
+    (answered,) = [one["metadata"]["requires-dist"] for one in LOCKED if one["name"] == "segan-pl"]
+    # else `make lock`
+    assert {(one["name"], SpecifierSet(one.get("specifier", ""))) for one in answered} == {
+        (canonicalize_name(one.name), one.specifier) for one in declared
+    }

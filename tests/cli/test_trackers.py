@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tests.cohort import SYSTEM
 pytest_plugins = ["tests.cohort_fixtures"]
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
-NAMES = ["wandb", "mlflow", "tensorboard", "csv", *(["trackio"] if find_spec("trackio") else [])]
+NAMES = ["wandb", "mlflow", "tensorboard", "csv", "trackio"]
 PLACES = {f"WANDB_{name}": f"wandb_{name}" for name in ("CACHE_DIR", "CONFIG_DIR", "DATA_DIR")}
 
 
@@ -140,7 +139,6 @@ def test_tensorboard_and_lightnings_csv_have_both_epochs(tracked: tuple[Path, st
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("trackio" not in NAMES, reason="trackio is an extra of its own: its Pillow is older than ours")
 def test_trackio_has_one_run_with_both_epochs(tracked: tuple[Path, str]) -> None:
     folder, _ = tracked
     code = (
