@@ -1,7 +1,8 @@
-"""Completion by the shell: the script, and what bash makes of it."""
+"""Completion by the shell: the script, and what bash and zsh make of it."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,42 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE
 _shtab_segan_pl segan_pl "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
 printf '%s\n' "${COMPREPLY[@]}"
 """
+
+# zsh completes in a terminal alone, so one shell holds another in a pseudo-terminal, types the line and presses Tab.
+# The inner one writes down what its `compadd` would offer, and ends.
+TYPED = r"""
+zmodload zsh/zpty
+zpty inner zsh -f -i
+zpty -w inner "source $1"
+zpty -r inner said '*ready*'
+zpty -w -n inner "$2"$'\t'
+while zpty -r inner said; do; done
+"""
+INNER = r"""
+PROMPT= fpath=(SCRIPTS $fpath)
+autoload -Uz compinit && compinit -D -u
+comppostfuncs=(exit)
+compadd() {
+    # with -O, -A or -D it only fills an array
+    if [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\ * ]]; then builtin compadd "$@"; return; fi
+    local -a hits
+    builtin compadd -A hits "$@"
+    print -rl -- $hits >> OFFERED
+    builtin compadd "$@"
+}
+print ready
+"""
+LINES = [
+    ("pre", {"prepare", "predict"}),
+    ("fit --trainer.max_e", {"--trainer.max_epochs"}),
+    ("fit -c lgg_", {"lgg_quick"}),
+    ("plan --overw", {"--overwrite"}),
+    ("predict --part u", {"unlabelled"}),
+    ("postprocess --ckpt_path la", {"last.ckpt"}),
+    ("check --root da", {"data"}),
+    ("experiment lg", {"lgg"}),
+    ("demo --o", {"--output"}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +84,7 @@ def test_the_shell_accepts_the_script_and_every_command_is_in_it(scripts: Path, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-@pytest.mark.parametrize(
-    ("line", "offered"),
-    [
-        ("pre", {"prepare", "predict"}),
-        ("fit --trainer.max_e", {"--trainer.max_epochs"}),
-        ("fit -c lgg_", {"lgg_quick"}),
-        ("plan --overw", {"--overwrite"}),
-        ("predict --part u", {"unlabelled"}),
-        ("postprocess --ckpt_path la", {"last.ckpt"}),
-        ("check --root da", {"data"}),
-        ("experiment lg", {"lgg"}),
-        ("demo --o", {"--output"}),
-    ],
-)
+@pytest.mark.parametrize(("line", "offered"), LINES)
 def test_a_command_an_option_and_a_value_are_completed(
     scripts: Path, tmp_path: Path, line: str, offered: set[str]
 ) -> None:
@@ -69,6 +93,21 @@ def test_a_command_an_option_and_a_value_are_completed(
     command = ["bash", "-c", PRESSED, "bash", str(scripts / "bash"), "segan_pl", *line.split()]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert {one.strip() for one in done.stdout.split()} == offered
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh here")
+@pytest.mark.parametrize(("line", "offered"), LINES)
+def test_zsh_completes_the_same(scripts: Path, tmp_path: Path, line: str, offered: set[str]) -> None:
+    here = tmp_path / "here"
+    (here / "data").mkdir(parents=True)
+    (here / "last.ckpt").touch()
+    (tmp_path / "_segan_pl").write_text((scripts / "zsh").read_text())
+    inner = tmp_path / "inner.zsh"
+    inner.write_text(INNER.replace("SCRIPTS", str(tmp_path)).replace("OFFERED", str(tmp_path / "offered")))
+    command = ["zsh", "-f", "-c", TYPED, "zsh", str(inner), f"segan_pl {line}"]
+    subprocess.run(command, cwd=here, env={**os.environ, "TERM": "xterm"}, check=True, timeout=120)
+    assert {*(tmp_path / "offered").read_text().split()} == offered
 
 
 def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,8 @@ def script(shell: str) -> str:
         commands.add_subcommand(name, parser_of(name), help=line)
     names = shlex.quote(" ".join(sorted(shipped_configs()))).strip("'")
     text = root.get_completion_script(f"shtab-{shell}", preambles=[CONFIGS[shell].format(names=names)])
+    # jsonargparse lists what it links (data to model) as an option, for which zsh refuses the whole command
+    text = re.sub(r'^ +"[^"\[]* --> .*\n', "", text, flags=re.MULTILINE)
     # files where nothing else fits
     return text.replace("complete -o bashdefault", "complete -o bashdefault -o default")
 
