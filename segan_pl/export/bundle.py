@@ -34,6 +34,7 @@ from segan_pl.inference.predictor import Predictor
 from segan_pl.inference.trained import TrainedSegmentor
 from segan_pl.nets.monai_nets import MonaiSegmentor
 from segan_pl.nets.parts.neighbours import NeighbouringSlices
+from segan_pl.nets.swin_unetr import SwinUNETRSegmentor
 
 INFERENCE, METADATA, SCRIPTS = "configs/inference.json", "configs/metadata.json", "scripts"
 WEIGHTS, GRAPH = "models/model.pt", "models/model.pt2"
@@ -95,7 +96,7 @@ def write_bundle(segmentor: TrainedSegmentor, content: Mapping[str, Any], folder
 
 def monai_definition(segmentor: TrainedSegmentor) -> dict[str, Any] | None:
     """One of MONAI's networks as a bundle names it; None where the segmentor is something else."""
-    if isinstance(segmentor.network, MonaiSegmentor):
+    if isinstance(segmentor.network, MonaiSegmentor | SwinUNETRSegmentor):
         sliced = isinstance(segmentor.network.network, NeighbouringSlices)
         return None if sliced else segmentor.network.definition
     spec = network_of(segmentor.source) if type(segmentor.network).__module__.startswith(MONAI_NETWORKS) else None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from segan_pl.nets.blocks import require_divisible, require_widths
-
-HEADS = (3, 6, 12, 24)
-"""Of attention, on the four levels of the encoder."""
 
 
 class SwinUNETRSegmentor(nn.Module):
@@ -24,6 +21,9 @@ class SwinUNETRSegmentor(nn.Module):
         residual: A residual convolution before each level's attention: SwinUNETR-V2 (He et al. 2023).
         checkpointing: Compute the encoder's features again in the backward pass in place of keeping them: less
             memory, more time, the same result.
+
+    Attributes:
+        definition: MONAI's class and arguments of the network.
 
     Raises:
         ValueError: An argument is out of range.
@@ -48,15 +48,15 @@ class SwinUNETRSegmentor(nn.Module):
         from monai.networks.nets.swin_unetr import SwinUNETR  # MONAI takes long to import
 
         self.axes = spatial_dims
-        self.network = SwinUNETR(
-            in_channels,
-            out_channels,
-            num_heads=HEADS,
-            feature_size=width,
-            spatial_dims=spatial_dims,
-            use_v2=residual,
-            use_checkpoint=checkpointing,
-        )
+        arguments: dict[str, Any] = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "feature_size": width,
+            "spatial_dims": spatial_dims,
+            "use_v2": residual,
+        }
+        self.definition = {"_target_": "SwinUNETR", **arguments}
+        self.network = SwinUNETR(**arguments, use_checkpoint=checkpointing)
 
     def forward(self, image: Tensor) -> Tensor:
         """Image (B, M, *spatial) to logits (B, C, *spatial).
