@@ -71,6 +71,7 @@ NOT_BY_HEART = {
     # Their labelled loss is cross-entropy alone, and the game takes from its steps: with the files' weights they miss
     # 0.9 in a minute of a core each. tests/objectives and tests/training/test_gan.py have their games.
     *("gan", "gan_bad", "gan_fm", "gan_wfm", "gt_gan"),
+    *("segan", "segan_dice"),  # segan_cat has their alternating steps, their small forms have their critics
     "swinunetr3d",  # a step of its smallest form takes seconds
     "residual_unet3d",  # its smallest region reaches 0.7 in a minute of a core; residual_unet2d learns all
 }
@@ -90,10 +91,8 @@ RECIPES: Mapping[str, Recipe] = {
     "reciprocal_code": Recipe(7, 1e-2),
     "reciprocal_ours": Recipe(10, 1e-2),
     "residual_unet2d": Recipe(120, 1e-2),
-    "segan": Recipe(200, 5e-3, (BRIGHT_AIR,), NO_DICE),
     "segan_cat": Recipe(150, 5e-3, (BATCH_DICE,)),
     "segan_cat_small": Recipe(150, 5e-3),
-    "segan_dice": Recipe(150, 5e-3, (BATCH_DICE,)),
     "segan_dice_small": Recipe(150, 5e-3),
     "segan_isic": Recipe(100, 2e-3, (BATCH_DICE,)),
     "segan_small": Recipe(200, 5e-3, (BRIGHT_AIR,), NO_DICE),
