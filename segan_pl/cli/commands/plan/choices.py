@@ -201,7 +201,7 @@ def choices(
                 small,
                 "bfloat16 where the machine has it; this network's curves were compared (docs/settings.md)"
                 if small
-                else "32 bits: this network's curves in bfloat16 were not compared",
+                else "32 bits: no whole training of this network was compared in both",
             ),
             "experiment": Chosen(experiment, "runs lie in runs/<experiment>"),
             "monitor": Chosen("val/dice_mean", f"the mean over {', '.join(scheme.foreground)} chooses the checkpoint"),
