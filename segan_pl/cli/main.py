@@ -99,15 +99,18 @@ def run_lightning(arguments: list[str]) -> int:
 def with_data_file(arguments: list[str]) -> str:
     """Of a `fit` whose cases cannot be used as they are: the shipped file that says what this layout holds, if any."""
     root, paths = option_value(arguments, "--data.root"), config_paths(arguments)
-    if arguments[0] != "fit" or root is None or stated_layout(paths):
+    if arguments[0] != "fit" or root is None or option_value(arguments, "--data.layout"):
         return ""
     try:
         layout = find_data_set(root).layout
     except (CaseError, UsageError):  # what was found wrong is told already
         return ""
     preset, data = made_for(layout)
-    if data is None:
+    if data is None or stated_layout(paths) == layout:
         return ""
+    for path in paths:
+        if (other := stated_layout([path])) not in (None, "auto"):
+            return f"or, since -c {path.stem} is made for layout {other}, -c {preset or data} in its place"
     first = f", or -c {preset} alone for a first model" if preset else ""
     return f"this is layout {layout}, of which -c {data} after the system says what it holds{first}"
 
@@ -148,7 +151,8 @@ def finish(cli: SeganCLI) -> int:
         for best in cli.trainer.checkpoint_callbacks:
             if isinstance(best, BestCheckpoint) and best.best_model_path:
                 rank_zero_info(f"best checkpoint: {best.best_model_path}{where_the_best_is(best, stop.best_score)}")
-                rank_zero_info(f"next: segan_pl report {shlex.quote(str(cli.directory))}")
+    if stops:
+        rank_zero_info(f"next: segan_pl report {shlex.quote(str(cli.directory))}")
     last = cli.directory / "checkpoints" / "last.ckpt"
     if not cli.validates and last.is_file():
         rank_zero_info(f"nothing was validated, so no checkpoint was chosen; last checkpoint: {last}")

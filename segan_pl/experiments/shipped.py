@@ -43,15 +43,19 @@ def find_config(name: str) -> Path:
         name: A path to an existing file, which wins, or the stem of a shipped file.
 
     Raises:
-        UsageError: Neither; with the nearest shipped name and the list.
+        UsageError: Neither; with the nearest shipped names, or all where none is near.
     """
     if Path(name).is_file():
         return Path(name)
     shipped = shipped_configs()
     stem = name.removesuffix(".yaml")
     if stem not in shipped:
-        # a list of 80 names would hide the one that was meant
-        meant = f"did you mean {match!r}?" if (match := closest(stem, shipped)) else nearest(stem, shipped)
+        # a list of 80 names would hide those that may be meant
+        match = closest(stem, shipped)
+        near = sorted(
+            {name for name in shipped if len(stem) > 2 and name.startswith(stem)} | ({match} if match else set())
+        )
+        meant = f"did you mean {' or '.join(map(repr, near))}?" if near else nearest(stem, shipped)
         raise UsageError(f"--config {name}: no such file, and no shipped configuration; {meant}")
     return shipped[stem]
 
@@ -163,17 +167,29 @@ def with_folder_as_root(argv: Sequence[str]) -> list[str]:
         words = [
             argv[place]
             for place in range(1, end)
-            if not argv[place].startswith("-") and (place == 1 or argv[place - 2] in FLAGS)
+            if not argv[place].startswith("-")
+            and (place == 1 or (argv[place - 2] in FLAGS and not argv[place - 1].startswith("-")))
         ]
         if words:
-            found = "is a file" if Path(words[0]).expanduser().is_file() else "no such folder"
-            raise UsageError(f"{words[0]}: {found}; give the folder of cases, a name with spaces in quotes")
+            raise UsageError(f"{words[0]}: {_meant(words[0], argv[:end])}")
         return list(argv)
     given = [argv[place] for place in alone]
     named = [one for option in ("--root", "--data.root") if (one := option_value(argv[:end], option))]
     if len(given) > 1 or named:
         raise UsageError(f"{' and '.join([*named, *given])}: expected one data set; give --root once")
     return [*argv[: alone[0]], f"--root={given[0]}", *argv[alone[0] + 1 :]]
+
+
+def _meant(word: str, argv: Sequence[str]) -> str:
+    """What to do about a word of a command line that stands where a folder may and is none."""
+    if word in shipped_configs() or Path(word).suffix in (".yaml", ".yml"):
+        return f"no option stands before it; a configuration is given as -c {word}"
+    if Path(word).suffix in (".ckpt", ".onnx"):
+        return f"no option stands before it; a checkpoint is given as --ckpt_path {word}"
+    if any(option_value(argv, option) for option in ("--root", "--data.root")):
+        return "no option stands before it; --root names the data set already, a name with spaces is given in quotes"
+    found = "is a file" if Path(word).expanduser().is_file() else "no such folder"
+    return f"{found}; give the folder of cases, a name with spaces in quotes"
 
 
 def _files_first(argv: Sequence[str], flags: Mapping[str, list[str]]) -> list[str]:

@@ -197,6 +197,7 @@ def label_transforms(segmentor: TrainedSegmentor, steps: list[Step]) -> list[dic
 def metadata(segmentor: TrainedSegmentor, content: Mapping[str, Any]) -> dict[str, Any]:
     """configs/metadata.json, by MONAI's schema; "segan_pl" holds the description."""
     scheme, bounds = segmentor.scheme, segmentor.preparation.intensities
+    of_network = ["einops"] if isinstance(segmentor.network, SwinUNETRSegmentor) else []
     sides = [f"{content['divisor']}*n"] * len(segmentor.patch)
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
@@ -205,7 +206,7 @@ def metadata(segmentor: TrainedSegmentor, content: Mapping[str, Any]) -> dict[st
         "monai_version": version("monai"),
         "pytorch_version": version("torch").partition("+")[0],
         "numpy_version": version("numpy"),
-        "required_packages_version": {name: version(name) for name in ("nibabel", "scipy")},
+        "required_packages_version": {name: version(name) for name in ("nibabel", "scipy", *of_network)},
         "supported_apps": {},
         "name": f"segan_pl {scheme.name}",
         "task": "segmentation of brain MRI; research use only",

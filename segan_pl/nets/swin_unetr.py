@@ -16,8 +16,8 @@ class SwinUNETRSegmentor(nn.Module):
         in_channels: Modalities M.
         out_channels: Label channels C.
         spatial_dims: 2 for slices, 3 for volumes.
-        width: Features of the first level, which double at each, a multiple of 12, so that
-            the heads of attention share them; 48 in the paper.
+        width: Features of the first level, which double at each, a multiple of 12, as MONAI
+            asks for; 48 in the paper.
         residual: A residual convolution before each level's attention: SwinUNETR-V2 (He et al. 2023).
         checkpointing: Compute the encoder's features again in the backward pass in place of keeping them: less
             memory, more time, the same result.
@@ -29,7 +29,7 @@ class SwinUNETRSegmentor(nn.Module):
         ValueError: An argument is out of range.
     """
 
-    divisor = 32
+    divisor, longest = 32, 64
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class SwinUNETRSegmentor(nn.Module):
                 deviation over the one voxel that is left on the lowest level.
         """
         require_divisible(image, self.divisor, "SwinUNETR", axes=self.axes)
-        if max(image.shape[2:]) == self.divisor:
+        if max(image.shape[2:]) < self.longest:
             raise ValueError(
-                f"SwinUNETR: the image is {tuple(image.shape[2:])} voxels, at least one side must have "
-                f"{2 * self.divisor}; give a larger --data.patch"
+                f"SwinUNETR: the image is {tuple(image.shape[2:])} voxels, at least one side must have {self.longest}; "
+                f"pad it, or give a larger --data.patch"
             )
         logits: Tensor = self.network(image)
         return logits

@@ -84,8 +84,8 @@ def card(run: RunFiles, statistics: Summary | None) -> Card:
     lower = scored.known(metric).higher_is_better is False
     found.sort(key=lambda pair: math.inf if math.isnan(pair[1].mean) else pair[1].mean * (1 if lower else -1))
     scores = [(region_name(region), number(one.mean), interval(one.low, one.high, number)) for region, one in found]
-    # of a table that was given as a file nothing says whose it is
-    # `test` scores the validation cases where a split has no test part
+    # Of a table that was given as a file, nothing says whose cases it holds. And `test` scores the validation cases
+    # where a split has no test part.
     kind = "validation" if scored.table.reason.startswith("validation") else KINDS[scored.table.kind]
     cases = f"{len(scored.cases)} {kind}"
     return Card(run.name, PLAIN.get(metric, metric), scores, [("cases", cases), *facts])

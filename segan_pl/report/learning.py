@@ -68,7 +68,7 @@ def _label(key: str, prefix: str) -> str:
     """What tells a curve from the others of its chart: "val/dice_wt" is WT, "lr/critic" critic."""
     left = key.removeprefix(prefix).strip("_/-")
     if key.startswith("val/loss"):
-        return left or "sum"  # of the terms that the others are
+        return left or "sum"  # the other curves are its terms
     return left.upper() if key.startswith("val/") and left != "mean" else left
 
 

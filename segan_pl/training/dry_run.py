@@ -25,7 +25,8 @@ def require_sizes(
 ) -> None:
     """Refuse a training patch or windows that a network does not take, naming the nearest sizes that it does.
 
-    A network says by `divisor` what sides must be divisible by, and by `patch` that it is built for one size alone.
+    A network says by `divisor` what sides must be divisible by, by `longest` what one of them must have at least, by
+    `patch` that it is built for one size alone.
 
     Args:
         networks: Name to network.
@@ -52,6 +53,8 @@ def require_sizes(
             f"--data.patch {list(patch)}: the networks need multiples of {shown}; nearest {', '.join(near)}"
         )
     for name, network in networks.items():
+        if max(patch) < (longest := getattr(network, "longest", 0)):
+            raise UsageError(f"--data.patch {list(patch)}: the {name} needs {longest} voxels along at least one side")
         own = getattr(network, "patch", None)
         if own is not None and tuple(own) != tuple(patch):
             raise UsageError(

@@ -291,6 +291,9 @@ def test_a_run_takes_no_file_that_it_reads_for_its_own(tmp_path: Path) -> None:
     require_own_run(tmp_path, "x", split_file=split)
     with pytest.raises(UsageError, match=r"^x: is the folder of the data set; give another folder$"):
         require_own_run(tmp_path, "x", split_file=split, root=str(tmp_path))
+    (tmp_path / "cases.tsv").touch()
+    with pytest.raises(UsageError, match=r"^x: is the folder of the data set; give another folder$"):
+        require_own_run(tmp_path, "x", split_file=split, root=str(tmp_path / "cases.tsv"))
     require_split_in_place(Split(("b", "a"), ("c",)), split)
     with pytest.raises(UsageError, match=r"leave 1 of its cases out \(b: incomplete or without mask\); it stays"):
         require_split_in_place(Split(("a",), ("c",)), split)
@@ -298,7 +301,7 @@ def test_a_run_takes_no_file_that_it_reads_for_its_own(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"config.yaml is a file that the command reads; it stays as it is"):
         require_own_run(tmp_path, "x", [config])
     (tmp_path / "command.txt").write_text("fit\n")  # a run has begun
-    require_own_run(tmp_path, "x", [config])
+    require_own_run(tmp_path, "x", [config], root=str(tmp_path))
 
 
 def test_a_strangers_file_in_the_place_of_scores_is_refused_before_anything_is_scored(tmp_path: Path) -> None:

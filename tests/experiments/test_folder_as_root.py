@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,9 @@ def test_a_folder_alone_is_the_data_set(line: str, root: str) -> None:
     assert sorted(one for one in found if one != f"--root={root}") == sorted(one for one in line.split() if one != root)
 
 
-@pytest.mark.parametrize("line", ["check --root D", "check --json D", "fit -c D --root=E", "predict --root D -- E"])
+@pytest.mark.parametrize(
+    "line", ["check --root D", "check --json D", "fit -c D --root=E", "predict --root D -- E", "fit -c --root D"]
+)
 def test_values_of_options_and_what_is_no_folder_stay(line: str) -> None:
     assert with_folder_as_root(line.split()) == line.split()
 
@@ -46,6 +49,21 @@ def test_values_of_options_and_what_is_no_folder_stay(line: str) -> None:
 @pytest.mark.parametrize("line", ["check nowhere", "check nowhere to be found", "fit -c segan_cat nowhere --lr 1"])
 def test_a_word_that_is_no_folder_is_refused(line: str) -> None:
     with pytest.raises(UsageError, match=r"^nowhere: no such folder; give the folder of cases, a name with spaces in"):
+        with_folder_as_root(line.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("fit segan_cat --root D", "segan_cat: no option stands before it; a configuration is given as -c segan_cat"),
+        ("fit -c segan_cat lgg --root D", "lgg: no option stands before it; a configuration is given as -c lgg"),
+        ("fit own.yaml --root D", "own.yaml: no option stands before it; a configuration is given as -c own.yaml"),
+        ("predict a.ckpt --root D", "a.ckpt: no option stands before it; a checkpoint is given as --ckpt_path a.ckpt"),
+        ("check part two --root D", "part: no option stands before it; --root names the data set already"),
+    ],
+)
+def test_a_word_without_its_option_gets_it(line: str, remedy: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(remedy)}"):
         with_folder_as_root(line.split())
 
 

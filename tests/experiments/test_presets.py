@@ -91,3 +91,6 @@ def test_of_a_layout_that_a_system_does_not_fit_the_shipped_file_is_said(
     assert hint in capsys.readouterr().err
     assert main([*line, "-c", "strong2d_small", "-c", "lgg"]) == 1  # whose files are empty
     assert hint not in capsys.readouterr().err
+    assert main([*line, "-c", "strong2d_small", "-c", "ibsr18"]) == 1
+    hint = "or, since -c ibsr18 is made for layout ibsr18, -c lgg_quick in its place"
+    assert hint in capsys.readouterr().err

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from segan_pl.errors import UsageError
+from segan_pl.inference.inferer import Windows
 from segan_pl.nets import reciprocal, segan
 from segan_pl.nets.swin_unetr import SwinUNETRSegmentor
 from segan_pl.objectives.base import Objective, StepContext
@@ -15,6 +17,7 @@ from segan_pl.objectives.reciprocal import Reciprocal
 from segan_pl.objectives.segan import SegAN
 from segan_pl.objectives.semi_supervised.mean_teacher import MeanTeacher
 from segan_pl.objectives.semi_supervised.vat import VirtualAdversarial
+from segan_pl.training.dry_run import require_sizes
 from tests.contracts import SegmentorContract, descent, differ, parameters_of, take_phase, tiny_batch
 from tests.objectives.semi_supervised.contract import partly_labelled, with_twins
 
@@ -86,5 +89,12 @@ def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any]) -> Non
 
 
 def test_a_patch_of_one_voxel_on_the_lowest_level_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(32, 32\) voxels, at least one side must have 64; give a larger"):
+    with pytest.raises(ValueError, match=r"\(32, 32\) voxels, at least one side must have 64; pad it, or give"):
         SwinUNETRSegmentor(1, 1, spatial_dims=2, width=12)(torch.zeros(1, 1, 32, 32))
+
+
+def test_such_a_patch_of_slices_is_refused_before_any_work() -> None:
+    network = {"segmentor": SwinUNETRSegmentor(1, 1, spatial_dims=2, width=12)}
+    with pytest.raises(UsageError, match=r"--data.patch \[32, 32\]: the segmentor needs 64 voxels along at least one"):
+        require_sizes(network, {"segmentor": 1}, (32, 32), Windows(), low_on_cpu=False)
+    require_sizes(network, {"segmentor": 1}, (32, 64), Windows(), low_on_cpu=False)

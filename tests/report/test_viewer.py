@@ -232,6 +232,8 @@ def test_a_run_without_masks_says_which_commands_give_them(tmp_path: Path) -> No
     assert not volumes(page)
     assert f"segan_pl predict --ckpt_path {run}/checkpoints/epoch0001_dice0.5000.ckpt" in page.text
     assert f"--part val --output {run}/predictions segan_pl evaluate --pred {run}/predictions" in page.text
+    assert ("p", {"class": "quiet lines"}) in page.elements  # a command on each line
+    assert any(f"{run}/predictions\nsegan_pl evaluate" in words for words in page.words)
 
 
 def test_those_commands_can_be_typed_whatever_the_folders_are_called(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def uniform(seed: Tensor, stream: int, count: int) -> Tensor:
 def normal(seed: Tensor, stream: int, count: int) -> Tensor:
     """(B, count) float32 of the standard normal distribution (Box and Muller 1958), at most 5.8 in size."""
     half = -(-count // 2)
-    made = torch.empty(len(seed), 2 * half, device=seed.device)
+    made = torch.empty(len(seed), 2 * half, dtype=torch.float32, device=seed.device)
     few = CACHED if seed.device.type == "cpu" else max(1, half)
     key = _key(seed, stream)
     for first in range(0, half, few):

@@ -162,19 +162,20 @@ def require_own_run(
         given: What was typed, as the message begins.
         reads: Configuration files of the command line.
         split_file: The one given, which a run may use where it lies.
-        root: The data set's folder, in which no run begins.
+        root: The data set's folder, or its manifest, beside whose cases no run begins.
 
     Raises:
         UsageError: There is one, or the folder is the data set's.
     """
-    if root and lies_at(Path(root).expanduser(), directory):
-        raise UsageError(f"{given}: is the folder of the data set; give another folder")
     for name, kind in KINDS.items():
         Output(directory / name, kind, given).require_free()
     config, split = directory / "config.yaml", directory / "split.json"
     # the checkpoints hold the configuration, too
     lost = any(directory.glob("checkpoints/*.ckpt"))
     if not lost and not config.exists():
+        where = Path(root or "").expanduser()
+        if root and lies_at(where.parent if where.is_file() else where, directory):
+            raise UsageError(f"{given}: is the folder of the data set; give another folder")
         for name in AFTER_CONFIG:
             if (directory / name).exists():
                 raise UsageError(

@@ -259,7 +259,7 @@ def watching(command: str = "fit") -> Iterator[Signals]:
         signals.last_word(signals.ended_by(stop.number))
         raise
     except Exception as error:
-        # PyTorch's C code drops a stop that falls into its import of NumPy; what that leads to before training is it.
+        # PyTorch's C code drops a stop that falls into its import of NumPy; an error before training comes of that.
         if signals.trained or not signals.raised:
             raise
         signals.last_word(signals.ended_by(signals.raised))

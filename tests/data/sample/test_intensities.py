@@ -9,6 +9,7 @@ from monai.transforms import AdjustContrast, RandSimulateLowResolution
 from scipy import ndimage
 
 from segan_pl.data.labels import label_scheme
+from segan_pl.data.sample import intensities
 from segan_pl.data.sample.augment import Augment, Gathered
 from segan_pl.data.sample.changes import Changes, draw_changes
 from segan_pl.data.sample.intensities import low_resolution, with_intensities
@@ -83,6 +84,15 @@ def test_contrast_stretches_about_the_mean_within_the_range_that_there_was() -> 
         np.testing.assert_allclose(after, expected.clip(voxels.min(), voxels.max()), atol=1e-5)
     assert len(set(factors.flatten().tolist())) == 6
     assert float(factors.min()) < 1 < float(factors.max())
+
+
+def test_it_does_not_matter_how_much_is_changed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.randn(3, 4, 6, 7, 8)
+    options = {"brightness": 0.7, "contrast": 0.7, "gamma": 0.7, "inverted_gamma": 0.7, "gamma_keeps_moments": True}
+    whole = changed(image, **options)
+    for few in (1, 2 * 6 * 7 * 8, 3 * 6 * 7 * 8):
+        monkeypatch.setattr(intensities, "CACHED", few)
+        assert torch.equal(changed(image, **options), whole)
 
 
 def test_low_resolution_by_hand() -> None:

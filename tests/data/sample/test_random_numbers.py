@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from segan_pl.data.sample import random_numbers
 from segan_pl.data.sample.random_numbers import normal, uniform
 
 SEEDS = torch.from_numpy(np.random.default_rng(0).integers(2**63, size=4))
@@ -33,6 +34,20 @@ def test_numbers_are_uniform_and_uncorrelated(numbers: torch.Tensor) -> None:
         for lag in (1, 2, 128):
             assert abs(float(torch.corrcoef(torch.stack([row[lag:], row[:-lag]]))[0, 1])) < 0.02
     assert float(torch.corrcoef(numbers).sub(torch.eye(len(numbers))).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("count", [7, 200, 201])
+def test_normal_numbers_do_not_depend_on_how_many_are_made_at_a_time(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = normal(SEEDS, 1, count)
+    monkeypatch.setattr(random_numbers, "CACHED", 16)
+    assert torch.equal(normal(SEEDS, 1, count), whole)
+    torch.set_default_dtype(torch.float64)  # as within a step of --trainer.precision 64-true
+    try:
+        assert normal(SEEDS, 1, count).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_streams_of_a_seed_are_strangers() -> None:
