@@ -55,7 +55,7 @@ def find_config(name: str) -> Path:
         near = sorted(
             {name for name in shipped if len(stem) > 2 and name.startswith(stem)} | ({match} if match else set())
         )
-        meant = f"did you mean {' or '.join(map(repr, near))}?" if near else nearest(stem, shipped)
+        meant = f"did you mean {' or '.join(map(repr, sorted(near)))}?" if near else nearest(stem, shipped)
         raise UsageError(f"--config {name}: no such file, and no shipped configuration; {meant}")
     return shipped[stem]
 
