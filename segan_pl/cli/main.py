@@ -9,10 +9,12 @@ import warnings
 from typing import Any
 
 from jsonargparse import set_parsing_settings
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from segan_pl.cli.lightning import Parser, SeganCLI
 from segan_pl.cli.score_table import print_scores
+from segan_pl.cli.trainer_flags import whole_numbers_first
 from segan_pl.data.case import CaseError
 from segan_pl.data.layouts import find_data_set
 from segan_pl.data.module import MRIDataModule
@@ -116,6 +118,7 @@ def with_data_file(arguments: list[str]) -> str:
 
 
 def _run(arguments: list[str], below: dict[str, Any] | None = None) -> SeganCLI:
+    whole_numbers_first(Trainer.__init__)
     return SeganCLI(
         AdversarialSegmentation,
         MRIDataModule,

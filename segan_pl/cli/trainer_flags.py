@@ -6,9 +6,10 @@ against the installed Trainer's signature.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union, get_args
 
 from segan_pl.errors import UsageError
 
@@ -32,6 +33,19 @@ class Rule(NamedTuple):
     refuses: Callable[[Any], bool]
     why: str
     commands: tuple[str, ...] = ("fit",)
+
+
+def whole_numbers_first(function: Callable[..., Any]) -> None:
+    """Let an argument that is a whole number or a share be read as a whole number where it is typed as one.
+
+    `--trainer.limit_val_batches 1` is one batch, 1.0 is all of them, and jsonargparse takes the first type that fits.
+    Which is first follows from what was imported before: `typing` keeps Optional[Union[float, int]] of another library
+    (MONAI's) and gives it where Lightning asks for the reverse.
+    """
+    hints = inspect.unwrap(function).__annotations__
+    for name, hint in hints.items():
+        if {int, float} <= {*(kinds := get_args(hint))}:
+            hints[name] = Union[(int, *(kind for kind in kinds if kind is not int))]
 
 
 def _given(value: Any) -> bool:

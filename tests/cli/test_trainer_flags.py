@@ -7,12 +7,13 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Union, get_args
 
 import pytest
 from lightning.pytorch import Trainer
 
 from segan_pl.__main__ import main
-from segan_pl.cli.trainer_flags import REFUSED, REFUSED_CALLBACKS, require_flags
+from segan_pl.cli.trainer_flags import REFUSED, REFUSED_CALLBACKS, require_flags, whole_numbers_first
 from segan_pl.errors import UsageError
 from segan_pl.evaluation.tables import limited
 from tests.cohort import QUIET, SYSTEM
@@ -298,3 +299,13 @@ def test_a_progress_bar_of_ones_own_takes_the_place_of_ours(fit: Fit, capfd: pyt
 def test_batch_norm_over_ranks_says_that_one_device_has_none(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     assert fit("--trainer.sync_batchnorm=true", "--trainer.fast_dev_run=1") == 0
     assert "--trainer.sync_batchnorm true changes nothing on one device" in caplog.text
+
+
+def test_a_whole_number_is_read_as_one_whatever_was_imported_before() -> None:
+    def function(limit: Union[float, int, None] = None, share: float = 1.0) -> None:  # noqa: UP007
+        """As where MONAI was imported before Lightning."""
+
+    function.__annotations__ = {"limit": Union[float, int, None], "share": float}  # noqa: UP007
+    whole_numbers_first(function)
+    assert get_args(function.__annotations__["limit"]) == (int, float, type(None))
+    assert function.__annotations__["share"] is float
